@@ -1,0 +1,36 @@
+"""Tune-A-Video (arXiv:2212.11565): tune an image model on one clip, invert the clip, sample it under a new prompt.
+
+    video_unet = inflate(unet)
+    for step in tune(video_unet, latents, caption, scheduler): ...
+    *_, noise = invert(video_unet, latents, empty_prompt, scheduler)
+    *_, edit = sample(video_unet, noise.latents, prompt, empty_prompt, scheduler)
+
+Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddings are (b, n, d). Start reading in
+`inflation.py`, then `tuning.py`.
+"""
+
+from .inflation import VideoUNet, inflate, trainable_parameters
+from .inversion import InversionConfig, InversionStep, invert
+from .sampling import SamplingConfig, SamplingStep, sample
+from .schedule import NoiseSchedule, plain_noise
+from .store import load_tuned, save_tuned
+from .tuning import TuningConfig, TuningStep, tune
+
+__all__ = [
+    "InversionConfig",
+    "InversionStep",
+    "NoiseSchedule",
+    "SamplingConfig",
+    "SamplingStep",
+    "TuningConfig",
+    "TuningStep",
+    "VideoUNet",
+    "inflate",
+    "invert",
+    "load_tuned",
+    "plain_noise",
+    "sample",
+    "save_tuned",
+    "trainable_parameters",
+    "tune",
+]

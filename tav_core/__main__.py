@@ -1,0 +1,118 @@
+"""The command line: `python -m tav_core demo` and `python -m tav_core edit`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from .demo.run import run_demo
+from .editor import ClipEditor
+from .inversion import InversionConfig
+from .models import DEMO_MODEL, load_model
+from .sampling import SamplingConfig
+from .tuning import TuningConfig
+from .video import read_video, write_video
+
+Step = TypeVar("Step")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns 0, or 1 after bad input, with one sentence on standard error."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def show_progress(steps: Iterator[Step], label: str, total: int) -> Iterator[Step]:
+    """Pass steps on, with a bar on standard error; the loss is shown where a step has one."""
+    with tqdm(steps, desc=f"{label:>22}", total=total, dynamic_ncols=True) as bar:
+        for step in bar:
+            if (loss := getattr(step, "loss", None)) is not None:
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            yield step
+
+
+def _demo(args: argparse.Namespace) -> None:
+    report = run_demo(args.output, show_progress, args.seed)
+    for edit in report["edits"].values():
+        kept = "" if edit["background_psnr"] is None else f", background {edit['background_psnr']:.1f} dB"
+        sys.stdout.write(
+            f"{edit['prompt']}: {edit['success']:.0%} of frames as asked, "
+            f"{edit['position_error']:.1f} px from the source's path{kept}\n"
+        )
+    sys.stdout.write(f"Finished in {report['seconds']['all']:.0f} s. Look at {args.output / 'comparison.mp4'}.\n")
+
+
+def _edit(args: argparse.Namespace) -> None:
+    tuning = TuningConfig(args.tuning_steps, args.learning_rate, seed=args.seed)
+    inversion = InversionConfig(args.num_inference_steps)
+    sampling = SamplingConfig(args.num_inference_steps, args.guidance_scale, seed=args.seed)
+
+    model = load_model(args.model, device=args.device)
+    size = model.image_size
+    clip = read_video(
+        args.video,
+        num_frames=args.num_frames,
+        start=args.start,
+        fps=args.fps,
+        width=args.width or size,
+        height=args.height or size,
+    )
+    editor = ClipEditor(model, clip.frames, args.source_prompt)
+    for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
+        pass
+    for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
+        pass
+    edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt)
+    *_, last = show_progress(edit, "sample", sampling.num_inference_steps)
+    write_video(args.output, editor.decode(last.latents), clip.fps, audio=clip.audio)
+    sys.stdout.write(f"{args.output}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tav_core", description="Tune-A-Video: edit one clip by its caption.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "tune the bundled model on the bundled clip, edit it four times, measure")
+    demo.add_argument("--output", type=Path, default=Path("tav-demo"), help="folder for videos, pictures and report.json")
+    demo.add_argument("--seed", type=int, default=TuningConfig.seed)
+
+    edit = _command(commands, "edit", _edit, "tune a model on a clip and sample the clip under another prompt")
+    edit.add_argument("--video", required=True, help="the clip: a video file, a GIF or a folder of images")
+    edit.add_argument("--source-prompt", required=True, help="the clip's caption")
+    edit.add_argument("--prompt", required=True, help="what the edit is to show")
+    edit.add_argument("--negative-prompt", default="")
+    edit.add_argument("--output", type=Path, required=True, help="the edit: NAME.mp4, .webm or .gif")
+    edit.add_argument("--model", default=DEMO_MODEL, help="a local model folder in diffusers' layout (default: bundled)")
+    edit.add_argument("--num-frames", type=int, default=16)
+    edit.add_argument("--start", type=float, default=0.0, help="seconds into the clip")
+    edit.add_argument("--fps", type=float, help="frames per second to take (default: every frame)")
+    edit.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: the model's own)")
+    edit.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
+    edit.add_argument("--tuning-steps", type=int, default=TuningConfig.steps)
+    edit.add_argument("--learning-rate", type=float, default=TuningConfig.learning_rate)
+    edit.add_argument("--num-inference-steps", type=int, default=SamplingConfig.num_inference_steps)
+    edit.add_argument("--guidance-scale", type=float, default=SamplingConfig.guidance_scale)
+    edit.add_argument("--seed", type=int, default=TuningConfig.seed)
+    edit.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The spatio-temporal transformer block of Tune-A-Video (arXiv:2212.11565, section 3.2, "Network Inflation").
+
+For a clip z_1 .. z_f the image model's block becomes, in this order,
+
+    attn1      sparse-causal attention   Q = W_q z_i,  K = W_k [z_1, z_{i-1}],  V = W_v [z_1, z_{i-1}]
+    attn2      cross-attention           from each frame to the text, as in the image model
+    ff         feed-forward              as in the image model
+    attn_temp  temporal attention        new: each position attends to itself in all frames
+
+Inside a block hidden states are (b f, s, c) with s = h w positions of one frame.
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from einops import rearrange
+from torch import Tensor, nn
+
+from .frames import FrameCount
+
+ATTENTION_MODES = ("sparse_causal", "per_frame")
+
+
+def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Multi-head softmax(Q K^T / sqrt(d)) V and the output projection of `attn`.
+
+    Arguments:
+        attn: the module whose heads, precision and output projection are used.
+        query: projected queries (n, s, heads d).
+        key, value: projected keys and values (n, k, heads d).
+
+    Returns:
+        The attention output (n, s, c).
+    """
+    q, k, v = (rearrange(t, "n s (h d) -> n h s d", h=attn.heads) for t in (query, key, value))
+    if attn.upcast_attention:
+        # Stable Diffusion 2 overflows in half precision here; autocast would undo the cast to float32.
+        with torch.autocast(q.device.type, enabled=False):
+            out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=attn.scale).to(value.dtype)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
+    out = rearrange(out, "n h s d -> n s (h d)")
+    for layer in attn.to_out:  # projection, dropout
+        out = layer(out)
+    return out
+
+
+def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
+    """Each frame attends to the first and to the former frame (ST-Attn of section 3.2).
+
+    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice: a softmax over doubled keys is
+    the softmax over single ones. No frame but the first sees itself.
+
+    Arguments:
+        attn: the self-attention of the image model.
+        hidden_states: (b f, s, c).
+        num_frames: f.
+
+    Returns:
+        The attention output (b f, s, c).
+    """
+    former = (torch.arange(num_frames, device=hidden_states.device) - 1).clamp(min=0)
+
+    def first_and_former(projected: Tensor) -> Tensor:
+        clip = rearrange(projected, "(b f) s c -> b f s c", f=num_frames)
+        keys = torch.cat([clip[:, :1].expand_as(clip), clip[:, former]], dim=2)  # b f 2s c
+        return rearrange(keys, "b f k c -> (b f) k c")
+
+    key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
+    return attend(attn, attn.to_q(hidden_states), first_and_former(key), first_and_former(value))
+
+
+def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
+    """Plain self-attention within each row of the batch: (n, s, c) -> (n, s, c)."""
+    return attend(attn, attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+
+
+def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
+    """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding."""
+    positions = hidden_states.shape[1]
+    tracks = rearrange(hidden_states, "(b f) s c -> (b s) f c", f=num_frames)
+    return rearrange(self_attention(attn, tracks), "(b s) f c -> (b f) s c", s=positions)
+
+
+def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_frames: int) -> Tensor:
+    """Frames attend to the text, which is projected once for a clip and not once for a frame.
+
+    Arguments:
+        attn: the cross-attention of the image model.
+        hidden_states: (b f, s, c).
+        text: embeddings (b, n, d).
+        num_frames: f.
+
+    Returns:
+        The attention output (b f, s, c).
+    """
+    query = rearrange(attn.to_q(hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
+    out = attend(attn, query, attn.to_k(text), attn.to_v(text))
+    return rearrange(out, "b (f s) c -> (b f) s c", f=num_frames)
+
+
+class SpatioTemporalBlock(nn.Module):
+    """A transformer block of the image model, made to see a clip.
+
+    It adopts the children of the block that it replaces under their old names (`norm1`, `attn1`, `norm2`, `attn2`,
+    `norm3`, `ff`) and adds `norm_temp` and `attn_temp`. `initialise_temporal` must be called before the first use: the
+    new weights are allocated, not drawn.
+
+    Arguments:
+        block: the block to replace; its children are shared, not copied.
+        frames: the frame count shared by the whole model.
+        attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
+    """
+
+    def __init__(self, block: BasicTransformerBlock, frames: FrameCount, attention: str):
+        super().__init__()
+        self.norm1, self.attn1 = block.norm1, block.attn1
+        self.norm2, self.attn2 = block.norm2, block.attn2
+        self.norm3, self.ff = block.norm3, block.ff
+        self.frames = frames
+        self.attention = attention
+
+        like = block.attn1.to_q.weight
+        dim, affine = block.norm1.normalized_shape[0], block.norm1.elementwise_affine
+        self.norm_temp = nn.LayerNorm(dim, block.norm1.eps, affine, device=like.device, dtype=like.dtype)
+        with torch.device("meta"):  # no draw from the global generator
+            attn_temp = Attention(
+                query_dim=dim,
+                heads=block.attn1.heads,
+                dim_head=block.attn1.inner_dim // block.attn1.heads,
+                dropout=block.attn1.dropout,
+                bias=block.attn1.use_bias,
+                upcast_attention=block.attn1.upcast_attention,
+            )
+        self.attn_temp = attn_temp.to(like.dtype).to_empty(device=like.device)
+
+    def initialise_temporal(self, generator: torch.Generator) -> None:
+        """Draw the temporal projections as nn.Linear does, and set the output projection to zero: an exact identity.
+
+        Arguments:
+            generator: a CPU generator, so that the weights are the same on every device.
+        """
+        for projection in (self.attn_temp.to_q, self.attn_temp.to_k, self.attn_temp.to_v):
+            bound = projection.in_features**-0.5
+            for parameter in projection.parameters():
+                drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+                parameter.data.copy_(drawn)
+        for parameter in self.attn_temp.to_out.parameters():
+            parameter.data.zero_()
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        *unused: object,
+        **unused_by_name: object,
+    ) -> Tensor:
+        """Same signature as the block of diffusers; hidden states (b f, s, c), text (b, n, d)."""
+        assert attention_mask is None and encoder_attention_mask is None, "VideoUNet passes no masks"
+        assert encoder_hidden_states is not None, "VideoUNet passes the text"
+        num_frames = self.frames.num_frames
+
+        normed = self.norm1(hidden_states)
+        if self.attention == "sparse_causal":
+            hidden_states = hidden_states + sparse_causal_attention(self.attn1, normed, num_frames)
+        else:
+            hidden_states = hidden_states + self_attention(self.attn1, normed)
+        normed = self.norm2(hidden_states)
+        hidden_states = hidden_states + cross_attention(self.attn2, normed, encoder_hidden_states, num_frames)
+        hidden_states = hidden_states + self.ff(self.norm3(hidden_states))
+        normed = self.norm_temp(hidden_states)
+        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)

@@ -1,0 +1,100 @@
+"""The whole method on one clip: encode, tune, invert, sample, decode (arXiv:2212.11565, figure 3).
+
+    editor = ClipEditor(load_model(), frames, "a red star on a navy background")
+    for step in editor.tune(TuningConfig(steps=300)): print(step.loss)
+    for step in editor.invert(): pass
+    for step in editor.edit("a blue star on a navy background"): pass
+    edited_frames = editor.decode(step.latents)
+
+The autoencoder and the text encoder run once, here; tuning, inversion and sampling compute on latents and embeddings alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from .inflation import inflate
+from .inversion import InversionConfig, InversionStep, invert
+from .models import BaseModel, decode_latents, encode_frames, encode_prompts
+from .sampling import SamplingConfig, SamplingStep, sample
+from .schedule import NoiseSchedule
+from .tuning import TuningConfig, TuningStep, tune
+
+
+class ClipEditor:
+    """A base model inflated for one clip, and that clip's latents.
+
+    Arguments:
+        model: its UNet is inflated in place and must not have been inflated before.
+        frames: (f, h, w, 3) in [0, 1], height and width multiples of 8.
+        source_prompt: the caption of the clip, which the tuning learns it under.
+        group_norm, attention: as `inflate` takes them.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        frames: Tensor,
+        source_prompt: str,
+        *,
+        group_norm: str = "video",
+        attention: str = "sparse_causal",
+    ):
+        self.model = model
+        self.source_prompt = source_prompt
+        self.latents = encode_frames(model, frames)
+        self.video_unet = inflate(model.unet, group_norm=group_norm, attention=attention)
+        self.trajectory: list[InversionStep] = []
+
+    def tune(self, config: TuningConfig = TuningConfig()) -> Iterator[TuningStep]:
+        """Tune on the clip under its caption. What was inverted before is forgotten: it belongs to other weights."""
+        self.trajectory = []
+        return tune(self.video_unet, self.latents, self._embed(self.source_prompt), self.model.scheduler, config)
+
+    def invert(self, config: InversionConfig = InversionConfig(), prompt: str = "") -> Iterator[InversionStep]:
+        """Invert the clip under `prompt`, the empty one as published, and keep the steps for `edit`."""
+        self.trajectory = []
+        for step in invert(self.video_unet, self.latents, self._embed(prompt), self.model.scheduler, config):
+            self.trajectory.append(step)
+            yield step
+
+    def edit(
+        self,
+        prompt: str,
+        config: SamplingConfig = SamplingConfig(),
+        *,
+        negative_prompt: str = "",
+        noise: Tensor | None = None,
+    ) -> Iterator[SamplingStep]:
+        """Sample under another prompt, from the inverted clip or from `noise` (1, c, f, h, w).
+
+        Raises:
+            RuntimeError: there is neither an inversion nor a noise to start from.
+        """
+        if noise is None:
+            noise = self._start(config)
+        positive, negative = self._embed(prompt), self._embed(negative_prompt)
+        return sample(self.video_unet, noise, positive, negative, self.model.scheduler, config)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""
+        return decode_latents(self.model, latents)
+
+    def _start(self, config: SamplingConfig) -> Tensor:
+        """The inverted latents at the level that sampling starts from."""
+        if not self.trajectory:
+            raise RuntimeError("The clip has not been inverted since it was last tuned: run invert() to its end first.")
+        schedule = NoiseSchedule.from_scheduler(self.model.scheduler)
+        first = schedule.timesteps(config.num_inference_steps, config.denoise)[0]
+        for step in self.trajectory:
+            if step.timestep == first:
+                return step.latents
+        raise ValueError(
+            f"Sampling starts at timestep {first}, which the inversion did not pass. Invert and sample with the same "
+            f"num_inference_steps (inverted with {len(self.trajectory)}, sampling with {config.num_inference_steps})."
+        )
+
+    def _embed(self, prompt: str) -> Tensor:
+        return encode_prompts(self.model, [prompt])

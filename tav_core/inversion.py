@@ -1,0 +1,80 @@
+"""DDIM inversion: the noise from which the model would draw the clip (arXiv:2212.11565, section 3.3).
+
+The deterministic DDIM step walked backwards (Song et al., arXiv:2010.02502) from the clean latents to the highest level
+of noise, without guidance. At each step the prediction at the coming timestep is made from the latents of the present
+one, which lie a little lower in noise; this is the approximation that inversion rests on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .frames import model_float32
+from .inflation import VideoUNet
+from .schedule import NoiseSchedule, ddim_inverse_step
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """How to invert.
+
+    Attributes:
+        num_inference_steps: the steps; as many as sampling will take.
+    """
+
+    num_inference_steps: int = 50
+
+    def __post_init__(self) -> None:
+        if self.num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
+
+
+@dataclass(frozen=True)
+class InversionStep:
+    """One step of inversion.
+
+    Attributes:
+        timestep: the noise level at which `latents` lie.
+        latents: (b, c, f, h, w), float32, on the device of the latents given.
+    """
+
+    timestep: int
+    latents: Tensor
+
+
+def invert(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    encoder_hidden_states: Tensor,
+    scheduler: Any,
+    config: InversionConfig = InversionConfig(),
+) -> Iterator[InversionStep]:
+    """Invert a clip to noise.
+
+    Arguments:
+        video_unet: the inflated model, tuned on the clip.
+        latents: the clean clip, (b, c, f, h, w), scaled by the VAE's factor; any floating type and device.
+        encoder_hidden_states: (b, n, d); published is the embedding of the empty prompt.
+        scheduler: a diffusers scheduler or its config, read for betas and prediction type.
+        config: how to invert.
+
+    Yields:
+        An InversionStep for each timestep, rising; the last one holds the noise. To start sampling partway, take the one
+        at the first of `NoiseSchedule.timesteps(num_inference_steps, denoise)`.
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+    schedule = NoiseSchedule.from_scheduler(scheduler)
+    stride = schedule.stride(config.num_inference_steps)
+    current = model_float32(latents, video_unet.device)
+    text = encoder_hidden_states.to(video_unet.device)
+    for timestep in reversed(schedule.timesteps(config.num_inference_steps)):
+        with torch.no_grad():
+            prediction = video_unet(current, timestep, text)
+            present, coming = schedule.alpha(timestep - stride), schedule.alpha(timestep)
+            current = ddim_inverse_step(current, prediction, present, coming, schedule.prediction_type)
+        yield InversionStep(timestep, current.to(latents.device))

@@ -1,0 +1,150 @@
+"""Names, numbers and integrity of local media files: what reading and writing share, without a decoder.
+
+Paths are refused if they look like addresses, images of a sequence are put in order, frame rates are made exact, and
+a file that ends before its own header says is recognised.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isfinite
+from numbers import Rational
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+[:,]")  # two letters or more before the colon: C:\ is a drive
+_NUMBER_FIELD = re.compile(r"%0?(\d*)d")
+
+
+class VideoError(ValueError):
+    """A video that cannot be read or written as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """Sound: samples (channels, n) float32 in [-1, 1], sample_rate in Hz."""
+
+    samples: torch.Tensor
+    sample_rate: int
+
+
+def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
+    """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes just that."""
+    if not isinstance(fps, (Rational, float)) or not isfinite(fps) or fps <= 0:
+        raise VideoError(f"{name} must be a positive number of frames per second, not {fps!r}.")
+    if isinstance(fps, Rational):
+        return Fraction(fps)
+    if fps != round(fps):
+        ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
+        if abs(ntsc - fps) < 2e-4 * fps:
+            return ntsc
+    return Fraction(fps).limit_denominator(100_000)
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path, unless it is an address or an FFmpeg protocol such as http: or concat:."""
+    if _SCHEME.match(os.fspath(path)):
+        raise VideoError(
+            f"{os.fspath(path)!r} is an address, and only local files are used: give a path on this machine."
+        )
+    return Path(path)
+
+
+def frame_number(pattern: str, name: str) -> int | None:
+    """The number of `name` in a printf pattern such as frame_%04d.png, or None where it does not fit."""
+    field = _NUMBER_FIELD.search(pattern)
+    assert field is not None
+    before, after = re.escape(pattern[: field.start()]), re.escape(pattern[field.end() :])
+    match = re.fullmatch(rf"{before}(\d+){after}", name)
+    return int(match.group(1)) if match else None
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a file name holds exactly one number field such as %04d."""
+    return len(_NUMBER_FIELD.findall(name)) == 1
+
+
+def find_images(path: Path) -> list[Path]:
+    """The images of a folder in natural order (2 before 10), or those that match a pattern; none for a plain file.
+
+    Raises:
+        VideoError: for a folder without images and for a pattern that nothing matches.
+    """
+    if path.is_dir():
+        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        images = [file for file in images if not file.name.startswith(".")]
+        if not images:
+            raise VideoError(f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        return sorted(images, key=_natural_key)
+    if not is_pattern(path.name) or path.exists():
+        return []
+    if not path.parent.is_dir():
+        raise VideoError(f"The folder {path.parent} of the image sequence {path.name} does not exist.")
+    numbered = [(frame_number(path.name, file.name), file) for file in path.parent.iterdir()]
+    found = sorted((number, file) for number, file in numbered if number is not None)
+    if not found:
+        raise VideoError(f"No file in {path.parent} matches {path.name}.")
+    return [file for _, file in found]
+
+
+def _natural_key(file: Path) -> list[tuple[bool, int, str]]:
+    parts = re.findall(r"[0-9]+|[^0-9]+", file.name.lower())
+    return [(False, int(part), "") if part[0] in "0123456789" else (True, 0, part) for part in parts]
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a file ends before the end that its own header promises (MP4/MOV, Matroska/WebM, AVI, GIF)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"}:
+            return _boxes_cut_off(file, size)
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            return _segment_cut_off(file, size)
+        if head[:4] == b"RIFF":
+            return int.from_bytes(head[4:8], "little") + 8 > size
+        if head[:3] == b"GIF":
+            file.seek(max(0, size - 16))
+            return not file.read().rstrip(b"\0").endswith(b";")
+    return False
+
+
+def _boxes_cut_off(file: BinaryIO, size: int) -> bool:
+    """ISO 14496-12: boxes of a 32-bit size and a type; size 1: 64 bits follow; size 0: to the end of the file."""
+    position, kinds = 0, set()
+    while position + 8 <= size:
+        file.seek(position)
+        header = file.read(16)
+        length = int.from_bytes(header[:4], "big")
+        kinds.add(header[4:8])
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length == 0:
+            length = size - position
+        if length < 8:
+            return True
+        position += length
+    return position > size or b"moov" not in kinds
+
+
+def _segment_cut_off(file: BinaryIO, size: int) -> bool:
+    """RFC 8794: the EBML header element, then the Segment with its size, all ones where it is unknown."""
+    file.seek(4)
+    file.seek(_ebml_size(file)[0], os.SEEK_CUR)
+    if file.read(4) != b"\x18\x53\x80\x67":
+        return True
+    length, unknown = _ebml_size(file)
+    return not unknown and file.tell() + length > size
+
+
+def _ebml_size(file: BinaryIO) -> tuple[int, bool]:
+    first = file.read(1)[0]
+    width = 9 - first.bit_length()
+    value = int.from_bytes(bytes([first & (0xFF >> width)]) + file.read(width - 1), "big")
+    return value, value == (1 << 7 * width) - 1

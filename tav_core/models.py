@@ -1,0 +1,148 @@
+"""Base models from disk: a folder in diffusers' layout, or the small one that comes with the package. Never a network.
+
+The conversions between pixels, prompts and what the method computes on live here too: a clip's latents are
+`(1, c, f, h, w)` and already multiplied by the autoencoder's scaling factor; embeddings are `(b, n, d)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from einops import rearrange
+from transformers import CLIPTextModel, CLIPTokenizer
+
+ASSETS = Path(__file__).parent / "assets"
+DEMO_MODEL = "demo"  # the name of the bundled model
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used, with the reason and the remedy."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The parts of a text-to-image model, as diffusers and transformers load them."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDIMScheduler
+
+    @property
+    def image_size(self) -> int:
+        """Width and height in pixels that the model was trained at."""
+        return self.unet.config.sample_size * self.pixels_per_latent
+
+    @property
+    def pixels_per_latent(self) -> int:
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+def load_model(
+    path_or_name: str | Path = DEMO_MODEL, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> BaseModel:
+    """Load a base model from a local folder in diffusers' layout.
+
+    Arguments:
+        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled model.
+        device, dtype: where the three networks are put, and their weights' type.
+
+    Returns:
+        The parts, in evaluation mode, with no parameter asking for a gradient.
+
+    Raises:
+        ModelError: the folder or a part of it is missing or cannot be read, or its weights are pickled.
+    """
+    folder = ASSETS / "demo-model" if str(path_or_name) == DEMO_MODEL else Path(path_or_name)
+    _check(folder)
+    options: dict[str, Any] = dict(torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    kinds = dict(unet=UNet2DConditionModel, vae=AutoencoderKL, text_encoder=CLIPTextModel)
+    loaded: dict[str, Any] = {}
+    for part in PARTS:
+        try:
+            if part in kinds:
+                loaded[part] = kinds[part].from_pretrained(folder / part, **options)
+            elif part == "tokenizer":
+                loaded[part] = CLIPTokenizer.from_pretrained(folder / part, local_files_only=True)
+            else:
+                loaded[part] = DDIMScheduler.from_pretrained(folder / part, local_files_only=True)
+        except Exception as error:  # each library raises its own kinds; all mean that this part cannot be read
+            raise ModelError(
+                f"The {part} of the model in {folder} cannot be read: {error} "
+                f"Copy the model again, or save it once more with save_pretrained(safe_serialization=True)."
+            ) from error
+    for part in kinds:
+        loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
+    return BaseModel(**loaded)
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder that lacks a part or holds pickled weights, before anything is read."""
+    if not folder.is_dir():
+        raise ModelError(
+            f'There is no model folder at {folder}. Give a local folder in diffusers\' layout, or "demo" for the bundled model.'
+        )
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise ModelError(
+            f"{folder} is not a model in diffusers' layout: it lacks {', '.join(missing)}. Expected folders: {', '.join(PARTS)}."
+        )
+    for part in ("unet", "vae", "text_encoder"):
+        if not any((folder / part).glob("*.safetensors")):
+            raise ModelError(
+                f"{folder / part} holds no .safetensors weights. Pickled .bin weights are never opened: "
+                f"convert them with save_pretrained(safe_serialization=True)."
+            )
+
+
+@torch.no_grad()
+def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
+    """Text embeddings of prompts, padded or cut to the encoder's length: (len(prompts), n, d).
+
+    The published pipeline asks the tokenizer for the same: end tokens up to 77, and no attention mask.
+    """
+    length = model.text_encoder.config.max_position_embeddings
+    ids = model.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
+
+
+@torch.no_grad()
+def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
+    """Latents of a clip, one frame at a time: the mode of the posterior, times the scaling factor.
+
+    Arguments:
+        frames: (f, h, w, 3) in [0, 1]; height and width multiples of `model.pixels_per_latent`.
+
+    Returns:
+        (1, c, f, h / 8, w / 8) for Stable Diffusion's autoencoder.
+
+    Raises:
+        ValueError: frames of another shape or size.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
+        raise ValueError(f"Expected frames of shape (f, h, w, 3) with at least one frame, got {tuple(frames.shape)}.")
+    unit = model.pixels_per_latent
+    if frames.shape[1] % unit or frames.shape[2] % unit:
+        raise ValueError(
+            f"Frames are {frames.shape[2]} x {frames.shape[1]} pixels; the autoencoder needs multiples of {unit}. "
+            f"Try {frames.shape[2] // unit * unit} x {frames.shape[1] // unit * unit}."
+        )
+    vae = model.vae
+    images = rearrange(frames, "f h w c -> f c h w").to(vae.device, vae.dtype) * 2 - 1
+    latents = torch.cat([vae.encode(image).latent_dist.mode() for image in images.split(1)])
+    return rearrange(latents * vae.config.scaling_factor, "f c h w -> 1 c f h w").float()
+
+
+@torch.no_grad()
+def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
+    """Pixels of a clip's latents, one frame at a time: (1, c, f, h, w) -> (f, 8 h, 8 w, 3) float32 in [0, 1] on the CPU."""
+    vae = model.vae
+    scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
+    images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])
+    return rearrange((images / 2 + 0.5).clamp(0, 1), "f c h w -> f h w c")

@@ -1,0 +1,152 @@
+"""One decoded frame as an upright RGB picture of a given size.
+
+YUV becomes RGB by the matrix and range that the file states (BT.709 for high definition and BT.601 below where it
+states none, as players do); 10 bits and more are kept by way of 16-bit RGB; transparent parts are laid over black.
+HDR transfer curves (PQ, HLG) are not tone-mapped.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from .decode import TimedFrame
+from .media import VideoError
+
+# ISO 23091-2 MatrixCoefficients, by their names in FFmpeg's scale filter
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+
+
+class PictureMaker:
+    """Turns timed frames into pictures (height, width, 3) of one size, uint8 or uint16.
+
+    The size is fixed by the first frame where width, height or both are None (see `read_video`).
+    """
+
+    def __init__(self, width: int | None, height: int | None, fit: str) -> None:
+        self.width, self.height, self.fit = width, height, fit
+        self.source_width = self.source_height = 0  # as shown: upright, with square pixels
+        self._graph: av.filter.Graph | None = None
+        self._graph_key: tuple[Any, ...] = ()
+
+    def __call__(self, timed: TimedFrame) -> np.ndarray:
+        picture = _flatten(self._to_rgb(timed.frame))
+        aspect = timed.pixel_aspect
+        matrix = _display_matrix(timed.frame)
+        if matrix is not None:
+            picture, turned = _upright(picture, matrix)
+            aspect = 1 / aspect if turned else aspect
+        if not self.source_width:
+            self._fix_size(picture, aspect)
+        assert self.width and self.height
+        return _fitted(picture, aspect, self.width, self.height, self.fit)
+
+    def _fix_size(self, picture: np.ndarray, aspect: Fraction) -> None:
+        self.source_width, self.source_height = max(1, round(picture.shape[1] * aspect)), picture.shape[0]
+        shape = Fraction(self.source_width, self.source_height)
+        if self.width is None and self.height is None:
+            self.width, self.height = self.source_width, self.source_height
+        elif self.width is None:
+            self.width = max(1, round((self.height or 1) * shape))
+        elif self.height is None:
+            self.height = max(1, round(self.width / shape))
+
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """(h, w, 3) or, with alpha, (h, w, 4), uint8 or uint16; the FFmpeg graph is kept while frames stay alike."""
+        key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        if self._graph is None or key != self._graph_key:
+            self._graph, self._graph_key = _rgb_graph(frame), key
+        self._graph.push(frame)
+        return self._graph.pull().to_ndarray()
+
+
+def _rgb_graph(frame: av.VideoFrame) -> av.filter.Graph:
+    components = frame.format.components
+    deep = max(component.bits for component in components) > 8
+    alpha = frame.format.has_palette or any(component.is_alpha for component in components)
+    args = f"flags={SCALE_FLAGS}"
+    if not frame.format.is_rgb and len(components) >= 3:
+        high_definition = frame.width >= 1280 or frame.height > 576
+        matrix = _MATRICES.get(int(frame.colorspace), "bt709" if high_definition else "bt601")
+        full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
+        args += f":in_color_matrix={matrix}:in_range={'pc' if full else 'tv'}"
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+        ),
+        graph.add("scale", args),
+        graph.add("format", {(0, 0): "rgb24", (0, 1): "rgba", (1, 0): "rgb48le", (1, 1): "rgba64le"}[deep, alpha]),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _flatten(picture: np.ndarray) -> np.ndarray:
+    """Lay a picture with (straight) alpha over black."""
+    if picture.shape[2] == 3:
+        return picture
+    opaque = np.iinfo(picture.dtype).max
+    if (picture[..., 3] == opaque).all():
+        return picture[..., :3]
+    wide = picture[..., :3].astype(np.uint32) * picture[..., 3:]
+    return ((wide + opaque // 2) // opaque).astype(picture.dtype)
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    """The 3x3 matrix (x', y', w') = (x, y, 1) M that brings a stored pixel to its place on the screen."""
+    for index in range(len(frame.side_data)):
+        data = frame.side_data[index]
+        if data.type.name == "DISPLAYMATRIX":
+            return np.frombuffer(bytes(data), np.int32).reshape(3, 3)
+    return None
+
+
+def _upright(picture: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Turn and mirror by the quarter turns in a display matrix; also says whether the sides changed places."""
+    (a, b), (c, d) = matrix[:2, :2].tolist()
+    turned = abs(b) > abs(a)
+    if turned:
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], turned
+
+
+def _fitted(picture: np.ndarray, aspect: Fraction, width: int, height: int, fit: str) -> np.ndarray:
+    """Bring a picture whose pixels are `aspect` times as wide as high to (height, width, 3)."""
+    rows, columns = picture.shape[:2]
+    if fit == "crop":
+        shape = Fraction(width, height) / aspect  # of the part to keep, in stored pixels
+        kept_columns = max(1, min(columns, round(rows * shape)))
+        kept_rows = max(1, min(rows, round(columns / shape)))
+        top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+        picture = picture[top : top + kept_rows, left : left + kept_columns]
+    if fit != "pad":
+        return _resized(picture, width, height)
+    shape = columns * aspect / rows
+    inner_width = max(1, min(width, round(height * shape)))
+    inner_height = max(1, min(height, round(width / shape)))
+    canvas = np.zeros((height, width, 3), picture.dtype)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = _resized(picture, inner_width, inner_height)
+    return canvas
+
+
+def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    rows, columns = picture.shape[:2]
+    if (rows, columns) == (height, width):
+        return np.ascontiguousarray(picture)
+    try:
+        import cv2
+    except ImportError as error:
+        raise VideoError(
+            f"Resizing needs OpenCV, which cannot be loaded ({error}): pip install opencv-python-headless,"
+            " or install the system library it misses (libgl1)."
+        ) from error
+    smaller = width <= columns and height <= rows
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=interpolation)

@@ -1,0 +1,141 @@
+"""Tuned weights on disk: one safetensors file with the trained tensors alone, and what they are in its metadata.
+
+Query projections are stored as they are after tuning, not as differences, so that a file can be read by the published
+names. The strength of a tuning is therefore measured from the queries that the model had before it was inflated, which
+`VideoUNet.base_queries` keeps; the temporal output projection starts at zero and is measured from there.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .inflation import VideoUNet, trainable_parameters
+
+FORMAT = "tune-a-video-tuned-weights"
+VERSION = "1"
+
+
+def save_tuned(
+    video_unet: VideoUNet,
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the trained weights to a file that is complete or not there at all.
+
+    Arguments:
+        video_unet: the tuned model.
+        path: of the .safetensors file; folders are made, a file of this name is replaced.
+        dtype: the type to store, None for that of the weights (float32).
+        metadata: strings to keep with them, by name, say the caption; "format" and "version" are taken.
+
+    Returns:
+        The path.
+
+    Raises:
+        TypeError: if metadata holds something other than strings.
+    """
+    strange = [key for key, value in (metadata or {}).items() if not (isinstance(key, str) and isinstance(value, str))]
+    if strange:
+        raise TypeError(f"Metadata are strings, got something else under {strange}. Encode values as JSON.")
+    tensors = {
+        name: parameter.detach().to(device="cpu", dtype=dtype or parameter.dtype).contiguous()
+        for name, parameter in trainable_parameters(video_unet).items()
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        save_file(tensors, temporary, {**(metadata or {}), "format": FORMAT, "version": VERSION})
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength: float = 1.0) -> dict[str, str]:
+    """Read a file of `save_tuned` into a model. Nothing is changed if anything is wrong.
+
+    May be called again with another strength: each call starts from the image model, not from the last one.
+
+    Arguments:
+        video_unet: a model inflated from the same base.
+        path: of the file.
+        strength: see `apply_tuned`.
+
+    Returns:
+        The file's metadata.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such file, or belongs to another model, or holds a number that is not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No tuned weights at {path}.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file ({error}). Save or copy it again.") from error
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise ValueError(f"{path} is not a file of save_tuned, version {VERSION}: its metadata are {metadata}.")
+    try:
+        apply_tuned(video_unet, tensors, strength=strength)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return metadata
+
+
+def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strength: float = 1.0) -> None:
+    """Put trained tensors into a model at a strength s: base + s (tuned - base), all of them or none.
+
+    For the queries base is `video_unet.base_queries`, for the temporal output projection it is zero; the other temporal
+    weights, which act through it alone, are taken as they are. At 0 the model computes what the image model does.
+
+    Arguments:
+        video_unet: a model inflated from the same base.
+        tensors: the trained tensors by name, any floating type, on the CPU or the model's device.
+        strength: 1 for the tuned weights to the bit, 0 for the image model; others extend or fade the tuning.
+
+    Raises:
+        ValueError: if names or shapes are not the model's, or a number is not finite.
+    """
+    parameters = trainable_parameters(video_unet)
+    _refuse_foreign(tensors, parameters)
+    with torch.inference_mode(False), torch.no_grad():
+        for name, parameter in parameters.items():
+            tuned = tensors[name].to(device=parameter.device, dtype=parameter.dtype)
+            if name in video_unet.base_queries:
+                tuned = torch.lerp(video_unet.base_queries[name].to(tuned), tuned, strength)
+            elif ".attn_temp.to_out." in name:
+                tuned = strength * tuned
+            parameter.copy_(tuned)
+
+
+def _refuse_foreign(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
+    if missing or unknown:
+        example = min(missing | unknown)
+        raise ValueError(
+            f"These tuned weights belong to another model: {len(missing)} tensors are missing and {len(unknown)} unknown, "
+            f"such as {example}. Load the base model that was tuned."
+        )
+    for name, parameter in parameters.items():
+        if tensors[name].shape != parameter.shape:
+            raise ValueError(
+                f"These tuned weights belong to another model: {name} has shape {tuple(tensors[name].shape)}, this model's "
+                f"is {tuple(parameter.shape)}. Load the base model that was tuned."
+            )
+        if not torch.isfinite(tensors[name]).all():
+            raise ValueError(f"{name} holds a number that is not finite: the tuning diverged. Tune again.")

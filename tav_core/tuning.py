@@ -1,0 +1,264 @@
+"""One-shot tuning: fit the inflated model to one clip and its caption (arXiv:2212.11565, section 3.3).
+
+    minimise  E over noise, t  of  || model(x_t, t, caption) - target ||^2     x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise
+
+over the query projections of sparse-causal and cross-attention and over the whole temporal attention; everything else
+stays frozen. The target is the noise or the velocity. x_0 and the caption's embedding come from outside, encoded once.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+
+from .frames import check_clip, check_embeddings, model_float32
+from .inflation import VideoUNet, trainable_parameters
+from .schedule import NoiseSchedule
+
+LR_SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How to tune. The defaults are those of the published implementation.
+
+    Attributes:
+        steps: optimiser updates.
+        learning_rate: of AdamW, at its highest.
+        lr_schedule: "constant", or falling to zero as "linear" or "cosine".
+        warmup_steps: updates over which the learning rate rises from zero.
+        weight_decay, betas, eps: of AdamW.
+        max_grad_norm: the norm to which the gradient of all trained weights together is clipped.
+        gradient_accumulation_steps: draws of noise and timestep averaged in one update.
+        gradient_checkpointing: compute activations twice and keep fewer of them; same gradients.
+        seed: of the noise and the timesteps.
+        min_snr_gamma: weigh the loss by min-SNR with this gamma (5 is usual); None for no weights.
+        compute_dtype: torch.bfloat16 or torch.float16 (CUDA only) for autocast; None for the type of the frozen weights.
+    """
+
+    steps: int = 500
+    learning_rate: float = 3e-5
+    lr_schedule: str = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    max_grad_norm: float = 1.0
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    min_snr_gamma: float | None = None
+    compute_dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.gradient_accumulation_steps < 1 or self.warmup_steps < 0:
+            raise ValueError(
+                "steps and gradient_accumulation_steps are at least 1 and warmup_steps at least 0, got "
+                f"{self.steps}, {self.gradient_accumulation_steps} and {self.warmup_steps}."
+            )
+        if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0 and self.weight_decay >= 0):
+            raise ValueError(
+                "learning_rate and max_grad_norm are above 0 and weight_decay is not below, got "
+                f"{self.learning_rate}, {self.max_grad_norm} and {self.weight_decay}."
+            )
+        if self.lr_schedule not in LR_SCHEDULES:
+            raise ValueError(f"lr_schedule is one of {LR_SCHEDULES}, got {self.lr_schedule!r}.")
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
+            raise ValueError(f"min_snr_gamma is above 0, or None for no weights, got {self.min_snr_gamma}.")
+        if self.compute_dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"compute_dtype is None, float32, bfloat16 or float16, got {self.compute_dtype}.")
+
+
+@dataclass(frozen=True)
+class TuningStep:
+    """One optimiser update.
+
+    Attributes:
+        step: its number, from 1.
+        loss: the mean loss of its forward passes, before the update.
+        learning_rate: with which it was made.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+def tune(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    encoder_hidden_states: Tensor,
+    scheduler: Any,
+    config: TuningConfig = TuningConfig(),
+    *,
+    noise: Sequence[Tensor] | Tensor | None = None,
+    timesteps: Sequence[int | Tensor] | Tensor | None = None,
+) -> Iterator[TuningStep]:
+    """Tune `video_unet`, in place, one update for each item taken.
+
+    Stop by taking no more, or with `close()`. Between two items the model may be sampled. Under an outer
+    torch.inference_mode() it tunes all the same. Flags `requires_grad` and modes train/eval are put back at the end.
+
+    Arguments:
+        video_unet: the inflated model.
+        latents: the clip x_0, (b, c, f, h, w), scaled by the VAE's factor; any floating type and device.
+        encoder_hidden_states: its caption's embedding, (b, n, d).
+        scheduler: a diffusers scheduler or its config, read for betas and prediction type.
+        config: how to tune.
+        noise: the noise of each forward pass, in place of drawn ones, each like `latents`.
+        timesteps: the timestep of each forward pass, each an int or (b,).
+
+    Yields:
+        A TuningStep after each update.
+
+    Raises:
+        FloatingPointError: if loss or gradient is not finite; the update is not made.
+        ValueError: if a shape, a type or an option does not fit.
+    """
+    schedule = NoiseSchedule.from_scheduler(scheduler)
+    parameters = list(trainable_parameters(video_unet).values())
+    check_clip(latents, video_unet.unet.config.in_channels)
+    _check_precision(video_unet, parameters, config)
+    draws = _draws(latents, schedule, config, noise, timesteps)
+    with torch.inference_mode(False):
+        clip = model_float32(latents, video_unet.device).clone()
+        text = encoder_hidden_states.to(video_unet.device).clone()
+        optimizer = torch.optim.AdamW(
+            parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        )
+        schedule_name = "constant_with_warmup" if config.lr_schedule == "constant" else config.lr_schedule
+        lr_scheduler = get_scheduler(schedule_name, optimizer, None, config.warmup_steps, config.steps)
+        scaler = torch.amp.GradScaler(video_unet.device.type, enabled=_is_float16(video_unet, config))
+
+    with _prepared(video_unet, parameters, config):
+        for step in range(1, config.steps + 1):
+            learning_rate = lr_scheduler.get_last_lr()[0]
+            # No mode is held across a yield: it would leak into the caller.
+            with torch.inference_mode(False), torch.enable_grad():
+                losses = []
+                for _ in range(config.gradient_accumulation_steps):
+                    loss = _loss(video_unet, clip, text, schedule, config, *next(draws))
+                    _refuse_non_finite("loss", loss, step, config)
+                    scaler.scale(loss / config.gradient_accumulation_steps).backward()
+                    losses.append(loss.item())
+                scaler.unscale_(optimizer)
+                norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                if not scaler.is_enabled():  # the scaler leaves out an update that overflowed, and scales down
+                    _refuse_non_finite("gradient", norm, step, config)
+                scaler.step(optimizer)
+                scaler.update()
+                lr_scheduler.step()
+                optimizer.zero_grad(set_to_none=True)
+            yield TuningStep(step, sum(losses) / len(losses), learning_rate)
+
+
+def _loss(
+    video_unet: VideoUNet,
+    clip: Tensor,
+    text: Tensor,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    noise: Tensor,
+    timestep: Tensor,
+) -> Tensor:
+    """Mean squared error of the prediction at x_t against its target, weighed for each clip if asked."""
+    noisy = schedule.add_noise(clip, noise, timestep)
+    target = schedule.training_target(clip, noise, timestep)
+    prediction = video_unet(noisy, timestep.to(clip.device), text, compute_dtype=config.compute_dtype)
+    errors = (prediction - target).square().flatten(1).mean(1)  # (b,)
+    if config.min_snr_gamma is not None:
+        errors = errors * schedule.min_snr_weight(timestep, config.min_snr_gamma).to(errors.device)
+    return errors.mean()
+
+
+def _draws(
+    latents: Tensor,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    noise: Sequence[Tensor] | Tensor | None,
+    timesteps: Sequence[int | Tensor] | Tensor | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Noise like the latents, and one timestep for each clip (b,) on the CPU, for each forward pass."""
+    passes = config.steps * config.gradient_accumulation_steps
+    for name, given in (("noise", noise), ("timesteps", timesteps)):
+        if given is not None and len(given) < passes:
+            raise ValueError(f"{name} holds {len(given)} draws, {passes} forward passes need as many.")
+    generator = torch.Generator().manual_seed(config.seed)
+    batch = latents.shape[0]
+    for index in range(passes):
+        drawn_noise = torch.randn(latents.shape, generator=generator)
+        drawn_timestep = torch.randint(schedule.num_train_timesteps, (batch,), generator=generator)
+        if noise is not None:
+            drawn_noise = noise[index].clone()
+        if timesteps is not None:
+            drawn_timestep = torch.as_tensor(timesteps[index], device="cpu").expand(batch)
+        yield drawn_noise, drawn_timestep
+
+
+def _is_float16(video_unet: VideoUNet, config: TuningConfig) -> bool:
+    return (config.compute_dtype or video_unet.dtype) == torch.float16
+
+
+def _check_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:
+    wrong = {p.dtype for p in parameters if p.dtype in (torch.float16, torch.bfloat16)}
+    if wrong:
+        raise ValueError(
+            f"Weights that train rest in float32, got {wrong}: updates of 1e-5 would be rounded away. "
+            "Choose the type before inflate(), and move the inflated model with .to(device) only."
+        )
+    if config.compute_dtype == torch.float32 and video_unet.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"compute_dtype float32 needs a model loaded in float32, got one in {video_unet.dtype}.")
+    if _is_float16(video_unet, config) and video_unet.device.type != "cuda":
+        raise ValueError("Tuning in float16 needs a CUDA device for loss scaling. Use bfloat16 or float32.")
+    if any(parameter.is_inference() for parameter in video_unet.parameters()):
+        raise ValueError(
+            "This model was moved under torch.inference_mode() and can never train. Move it outside of it."
+        )
+
+
+def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:
+    if not torch.isfinite(value):
+        raise FloatingPointError(
+            f"The {what} of tuning step {step} is {value.item()}; the weights stay as step {step - 1} left them. "
+            f"Lower learning_rate (now {config.learning_rate}), or compute in bfloat16 or float32, or check the latents."
+        )
+
+
+@contextmanager
+def _prepared(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> Iterator[None]:
+    """Freeze all but `parameters`, and put every flag back afterwards, however tuning ended."""
+    flags = [(parameter, parameter.requires_grad) for parameter in video_unet.parameters()]
+    modes = [(module, module.training) for module in video_unet.modules()]
+    checkpointing = video_unet.unet.is_gradient_checkpointing
+    try:
+        video_unet.eval()  # dropout would draw from the global generator
+        video_unet.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        _set_checkpointing(video_unet, config.gradient_checkpointing)
+        yield
+    finally:
+        _set_checkpointing(video_unet, checkpointing)
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+        for parameter in parameters:
+            parameter.grad = None
+        for module, training in modes:
+            module.training = training
+
+
+def _set_checkpointing(video_unet: VideoUNet, enabled: bool) -> None:
+    """Checkpoint each resnet and each spatio-temporal block by itself, without reentrance.
+
+    Reentrant checkpoints need an input that requires a gradient, which the down path has not.
+    """
+    if enabled:
+        video_unet.unet.enable_gradient_checkpointing()
+    else:
+        video_unet.unet.disable_gradient_checkpointing()

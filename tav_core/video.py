@@ -1,0 +1,223 @@
+"""Read a clip from a real video file: which frames, at which size, with which sound. Writing is in `encode`.
+
+Frames are chosen by their presentation time stamps, decoded one by one from the nearest key frame on, brought to
+their final size at once, and decoding stops after the last one that is needed: the length and size of the source do
+not matter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from math import isfinite
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from .decode import Source, TimedFrame, open_source, read_audio
+from .encode import write_video
+from .media import Audio, VideoError, as_rate, find_images, is_cut_off, local_path
+from .picture import PictureMaker
+
+__all__ = ["Audio", "VideoClip", "VideoError", "read_video", "write_video"]
+
+_DEFAULT_IMAGE_RATE = Fraction(8)
+_FITS = ("crop", "pad", "stretch")
+
+
+@dataclass(frozen=True, eq=False)
+class VideoClip:
+    """Frames of a video and what is needed to write them back.
+
+    frames (f, h, w, 3) float32 in [0, 1]; fps of these frames; audio over the same span, or None; the source's size
+    as shown (upright, square pixels); times (seconds from the source's first frame) of the source frames taken.
+    """
+
+    frames: torch.Tensor
+    fps: Fraction
+    audio: Audio | None
+    source_width: int
+    source_height: int
+    times: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of read_video, checked."""
+
+    path: Path
+    num_frames: int | None
+    start: Fraction
+    stride: int
+    fps: Fraction | None
+    image_rate: Fraction
+
+    def __str__(self) -> str:
+        pace = f"stride={self.stride}" if self.fps is None else f"fps={self.fps}"
+        return f"from start={float(self.start):g} s with {pace}"
+
+
+def read_video(
+    path: str | os.PathLike[str],
+    *,
+    num_frames: int | None = None,
+    start: float = 0.0,
+    stride: int | None = None,
+    fps: float | Fraction | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    fit: str = "crop",
+) -> VideoClip:
+    """Read frames of a video file, a GIF, a folder of images (in natural order) or an image pattern (frame_%04d.png).
+
+    Arguments:
+        path: a local file or folder.
+        num_frames: how many frames to return; all up to the end if None, and all of them are held in memory.
+        start: seconds after the first frame; the frame shown nearest to it comes first.
+        stride: take every n-th frame of the source (default 1).
+        fps: instead of stride, take the frames nearest to start + k / fps; a frame repeats if the source is slower.
+            Images have no clock: there fps is the rate of the images themselves (default 8) and none is left out.
+        width, height: in pixels; with one of them the shape is kept, with neither the source's size.
+        fit: what to do with another shape: "crop" the middle, "pad" with black, or "stretch".
+
+    Returns:
+        VideoClip. Its fps is fps, or the source's rate / stride, exactly; the mean rate of the frames taken if their
+        time stamps stray from that by more than half a frame (variable frame rate).
+
+    Raises:
+        VideoError: for a bad argument, and for a file that is missing, empty, truncated, not a video or too short.
+    """
+    request = _checked(path, num_frames, start, stride, fps)
+    _check_size(width, height, fit)
+    make_picture = PictureMaker(width, height, fit)
+    pictures: list[np.ndarray] = []
+    times: list[Fraction] = []
+    try:
+        with open_source(request.path, request.start, request.image_rate) as source:
+            last = None
+            for timed in islice(_chosen(source, request), num_frames):
+                pictures.append(pictures[-1] if timed is last else make_picture(timed))
+                times.append(timed.time)
+                last = timed
+        _check_length(request, len(pictures), source)
+        rate = request.fps or _rate_of(times, source.rate / request.stride, source.rate)
+        begin = source.origin + (times[0] if request.fps is None else request.start)
+        audio = read_audio(request.path, begin, len(pictures) / rate) if source.has_audio else None
+    except av.FFmpegError as error:
+        raise _damaged(request, len(pictures), str(error)) from error
+    size = make_picture.source_width, make_picture.source_height
+    return VideoClip(_as_tensor(pictures), rate, audio, *size, tuple(float(time) for time in times))
+
+
+def _checked(
+    path: str | os.PathLike[str],
+    num_frames: int | None,
+    start: float,
+    stride: int | None,
+    fps: float | Fraction | None,
+) -> _Request:
+    if stride is not None and fps is not None:
+        raise VideoError("stride and fps both choose the frames: give one of them.")
+    if num_frames is not None and num_frames < 1:
+        raise VideoError(f"num_frames must be 1 or more, not {num_frames}.")
+    if stride is not None and stride < 1:
+        raise VideoError(f"stride must be 1 or more, not {stride}.")
+    if not isfinite(start) or start < 0:
+        raise VideoError(f"start must be a time of 0 seconds or later, not {start}.")
+    rate = None if fps is None else as_rate(fps)
+    local = local_path(path)
+    exact_start = Fraction(start).limit_denominator(1_000_000)
+    if find_images(local):
+        return _Request(local, num_frames, exact_start, stride or 1, None, rate or _DEFAULT_IMAGE_RATE)
+    return _Request(local, num_frames, exact_start, stride or 1, rate, _DEFAULT_IMAGE_RATE)
+
+
+def _check_size(width: int | None, height: int | None, fit: str) -> None:
+    for name, value in (("width", width), ("height", height)):
+        if value is not None and value < 1:
+            raise VideoError(f"{name} must be 1 pixel or more, not {value}.")
+    if fit not in _FITS:
+        raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {fit!r}.")
+
+
+def _chosen(source: Source, request: _Request) -> Iterator[TimedFrame]:
+    if request.fps is None:
+        return _every_nth(iter(source), request.start, request.stride)
+    return _at_rate(iter(source), request.start, request.fps)
+
+
+def _every_nth(frames: Iterator[TimedFrame], start: Fraction, stride: int) -> Iterator[TimedFrame]:
+    """From the frame nearest to `start` on, each stride-th one."""
+    before = None
+    for frame in frames:
+        if frame.time >= start:
+            break
+        before = frame
+    else:
+        if before is not None and before.time + before.duration > start:
+            yield before
+        return
+    early = before is not None and start - before.time <= frame.time - start
+    head = [before, frame] if before is not None and early else [frame]
+    yield from islice(chain(head, frames), 0, None, stride)
+
+
+def _at_rate(frames: Iterator[TimedFrame], start: Fraction, fps: Fraction) -> Iterator[TimedFrame]:
+    """For each moment start + k / fps before the end, the frame nearest to it (the earlier of two equally near)."""
+    current, moment = next(frames, None), start
+    if current is None:
+        return
+    for following in frames:
+        while 2 * moment <= current.time + following.time:
+            yield current
+            moment += 1 / fps
+        current = following
+    while moment < current.time + current.duration:
+        yield current
+        moment += 1 / fps
+
+
+def _rate_of(times: list[Fraction], nominal: Fraction, source_rate: Fraction) -> Fraction:
+    """The nominal rate if the times keep to it within half a frame of the source, else the mean rate."""
+    stray = max(abs(time - times[0] - index / nominal) for index, time in enumerate(times))
+    if 2 * stray <= 1 / source_rate or times[-1] == times[0]:
+        return nominal
+    return ((len(times) - 1) / (times[-1] - times[0])).limit_denominator(100_000)
+
+
+def _check_length(request: _Request, count: int, source: Source) -> None:
+    enough = count > 0 if request.num_frames is None else count >= request.num_frames
+    if request.path.is_file() and (request.num_frames is None or not enough) and is_cut_off(request.path):
+        raise _damaged(request, count, "the file ends early")
+    if enough:
+        return
+    if count == 0:
+        raise VideoError(
+            f"{request.path} lasts {float(source.end):.3f} s and has no frame at start={float(request.start):g} s:"
+            " choose an earlier start."
+        )
+    raise VideoError(
+        f"{request.path} has {count} frames {request}, and num_frames={request.num_frames} was asked:"
+        f" ask for at most {count}."
+    )
+
+
+def _damaged(request: _Request, count: int, reason: str) -> VideoError:
+    kind = "truncated" if request.path.is_file() and is_cut_off(request.path) else "damaged"
+    remedy = f", or ask for num_frames of at most {count}" if count else ""
+    return VideoError(
+        f"{request.path} is {kind}: {count} frames could be decoded {request} ({reason}). Get a complete copy{remedy}."
+    )
+
+
+def _as_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    """uint8 or uint16 pictures (h, w, 3) -> (f, h, w, 3) float32 in [0, 1]."""
+    frames = torch.empty((len(pictures), *pictures[0].shape), dtype=torch.float32)
+    for frame, picture in zip(frames, pictures, strict=True):
+        frame.copy_(torch.from_numpy(picture.astype(np.float32))).div_(float(np.iinfo(picture.dtype).max))
+    return frames

@@ -1,0 +1,201 @@
+"""Train the UNet and the text encoder of the bundled demo model, on the latents of a trained autoencoder.
+
+    python -m training.train_vae  --output build/demo-model
+    python -m training.train_unet --output build/demo-model
+
+The model predicts v (arXiv:2202.00512) under Stable Diffusion's betas rescaled to zero terminal SNR (arXiv:2305.08891):
+the last step then carries no trace of the picture, and the ground's colour has to come from the words. Timesteps are drawn
+more often at high noise, where the words decide. What is saved is the moving average of the weights. The learning rate
+is flat and falls to zero over the last quarter, so that a run can be taken up again with --start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from tav_core.demo import judge, world
+from training import text
+
+WIDTH = 64  # of the text embeddings
+UNET_CONFIG = dict(
+    sample_size=world.SIZE // 8,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=(48, 96, 144),
+    down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    layers_per_block=1,
+    cross_attention_dim=WIDTH,
+    attention_head_dim=4,  # the number of heads, as in Stable Diffusion 1
+    norm_num_groups=8,
+)
+SCHEDULER_CONFIG = dict(
+    num_train_timesteps=1000,
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    prediction_type="v_prediction",
+    rescale_betas_zero_snr=True,
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
+
+
+@torch.no_grad()
+def make_latents(vae: AutoencoderKL, scenes: list[world.Scene]) -> torch.Tensor:
+    """Scaled latents of drawn scenes: (n, 4, 16, 16), float16 to spare memory."""
+    batches = []
+    for start in range(0, len(scenes), 16):
+        drawn = np.stack([world.draw(scene)[0] for scene in scenes[start : start + 16]])
+        images = torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1
+        batches.append((vae.encode(images).latent_dist.mode() * vae.config.scaling_factor).half())
+    return torch.cat(batches)
+
+
+@torch.no_grad()
+def sample_pictures(
+    unet: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    vae: AutoencoderKL,
+    scheduler: DDIMScheduler,
+    captions: list[str],
+    guidance_scale: float,
+    steps: int,
+    seed: int,
+) -> np.ndarray:
+    """Plain DDIM with guidance, one picture a caption: (n, SIZE, SIZE, 3) in [0, 1]."""
+    scheduler.set_timesteps(steps)
+    embeddings = encoder(text.tokenize(tokenizer, captions + [""] * len(captions))).last_hidden_state
+    size = unet.config.sample_size
+    latents = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
+    for t in scheduler.timesteps:
+        with_text, without = unet(torch.cat([latents, latents]), t, embeddings).sample.chunk(2)
+        latents = scheduler.step(without + guidance_scale * (with_text - without), t, latents).prev_sample
+    pictures = torch.cat([vae.decode(z).sample for z in (latents / vae.config.scaling_factor).split(8)])
+    return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+
+def follow_words(pictures: np.ndarray, scenes: list[world.Scene]) -> dict[str, float]:
+    """Share of pictures with the right shape, colour, background, and with all three."""
+    readings = [judge.read(picture) for picture in pictures]
+    pairs = list(zip(readings, scenes, strict=True))
+    shares = {word: float(np.mean([getattr(r, word) == getattr(s, word) for r, s in pairs])) for word in _WORDS}
+    return shares | {"all": float(np.mean([r.shows(s) for r, s in pairs]))}
+
+
+_WORDS = ("shape", "colour", "background")
+
+
+class Trainer:
+    """UNet and text encoder in training, their moving averages, and the data that they see."""
+
+    def __init__(self, folder: Path, seed: int, count: int, start: Path | None):
+        self.folder, self.rng = folder, np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        self.vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
+        self.scheduler = DDIMScheduler(**SCHEDULER_CONFIG)
+        self.tokenizer = text.build_tokenizer(folder / "tokenizer")
+        if start:
+            self.unet = UNet2DConditionModel.from_pretrained(start / "unet")
+            self.encoder = CLIPTextModel.from_pretrained(start / "text_encoder")
+        else:
+            self.unet = UNet2DConditionModel(**UNET_CONFIG)
+            self.encoder = text.build_text_encoder(self.tokenizer, WIDTH)
+            print(json.dumps(dict(words_taught=text.teach_words(self.encoder, self.tokenizer, 400, seed))), flush=True)
+        self.unet = self.unet.to(memory_format=torch.channels_last).train()
+        self.scenes = [world.random_scene(self.rng) for _ in range(count)]
+        self.latents = make_latents(self.vae, self.scenes)
+        self.averages = [copy.deepcopy(m).eval().requires_grad_(False) for m in (self.unet, self.encoder)]
+        self.ids: dict[str, torch.Tensor] = {}
+
+    def tokens(self, captions: list[str]) -> torch.Tensor:
+        for caption in set(captions) - self.ids.keys():
+            self.ids[caption] = text.tokenize(self.tokenizer, [caption])[0]
+        return torch.stack([self.ids[c] for c in captions])
+
+    def loss(self, batch: int) -> torch.Tensor:
+        chosen = self.rng.integers(0, len(self.scenes), size=batch)
+        clean = self.latents[torch.from_numpy(chosen)].float()
+        captions = [text.random_caption(self.scenes[i], self.rng) for i in chosen]
+        noise = torch.randn_like(clean)
+        steps = (1000 * (1 - torch.rand(batch) ** 1.5)).long().clamp(0, 999)
+        noisy = self.scheduler.add_noise(clean, noise, steps)
+        embeddings = self.encoder(self.tokens(captions)).last_hidden_state
+        predicted = self.unet(noisy, steps, embeddings).sample
+        return (predicted - self.scheduler.get_velocity(clean, noise, steps)).square().mean()
+
+    @torch.no_grad()
+    def average(self, step: int) -> None:
+        decay = min(0.999, (1 + step) / (10 + step))
+        for mean, model in zip(self.averages, (self.unet, self.encoder), strict=True):
+            torch._foreach_lerp_(list(mean.parameters()), list(model.parameters()), 1 - decay)
+
+    def measure(self, count: int, steps: int) -> dict[str, float]:
+        rng = np.random.default_rng(77)
+        scenes = [world.random_scene(rng) for _ in range(count)]
+        captions = [s.caption for s in scenes]
+        unet, encoder = self.averages
+        pictures = sample_pictures(
+            unet, encoder, self.tokenizer, self.vae, self.scheduler, captions, guidance_scale=5.0, steps=steps, seed=1
+        )
+        return follow_words(pictures, scenes)
+
+    def save(self) -> None:
+        unet, encoder = self.averages
+        unet.save_pretrained(self.folder / "unet")
+        encoder.save_pretrained(self.folder / "text_encoder")
+        self.scheduler.save_pretrained(self.folder / "scheduler")
+
+
+def train(trainer: Trainer, steps: int, batch: int, learning_rate: float, warmup: int) -> None:
+    parameters = [*trainer.unet.parameters(), *trainer.encoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / warmup, (steps - step) / (0.25 * steps))
+    )
+    began, losses = time.monotonic(), []
+    for step in range(1, steps + 1):
+        loss = trainer.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        trainer.average(step)
+        losses.append(loss.item())
+        if step % 100 == 0:
+            record = dict(step=step, loss=float(np.mean(losses[-100:])), seconds=round(time.monotonic() - began))
+            print(json.dumps(record), flush=True)
+        if step % 1000 == 0 or step == steps:
+            trainer.save()
+            print(json.dumps(dict(step=step) | trainer.measure(48, 20)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="model folder that holds vae/ already")
+    parser.add_argument("--steps", type=int, default=14000)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--pictures", type=int, default=20000, help="drawn and encoded once, before the training")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a model folder whose UNet and text encoder to go on from")
+    args = parser.parse_args()
+    trainer = Trainer(args.output, args.seed, args.pictures, args.start)
+    train(trainer, args.steps, args.batch, args.learning_rate, args.warmup)
+
+
+if __name__ == "__main__":
+    main()
