@@ -149,13 +149,17 @@ def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
         samples (channels, round(seconds * sample_rate)), or None if the file has no sound within that span.
     """
     samples, rate, heard = np.zeros((0, 0), np.float32), 0, False
-    with _open_file(path) as container:
-        for position, rate, block in _sound_blocks(container, begin):
-            if not samples.size:
-                samples = np.zeros((len(block), max(1, round(seconds * rate))), np.float32)
-            heard |= _paste(samples, block, position)
-            if position + block.shape[1] >= samples.shape[1]:
-                break
+    try:
+        with _open_file(path) as container:
+            for position, rate, block in _sound_blocks(container, begin):
+                if not samples.size:
+                    samples = np.zeros((len(block), max(1, round(seconds * rate))), np.float32)
+                heard |= _paste(samples, block, position)
+                if position + block.shape[1] >= samples.shape[1]:
+                    break
+    except av.FFmpegError as error:
+        if not is_cut_off(path):  # whoever has the frames that were asked for does without the end of their sound
+            raise VideoError(f"The sound of {path} cannot be decoded ({error}): remove or convert it.") from error
     return Audio(torch.from_numpy(samples), rate) if heard else None
 
 

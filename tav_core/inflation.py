@@ -49,6 +49,7 @@ class VideoUNet(nn.Module):
         super().__init__()
         self.unet = unet
         self.frames = frames
+        self.text_width = next(iter(self.blocks.values())).attn2.to_k.in_features
         self.base_queries = {
             name: parameter.detach().to("cpu", copy=True)
             for name, parameter in trainable_parameters(self).items()
@@ -94,7 +95,9 @@ class VideoUNet(nn.Module):
         Raises:
             ValueError: if a shape is not as said.
         """
-        batch, channels, num_frames = self._check(latents, encoder_hidden_states)
+        check_clip(latents, self.unet.config.in_channels)
+        batch, num_frames = latents.shape[0], latents.shape[2]
+        check_embeddings(encoder_hidden_states, batch, self.text_width)
         self.frames.num_frames = num_frames
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(batch).repeat_interleave(num_frames)
         compute_dtype = compute_dtype or self.dtype
@@ -111,12 +114,6 @@ class VideoUNet(nn.Module):
             for name, base in self.base_queries.items():
                 parameters[name].copy_(base)
             initialise_temporal(self)
-
-    def _check(self, latents: Tensor, encoder_hidden_states: Tensor) -> tuple[int, int, int]:
-        check_clip(latents, self.unet.config.in_channels)
-        width = next(iter(self.blocks.values())).attn2.to_k.in_features
-        check_embeddings(encoder_hidden_states, latents.shape[0], width)
-        return latents.shape[0], latents.shape[1], latents.shape[2]
 
 
 def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention: str = "sparse_causal") -> VideoUNet:
@@ -199,8 +196,8 @@ def refuse_unsupported(unet: nn.Module) -> None:
     strange = [key for key in CONDITIONS_WITHOUT_SUPPORT if _is_set(config.get(key))]
     if strange:
         raise ValueError(
-            f"This UNet has {', '.join(f'{key}={config[key]!r}' for key in strange)}: it takes conditions beside a prompt, "
-            "or attends otherwise than Stable Diffusion 1 and 2 do. Give a UNet of that family."
+            f"This UNet has {', '.join(f'{key}={config[key]!r}' for key in strange)}: it takes more than "
+            "a prompt, or attends otherwise than Stable Diffusion 1 and 2 do. Give a UNet of that family."
         )
     types = {*config.down_block_types, *config.up_block_types, config.mid_block_type or "no middle block"}
     if types - PLAIN_BLOCK_TYPES:
@@ -221,19 +218,11 @@ def _refuse_unsupported_weights(unet: UNet2DConditionModel) -> None:
         raise ValueError(f"Weights are one of {COMPUTE_DTYPES}, got {dtypes}. Load the model without quantisation.")
     blocks = [module for module in unet.modules() if isinstance(module, BasicTransformerBlock)]
     if not blocks:
-        raise ValueError(
-            "This UNet has no transformer block, so no prompt and nothing to tune. Give a text-to-image UNet."
-        )
+        raise ValueError("This UNet has no transformer block, so nothing to tune. Give a text-to-image UNet.")
     for block in blocks:
-        if (
-            block.norm_type != "layer_norm"
-            or block.attn2 is None
-            or block.pos_embed is not None
-            or hasattr(block, "fuser")
-        ):
-            raise ValueError(
-                "This UNet has gated, adaptive or single-attention blocks; Stable Diffusion 1 and 2 have none."
-            )
+        plain = block.norm_type == "layer_norm" and block.attn2 is not None and block.pos_embed is None
+        if not plain or hasattr(block, "fuser"):
+            raise ValueError("This UNet has gated, adaptive or positional blocks; give a Stable Diffusion 1 or 2 UNet.")
         for attn in (block.attn1, block.attn2):
             if isinstance(attn.processor, nn.Module) or not isinstance(attn.to_q, nn.Linear):
                 raise ValueError("This UNet carries an adapter. Fuse a LoRA into the weights, unload an IP-Adapter.")

@@ -62,8 +62,8 @@ def invert(
         config: how to invert.
 
     Yields:
-        An InversionStep for each timestep, rising; the last one holds the noise. To start sampling partway, take the one
-        at the first of `NoiseSchedule.timesteps(num_inference_steps, denoise)`.
+        An InversionStep for each timestep, rising; the last one holds the noise. To start sampling partway, take the
+        one at the first of `NoiseSchedule.timesteps(num_inference_steps, denoise)`.
 
     Raises:
         ValueError: if a shape does not fit.

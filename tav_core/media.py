@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
-from numbers import Rational
+from numbers import Rational, Real
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,10 +36,11 @@ class Audio:
 
 def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
     """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes just that."""
-    if not isinstance(fps, (Rational, float)) or not isfinite(fps) or fps <= 0:
+    if not isinstance(fps, Real) or not isfinite(fps) or fps <= 0:
         raise VideoError(f"{name} must be a positive number of frames per second, not {fps!r}.")
     if isinstance(fps, Rational):
-        return Fraction(fps)
+        return Fraction(int(fps.numerator), int(fps.denominator))
+    fps = float(fps)
     if fps != round(fps):
         ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
         if abs(ntsc - fps) < 2e-4 * fps:

@@ -100,8 +100,8 @@ def _flatten(picture: np.ndarray) -> np.ndarray:
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The 3x3 matrix (x', y', w') = (x, y, 1) M that brings a stored pixel to its place on the screen."""
-    for index in range(len(frame.side_data)):
-        data = frame.side_data[index]
+    side_data: Any = frame.side_data
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
             return np.frombuffer(bytes(data), np.int32).reshape(3, 3)
     return None

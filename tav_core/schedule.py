@@ -1,10 +1,10 @@
 """Noise levels, and DDIM in both directions (Song et al., arXiv:2010.02502, equation 12).
 
-A latent at timestep t is  x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise,  with a_t = alphas_cumprod[t]. A model predicts the
-noise ("epsilon") or the velocity  v = sqrt(a_t) noise - sqrt(1 - a_t) x_0  (Salimans and Ho, arXiv:2202.00512). With
-either, x_0 and noise follow from x_t, and a DDIM step puts them together again at another level. Sampling goes down in
-noise and inversion goes up. A zero terminal signal (a_T = 0, Lin et al., arXiv:2305.08891) works with v; with epsilon
-x_0 is unknown there.
+A latent at timestep t is  x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise,  with a_t = alphas_cumprod[t]. A model predicts
+the noise ("epsilon") or the velocity  v = sqrt(a_t) noise - sqrt(1 - a_t) x_0  (Salimans and Ho, arXiv:2202.00512).
+With either, x_0 and noise follow from x_t, and a DDIM step puts them together again at another level: sampling goes
+down in noise, inversion goes up. A zero terminal signal (a_T = 0, Lin et al., arXiv:2305.08891) works with v; with
+epsilon x_0 is unknown there.
 """
 
 from collections.abc import Mapping
@@ -114,7 +114,7 @@ class NoiseSchedule:
             raise TypeError(f"Expected a diffusers scheduler or its config, got {type(scheduler).__name__}.")
         if "beta_schedule" not in config and config.get("trained_betas") is None:
             raise ValueError(
-                f"{config.get('_class_name', 'This scheduler')} has no betas. Tune-A-Video takes models trained on a "
+                f"{config.get('_class_name', type(scheduler).__name__)} has no betas. Tune-A-Video takes models trained on a "
                 "DDPM schedule (Stable Diffusion 1 and 2); pass the scheduler that came with the model."
             )
         prediction_type = config.get("prediction_type", "epsilon")

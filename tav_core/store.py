@@ -128,14 +128,14 @@ def _refuse_foreign(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tens
     if missing or unknown:
         example = min(missing | unknown)
         raise ValueError(
-            f"These tuned weights belong to another model: {len(missing)} tensors are missing and {len(unknown)} unknown, "
-            f"such as {example}. Load the base model that was tuned."
+            f"These tuned weights belong to another model: {len(missing)} tensors are missing and {len(unknown)} "
+            f"unknown, such as {example}. Load the base model that was tuned."
         )
     for name, parameter in parameters.items():
         if tensors[name].shape != parameter.shape:
             raise ValueError(
-                f"These tuned weights belong to another model: {name} has shape {tuple(tensors[name].shape)}, this model's "
-                f"is {tuple(parameter.shape)}. Load the base model that was tuned."
+                f"These tuned weights belong to another model: {name} has shape {tuple(tensors[name].shape)}, "
+                f"this model's is {tuple(parameter.shape)}. Load the base model that was tuned."
             )
         if not torch.isfinite(tensors[name]).all():
             raise ValueError(f"{name} holds a number that is not finite: the tuning diverged. Tune again.")

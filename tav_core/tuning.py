@@ -16,11 +16,11 @@ import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from .frames import check_clip, check_embeddings, model_float32
+from .frames import check_clip, model_float32
 from .inflation import VideoUNet, trainable_parameters
 from .schedule import NoiseSchedule
 
-LR_SCHEDULES = ("constant", "linear", "cosine")
+LR_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TuningConfig:
         gradient_checkpointing: compute activations twice and keep fewer of them; same gradients.
         seed: of the noise and the timesteps.
         min_snr_gamma: weigh the loss by min-SNR with this gamma (5 is usual); None for no weights.
-        compute_dtype: torch.bfloat16 or torch.float16 (CUDA only) for autocast; None for the type of the frozen weights.
+        compute_dtype: torch.bfloat16 or torch.float16 (CUDA only) for autocast; None for that of the frozen weights.
     """
 
     steps: int = 500
@@ -57,17 +57,13 @@ class TuningConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.gradient_accumulation_steps < 1 or self.warmup_steps < 0:
-            raise ValueError(
-                "steps and gradient_accumulation_steps are at least 1 and warmup_steps at least 0, got "
-                f"{self.steps}, {self.gradient_accumulation_steps} and {self.warmup_steps}."
-            )
-        if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0 and self.weight_decay >= 0):
-            raise ValueError(
-                "learning_rate and max_grad_norm are above 0 and weight_decay is not below, got "
-                f"{self.learning_rate}, {self.max_grad_norm} and {self.weight_decay}."
-            )
+            counts = f"{self.steps}, {self.gradient_accumulation_steps} and {self.warmup_steps}"
+            raise ValueError(f"steps and gradient_accumulation_steps are at least 1, warmup_steps 0; got {counts}.")
+        if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0):
+            values = f"{self.learning_rate} and {self.max_grad_norm}"
+            raise ValueError(f"learning_rate and max_grad_norm are above 0, got {values}.")
         if self.lr_schedule not in LR_SCHEDULES:
-            raise ValueError(f"lr_schedule is one of {LR_SCHEDULES}, got {self.lr_schedule!r}.")
+            raise ValueError(f"lr_schedule is one of {list(LR_SCHEDULES)}, got {self.lr_schedule!r}.")
         if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
             raise ValueError(f"min_snr_gamma is above 0, or None for no weights, got {self.min_snr_gamma}.")
         if self.compute_dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
@@ -97,7 +93,7 @@ def tune(
     config: TuningConfig = TuningConfig(),
     *,
     noise: Sequence[Tensor] | Tensor | None = None,
-    timesteps: Sequence[int | Tensor] | Tensor | None = None,
+    timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None = None,
 ) -> Iterator[TuningStep]:
     """Tune `video_unet`, in place, one update for each item taken.
 
@@ -123,7 +119,7 @@ def tune(
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
     check_clip(latents, video_unet.unet.config.in_channels)
-    _check_precision(video_unet, parameters, config)
+    compute_dtype = _checked_compute_dtype(video_unet, parameters, config)
     draws = _draws(latents, schedule, config, noise, timesteps)
     with torch.inference_mode(False):
         clip = model_float32(latents, video_unet.device).clone()
@@ -131,9 +127,9 @@ def tune(
         optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
         )
-        schedule_name = "constant_with_warmup" if config.lr_schedule == "constant" else config.lr_schedule
+        schedule_name = LR_SCHEDULES[config.lr_schedule]
         lr_scheduler = get_scheduler(schedule_name, optimizer, None, config.warmup_steps, config.steps)
-        scaler = torch.amp.GradScaler(video_unet.device.type, enabled=_is_float16(video_unet, config))
+        scaler = torch.amp.GradScaler(video_unet.device.type, enabled=compute_dtype == torch.float16)
 
     with _prepared(video_unet, parameters, config):
         for step in range(1, config.steps + 1):
@@ -145,7 +141,7 @@ def tune(
                     loss = _loss(video_unet, clip, text, schedule, config, *next(draws))
                     _refuse_non_finite("loss", loss, step, config)
                     scaler.scale(loss / config.gradient_accumulation_steps).backward()
-                    losses.append(loss.item())
+                    losses.append(float(loss.detach()))
                 scaler.unscale_(optimizer)
                 norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 if not scaler.is_enabled():  # the scaler leaves out an update that overflowed, and scales down
@@ -167,9 +163,10 @@ def _loss(
     timestep: Tensor,
 ) -> Tensor:
     """Mean squared error of the prediction at x_t against its target, weighed for each clip if asked."""
+    noise = model_float32(noise, clip.device)
     noisy = schedule.add_noise(clip, noise, timestep)
     target = schedule.training_target(clip, noise, timestep)
-    prediction = video_unet(noisy, timestep.to(clip.device), text, compute_dtype=config.compute_dtype)
+    prediction = video_unet(noisy, timestep, text, compute_dtype=config.compute_dtype)
     errors = (prediction - target).square().flatten(1).mean(1)  # (b,)
     if config.min_snr_gamma is not None:
         errors = errors * schedule.min_snr_weight(timestep, config.min_snr_gamma).to(errors.device)
@@ -181,7 +178,7 @@ def _draws(
     schedule: NoiseSchedule,
     config: TuningConfig,
     noise: Sequence[Tensor] | Tensor | None,
-    timesteps: Sequence[int | Tensor] | Tensor | None,
+    timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Noise like the latents, and one timestep for each clip (b,) on the CPU, for each forward pass."""
     passes = config.steps * config.gradient_accumulation_steps
@@ -195,37 +192,35 @@ def _draws(
         drawn_timestep = torch.randint(schedule.num_train_timesteps, (batch,), generator=generator)
         if noise is not None:
             drawn_noise = noise[index].clone()
+            if drawn_noise.shape != latents.shape:
+                raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(drawn_noise.shape)}.")
         if timesteps is not None:
             drawn_timestep = torch.as_tensor(timesteps[index], device="cpu").expand(batch)
         yield drawn_noise, drawn_timestep
 
 
-def _is_float16(video_unet: VideoUNet, config: TuningConfig) -> bool:
-    return (config.compute_dtype or video_unet.dtype) == torch.float16
-
-
-def _check_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:
+def _checked_compute_dtype(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> torch.dtype:
+    compute_dtype = config.compute_dtype or video_unet.dtype
     wrong = {p.dtype for p in parameters if p.dtype in (torch.float16, torch.bfloat16)}
     if wrong:
         raise ValueError(
             f"Weights that train rest in float32, got {wrong}: updates of 1e-5 would be rounded away. "
             "Choose the type before inflate(), and move the inflated model with .to(device) only."
         )
-    if config.compute_dtype == torch.float32 and video_unet.dtype in (torch.float16, torch.bfloat16):
+    if compute_dtype == torch.float32 and video_unet.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(f"compute_dtype float32 needs a model loaded in float32, got one in {video_unet.dtype}.")
-    if _is_float16(video_unet, config) and video_unet.device.type != "cuda":
+    if compute_dtype == torch.float16 and video_unet.device.type != "cuda":
         raise ValueError("Tuning in float16 needs a CUDA device for loss scaling. Use bfloat16 or float32.")
     if any(parameter.is_inference() for parameter in video_unet.parameters()):
-        raise ValueError(
-            "This model was moved under torch.inference_mode() and can never train. Move it outside of it."
-        )
+        raise ValueError("This model was moved under torch.inference_mode() and cannot train. Move it outside of it.")
+    return compute_dtype
 
 
 def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:
     if not torch.isfinite(value):
         raise FloatingPointError(
             f"The {what} of tuning step {step} is {value.item()}; the weights stay as step {step - 1} left them. "
-            f"Lower learning_rate (now {config.learning_rate}), or compute in bfloat16 or float32, or check the latents."
+            f"Lower learning_rate (now {config.learning_rate}), compute in bfloat16 or float32, or check the latents."
         )
 
 
@@ -241,24 +236,17 @@ def _prepared(video_unet: VideoUNet, parameters: list[nn.Parameter], config: Tun
         for parameter in parameters:
             parameter.requires_grad_(True)
             parameter.grad = None
-        _set_checkpointing(video_unet, config.gradient_checkpointing)
+        if config.gradient_checkpointing:
+            # Each resnet and spatio-temporal block by itself, without reentrance: reentrant checkpoints need an input
+            # that requires a gradient, which the down path has not.
+            video_unet.unet.enable_gradient_checkpointing()
         yield
     finally:
-        _set_checkpointing(video_unet, checkpointing)
+        if config.gradient_checkpointing and not checkpointing:
+            video_unet.unet.disable_gradient_checkpointing()
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
         for parameter in parameters:
             parameter.grad = None
         for module, training in modes:
             module.training = training
-
-
-def _set_checkpointing(video_unet: VideoUNet, enabled: bool) -> None:
-    """Checkpoint each resnet and each spatio-temporal block by itself, without reentrance.
-
-    Reentrant checkpoints need an input that requires a gradient, which the down path has not.
-    """
-    if enabled:
-        video_unet.unet.enable_gradient_checkpointing()
-    else:
-        video_unet.unet.disable_gradient_checkpointing()

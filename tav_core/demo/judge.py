@@ -17,6 +17,7 @@ from . import world
 COLOUR_TOLERANCE = 0.2  # largest distance in RGB, each channel in [0, 1], at which a colour still bears its name
 STANDS_OUT = 0.17  # distance in RGB from which a pixel belongs to the object
 LEAST_AREA = 250  # pixels; the smallest object drawn covers about 700
+MOST_AREA = world.SIZE**2 // 3  # pixels; what covers more is no object on a ground
 LEAST_OVERLAP = 0.7  # intersection over union of a shape with its drawing
 SECOND_OBJECT = 0.2  # share of the object's area from which another patch counts as a second object
 
@@ -66,18 +67,20 @@ def read(picture: np.ndarray) -> Reading:
         return Reading(None, None, background)
     y, x = (float(v.mean()) + 0.5 for v in np.nonzero(mask))
     shape, overlap = _read_shape(mask, x, y)
-    return Reading(shape if alone and overlap >= LEAST_OVERLAP else None, colour, background, x, y, _radius(mask), overlap)
+    clear = alone and overlap >= LEAST_OVERLAP and mask.sum() <= MOST_AREA
+    return Reading(shape if clear else None, colour, background, x, y, _radius(mask), overlap)
 
 
-def background_psnr(picture: np.ndarray, source: np.ndarray, covered: np.ndarray) -> float:
-    """PSNR in dB of a picture against its source outside `covered`, grown by 4 pixels.
+def background_psnr(frames: np.ndarray, source: np.ndarray, covered: np.ndarray) -> float:
+    """PSNR in dB of a clip against its source, over all pixels further than 4 from what is `covered`.
 
     Arguments:
-        picture, source: (SIZE, SIZE, 3) in [0, 1].
-        covered: (SIZE, SIZE), above 0 where the object of the source or of the edit belongs.
+        frames, source: (f, SIZE, SIZE, 3) in [0, 1].
+        covered: (f, SIZE, SIZE), above 0 where the object of the source or of the edit belongs.
     """
-    outside = cv2.dilate((covered > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
-    error = float(np.square(picture[outside] - source[outside]).mean())
+    grow = np.ones((9, 9), np.uint8)
+    outside = np.stack([cv2.dilate((mask > 0).astype(np.uint8), grow) == 0 for mask in covered])
+    error = float(np.square(frames[outside] - source[outside]).mean())
     return float(-10 * np.log10(max(error, 1e-10)))
 
 

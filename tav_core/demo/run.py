@@ -45,7 +45,7 @@ class EditScore:
     """How an edit did against what was asked of it.
 
     success: share of frames that show the asked shape, colour and background. position_error: median over frames, in
-    pixels, of the distance from the source's path. background_psnr: in dB against the source, mean over frames, None
+    pixels, of the distance from the source's path. background_psnr: in dB against the source, over the clip, None
     where the background was to change. size_jitter: standard deviation over mean of the object's radius along the clip.
     """
 
@@ -66,21 +66,12 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     asked = [scene.edited(**words) for scene in scenes]
     readings = [judge.read(frame) for frame in frames]
     pairs = list(zip(readings, asked, strict=True))
-    psnr = None
-    if "background" not in words:
-        psnr = float(
-            np.mean(
-                [
-                    judge.background_psnr(frame, original, world.draw(before)[1] + world.draw(after)[1])
-                    for frame, original, before, after in zip(frames, source, scenes, asked, strict=True)
-                ]
-            )
-        )
+    covered = np.stack([world.draw(before)[1] + world.draw(after)[1] for before, after in zip(scenes, asked, strict=True)])
     radii = np.array([reading.radius or 0.0 for reading in readings])
     return EditScore(
         success=float(np.mean([reading.shows(scene) for reading, scene in pairs])),
         position_error=float(np.median([reading.distance(scene) for reading, scene in pairs])),
-        background_psnr=psnr,
+        background_psnr=None if "background" in words else judge.background_psnr(frames, source, covered),
         size_jitter=float(radii.std() / max(radii.mean(), 1e-6)),
     )
 

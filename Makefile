@@ -1,0 +1,39 @@
+# Everything runs in .venv, which the first target that needs it builds. TORCH can name another build of torch.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test format check bench clean
+
+demo: $(VENV)/installed
+	$(RUN) -m tav_core demo --output tav-demo
+
+test: $(VENV)/installed-dev
+	$(RUN) -m pytest
+
+format: $(VENV)/installed-dev
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+check: $(VENV)/installed-dev
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/installed-dev
+	$(RUN) -m benchmarks.demo_model
+	$(RUN) -m benchmarks.edits
+
+clean:
+	rm -rf $(VENV) tav-demo
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet $(TORCH)
+	$(RUN) -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(RUN) -m pip install --quiet --editable ".[dev]"
+	touch $@

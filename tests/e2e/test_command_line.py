@@ -1,0 +1,94 @@
+"""The commands as a person runs them, each in a process of its own, on the bundled model."""
+
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tav_core.demo import world
+from tav_core.models import ASSETS
+from tav_core.video import read_video, write_video
+
+ROOT = Path(__file__).parents[2]
+
+
+def tav(*arguments, ok=True):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "tav_core", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode == 0) == ok, done.stderr
+    return done
+
+
+@pytest.fixture
+def video(tmp_path):
+    """An odd-sized clip at 29.97 fps whose folder has a space and an umlaut in its name."""
+    scene = world.Scene("cross", "green", "beige", 0, 0, 24)
+    frames = np.stack([world.draw(s)[0] for s in world.moving(scene, np.linspace((50, 50), (75, 70), 8))])
+    frames = np.pad(frames, ((0, 0), (0, 0), (11, 12), (0, 0)), mode="edge")
+    path = tmp_path / "mein Földer" / "clip.mp4"
+    write_video(path, frames, Fraction(30000, 1001))
+    return path
+
+
+def test_edit_writes_a_video_like_the_clip(video, tmp_path):
+    output = tmp_path / "out" / "edit.mp4"
+    tav(
+        *("edit", "--video", video, "--source-prompt", "a green cross on a beige background"),
+        *("--prompt", "a blue cross on a beige background", "--output", output),
+        *("--num-frames", 4, "--tuning-steps", 3, "--num-inference-steps", 4, "--guidance-scale", 5),
+    )
+    edit = read_video(output)
+    assert edit.frames.shape == (4, 128, 128, 3)
+    assert edit.fps == Fraction(30000, 1001)
+    assert not torch.allclose(edit.frames, read_video(video, num_frames=4, width=128, height=128).frames, atol=0.1)
+
+
+def test_another_size_than_the_models_own(video, tmp_path):
+    tav(
+        *("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "edit.gif"),
+        *("--num-frames", 2, "--tuning-steps", 1, "--num-inference-steps", 2, "--width", 136, "--height", 104),
+    )
+    assert read_video(tmp_path / "edit.gif").frames.shape == (2, 104, 136, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--video": "missing.mp4"}, "missing.mp4"),
+        ({"--model": "missing-model"}, "no model folder at missing-model"),
+        ({"--num-frames": "500"}, "8"),
+        ({"--tuning-steps": "0"}, "steps"),
+        ({"--num-inference-steps": "0"}, "num_inference_steps"),
+        ({"--guidance-scale": "-1"}, "guidance_scale"),
+        ({"--width": "100"}, "multiples of 8"),
+        ({"--output": "edit.xyz"}, "xyz"),
+    ],
+)
+def test_bad_input_is_one_sentence(video, tmp_path, change, words):
+    options = {"--video": video, "--source-prompt": "a", "--prompt": "b", "--output": tmp_path / "edit.mp4"} | change
+    done = tav("edit", *(part for pair in options.items() for part in pair), ok=False)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "edit.mp4").exists()
+
+
+def test_a_bad_output_name_is_refused_before_anything_is_tuned(video, tmp_path):
+    done = tav("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "e.xyz", ok=False)
+    assert "tune" not in done.stderr
+
+
+def test_the_bundled_clip_is_its_truth():
+    truth = json.loads((ASSETS / "demo-clip.json").read_text())
+    clip = read_video(ASSETS / "demo-clip.mp4")
+    assert clip.fps == Fraction(truth["fps"])
+    assert len(clip.frames) == len(truth["frames"]) == 16
+    for frame, scene in zip(clip.frames.numpy(), truth["frames"], strict=True):
+        drawn, _ = world.draw(world.Scene(**scene))
+        assert -10 * np.log10(np.square(frame - drawn).mean()) > 30

@@ -1,0 +1,119 @@
+"""The three attentions of the spatio-temporal block, against their definitions written out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from tav_core.attention import (
+    SpatioTemporalBlock,
+    attend,
+    cross_attention,
+    self_attention,
+    sparse_causal_attention,
+    temporal_attention,
+)
+from tav_core.frames import FrameCount
+from tests.conftest import draw
+
+
+@pytest.fixture
+def attn() -> Attention:
+    return Attention(query_dim=8, heads=2, dim_head=4).requires_grad_(False)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 5])
+def test_sparse_causal_attention_reads_first_and_former_frame(attn: Attention, num_frames: int) -> None:
+    clip = draw(2, num_frames, 6, 8)
+    got = sparse_causal_attention(attn, clip.flatten(0, 1), num_frames).unflatten(0, (2, num_frames))
+    for frame in range(num_frames):
+        # Frames 1 and 2 have one distinct key frame: written once here, seen twice by the implementation.
+        seen = [clip[:, 0]] if frame < 2 else [clip[:, 0], clip[:, frame - 1]]
+        expected = attn(clip[:, frame], encoder_hidden_states=torch.cat(seen, dim=1))
+        torch.testing.assert_close(got[:, frame], expected)
+
+
+def test_no_frame_but_the_first_sees_itself(attn: Attention) -> None:
+    keys = []
+    attn.to_k.register_forward_hook(lambda module, args, output: keys.append(output))
+    clip = draw(4, 6, 8).requires_grad_()
+    out = sparse_causal_attention(attn, clip, 4)
+    keys[0].retain_grad()
+    out[2].sum().backward()
+    assert [bool(grad.any()) for grad in keys[0].grad] == [True, True, False, False]
+
+
+def test_temporal_attention_mixes_frames_of_one_position_and_knows_no_order(attn: Attention) -> None:
+    clip = draw(2, 3, 6, 8)
+    got = temporal_attention(attn, clip.flatten(0, 1), 3).unflatten(0, (2, 3))
+    torch.testing.assert_close(got[1, :, 4], attn(clip[1, :, 4][None])[0])
+    shuffled = temporal_attention(attn, clip[:, [2, 0, 1]].flatten(0, 1), 3).unflatten(0, (2, 3))
+    torch.testing.assert_close(shuffled, got[:, [2, 0, 1]])
+
+
+def test_cross_attention_projects_the_text_once_and_gives_it_to_each_frame() -> None:
+    attn = Attention(query_dim=8, cross_attention_dim=5, heads=2, dim_head=4).requires_grad_(False)
+    hidden_states, text = draw(6, 4, 8), draw(2, 7, 5)
+    rows = []
+    attn.to_k.register_forward_hook(lambda module, args, output: rows.append(output.shape[0]))
+    got = cross_attention(attn, hidden_states, text, num_frames=3)
+    assert rows == [2]
+    torch.testing.assert_close(got, attn(hidden_states, encoder_hidden_states=text.repeat_interleave(3, dim=0)))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -> None:
+    attn.upcast_attention = True
+    attn.to_out = nn.ModuleList()
+    q, k, v = (20 * draw(1, 6, 8, seed=seed).bfloat16() for seed in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        got = attend(attn, q, k, v)
+    heads = (t.float().unflatten(-1, (2, 4)).transpose(1, 2) for t in (q, k, v))
+    expected = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2).bfloat16()
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, expected)
+
+
+def make_block(
+    attention: str = "sparse_causal", **options: object
+) -> tuple[BasicTransformerBlock, SpatioTemporalBlock]:
+    image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5, **options).requires_grad_(False)
+    block = SpatioTemporalBlock(image_block, FrameCount(1), attention)
+    block.initialise_temporal(torch.Generator().manual_seed(0))
+    return image_block, block
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"attention_bias": True}, {"norm_elementwise_affine": False, "norm_eps": 1e-3}]
+)
+def test_block_of_one_frame_starts_as_the_image_block(options: dict[str, object]) -> None:
+    image_block, block = make_block(**options)
+    hidden_states, text = draw(2, 6, 8), draw(2, 7, 5)
+    torch.testing.assert_close(
+        block(hidden_states, encoder_hidden_states=text), image_block(hidden_states, encoder_hidden_states=text)
+    )
+    assert image_block.state_dict().keys() <= block.state_dict().keys()
+    assert block.norm_temp.eps == block.norm1.eps
+    assert (block.norm_temp.weight is None) == (block.norm1.weight is None)
+
+
+def test_per_frame_block_keeps_the_image_models_self_attention() -> None:
+    image_block, block = make_block("per_frame")
+    block.frames.num_frames = 3
+    frames, text = draw(3, 6, 8), draw(1, 7, 5)
+    torch.testing.assert_close(
+        block(frames, encoder_hidden_states=text), image_block(frames, encoder_hidden_states=text.expand(3, -1, -1))
+    )
+
+
+def test_output_projection_starts_at_zero_and_draws_leave_the_global_generator_alone() -> None:
+    image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5)
+    before = torch.get_rng_state()
+    block = SpatioTemporalBlock(image_block, FrameCount(1), "sparse_causal")
+    block.initialise_temporal(torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(parameter.any() for parameter in block.attn_temp.to_out.parameters())
+    assert all(projection.weight.std() > 0.1 for projection in (block.attn_temp.to_q, block.attn_temp.to_v))
+    torch.testing.assert_close(self_attention(block.attn_temp, draw(2, 3, 8)), torch.zeros(2, 3, 8))

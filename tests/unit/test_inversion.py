@@ -1,0 +1,87 @@
+"""Inversion against diffusers' inverse scheduler, and back again by sampling."""
+
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler
+from torch import Tensor
+
+from tav_core import InversionConfig, SamplingConfig, inflate, invert, sample
+from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
+
+SCHEDULERS = [EPSILON, VELOCITY_ZERO_SNR]
+LATENTS, TEXT = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_inversion_is_that_of_diffusers(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
+    video_unet = inflate(make_unet())
+    reference = DDIMInverseScheduler(**scheduler, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    reference.set_timesteps(10)
+    latents = LATENTS
+    steps = list(invert(video_unet, LATENTS, TEXT, scheduler, InversionConfig(num_inference_steps=10)))
+    for step, timestep in zip(steps, reference.timesteps, strict=True):
+        with torch.no_grad():
+            latents = reference.step(video_unet(latents, timestep, TEXT), timestep, latents).prev_sample
+        assert step.timestep == timestep
+        assert relative_error(step.latents, latents) < 1e-4
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_sampling_from_the_inverted_noise_nears_the_clip_as_steps_grow(
+    make_unet: MakeUNet, scheduler: dict[str, object]
+) -> None:
+    video_unet, errors = inflate(make_unet()), []
+    for steps in (20, 80):
+        *_, noise = invert(video_unet, LATENTS, TEXT, scheduler, InversionConfig(num_inference_steps=steps))
+        config = SamplingConfig(num_inference_steps=steps, guidance_scale=1.0)
+        *_, back = sample(video_unet, noise.latents, TEXT, None, scheduler, config)
+        errors.append(relative_error(back.latents, LATENTS))
+    assert errors[1] < errors[0] / 2  # what inversion leaves out vanishes with the step
+    assert errors[1] < 0.3
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_sampling_starts_partway_from_the_inversion_step_of_its_timestep(
+    make_unet: MakeUNet, scheduler: dict[str, object]
+) -> None:
+    video_unet = inflate(make_unet())
+    levels = {s.timestep: s.latents for s in invert(video_unet, LATENTS, TEXT, scheduler, InversionConfig(100))}
+    config = SamplingConfig(num_inference_steps=100, guidance_scale=1.0, denoise=0.4)
+    steps = list(sample(video_unet, levels[391], TEXT, None, scheduler, config))
+    assert (steps[0].timestep, len(steps)) == (391, 40)
+    assert relative_error(steps[-1].latents, LATENTS) < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_latents_come_back_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dtype: torch.dtype) -> None:
+    for step in invert(inflate(make_unet()), LATENTS.to(dtype), TEXT.to(dtype), EPSILON, InversionConfig(2)):
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        assert step.latents.dtype == torch.float32 and not step.latents.requires_grad
+
+
+def test_inversion_inside_inference_mode(make_unet: MakeUNet) -> None:
+    video_unet = inflate(make_unet())
+    expected = list(invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(3)))
+    with torch.inference_mode():
+        got = list(invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(3)))
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("latents", "text", "steps", "message"),
+    [
+        (LATENTS[:, :, 0], TEXT, 2, "5 dimensions"),
+        (LATENTS[:, :, :0], TEXT, 2, "at least one frame"),
+        (LATENTS, TEXT[..., :8], 2, "width 12, got 8"),
+        (LATENTS, TEXT.expand(3, -1, -1), 2, "one prompt for each clip"),
+        (LATENTS, TEXT, 1001, "between 1 and 1000"),
+    ],
+)
+def test_wrong_inputs(make_unet: MakeUNet, latents: Tensor, text: Tensor, steps: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(invert(inflate(make_unet()), latents, text, EPSILON, InversionConfig(steps)))
+
+
+def test_no_steps() -> None:
+    with pytest.raises(ValueError, match="num_inference_steps is at least 1"):
+        InversionConfig(num_inference_steps=0)

@@ -1,0 +1,50 @@
+"""Pictures for people."""
+
+import cv2
+import pytest
+import torch
+
+from tav_core.show import contact_sheet, save_loss_plot, save_picture, side_by_side
+
+
+def clip(level, frames=5):
+    return torch.full((frames, 32, 48, 3), level)
+
+
+def test_side_by_side_keeps_every_pixel_of_every_clip():
+    shown = side_by_side({"one": clip(0.1), "two": clip(0.2), "three": clip(0.3), "four": clip(0.4)}, columns=3, enlarge=2)
+    assert shown.shape[0] == 5
+    assert shown.shape[2] == 3 * 96
+    for level in (0.1, 0.2, 0.3, 0.4):
+        assert (shown[0] == level).all(-1).sum() == 64 * 96
+
+
+def test_captions_leave_ink_and_long_ones_get_more_lines():
+    short = side_by_side({"a": clip(1.0)}, columns=1)
+    long = side_by_side({"many words that need several lines in so narrow a picture": clip(1.0)}, columns=1)
+    assert (short < 0.5).any()
+    assert long.shape[1] > short.shape[1]
+
+
+def test_contact_sheet_shows_first_and_last_frame():
+    frames = torch.linspace(0, 1, 30)[:, None, None, None].expand(30, 32, 48, 3)
+    sheet = contact_sheet({"x": frames}, num_frames=4)
+    assert sheet.shape[1] == 4 * 48
+    assert sheet[-1, 0, 0] == 0
+    assert sheet[-1, -1, 0] == 1
+
+
+def test_saved_picture_has_its_colours(tmp_path):
+    picture = torch.zeros(4, 6, 3)
+    picture[..., 0] = 1  # red
+    save_picture(tmp_path / "größe.png", picture)
+    read = cv2.imdecode(torch.frombuffer(bytearray((tmp_path / "größe.png").read_bytes()), dtype=torch.uint8).numpy(), cv2.IMREAD_COLOR)
+    assert read.shape == (4, 6, 3)
+    assert read[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("losses", [[0.1], [0.2] * 3, [1 / (i + 1) for i in range(100)]])
+def test_loss_plot_survives_short_and_flat_runs(tmp_path, losses):
+    save_loss_plot(tmp_path / "loss.png", losses)
+    image = cv2.imread(str(tmp_path / "loss.png"))
+    assert image.std() > 0
