@@ -136,7 +136,7 @@ def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention:
         raise ValueError(f"group_norm is one of {GROUP_NORM_MODES}, got {group_norm!r}.")
     if attention not in ATTENTION_MODES:
         raise ValueError(f"attention is one of {ATTENTION_MODES}, got {attention!r}.")
-    refuse_unsupported(unet)
+    _refuse_unsupported(unet)
     frames = FrameCount()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
         for name, module in list(unet.named_modules()):
@@ -179,7 +179,7 @@ def trainable_parameters(video_unet: VideoUNet) -> dict[str, nn.Parameter]:
     }
 
 
-def refuse_unsupported(unet: nn.Module) -> None:
+def _refuse_unsupported(unet: nn.Module) -> None:
     """Say why a model cannot be inflated, before anything is changed.
 
     Raises:

@@ -113,8 +113,9 @@ class NoiseSchedule:
         if not isinstance(config, Mapping):
             raise TypeError(f"Expected a diffusers scheduler or its config, got {type(scheduler).__name__}.")
         if "beta_schedule" not in config and config.get("trained_betas") is None:
+            name = config.get("_class_name", type(scheduler).__name__)
             raise ValueError(
-                f"{config.get('_class_name', type(scheduler).__name__)} has no betas. Tune-A-Video takes models trained on a "
+                f"{name} has no betas. Tune-A-Video takes models trained on a "
                 "DDPM schedule (Stable Diffusion 1 and 2); pass the scheduler that came with the model."
             )
         prediction_type = config.get("prediction_type", "epsilon")
@@ -195,7 +196,9 @@ class NoiseSchedule:
 
     def _signal_and_sigma(self, timestep: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         alpha = self.alphas_cumprod[torch.as_tensor(timestep, device="cpu")].reshape(-1, *[1] * (like.ndim - 1))
-        return alpha.sqrt().to(like), (1 - alpha).sqrt().to(like)
+        # The type first, then the device: some devices have no float64.
+        signal, sigma = alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
+        return signal.to(like.device), sigma.to(like.device)
 
 
 def plain_noise(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -20,7 +20,7 @@ from .frames import check_clip, model_float32
 from .inflation import VideoUNet, trainable_parameters
 from .schedule import NoiseSchedule
 
-LR_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TuningConfig:
         steps: optimiser updates.
         learning_rate: of AdamW, at its highest.
         lr_schedule: "constant", or falling to zero as "linear" or "cosine".
-        warmup_steps: updates over which the learning rate rises from zero.
+        warmup_steps: updates over which the learning rate rises from zero, with which the first is made.
         weight_decay, betas, eps: of AdamW.
         max_grad_norm: the norm to which the gradient of all trained weights together is clipped.
         gradient_accumulation_steps: draws of noise and timestep averaged in one update.
@@ -62,8 +62,8 @@ class TuningConfig:
         if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0):
             values = f"{self.learning_rate} and {self.max_grad_norm}"
             raise ValueError(f"learning_rate and max_grad_norm are above 0, got {values}.")
-        if self.lr_schedule not in LR_SCHEDULES:
-            raise ValueError(f"lr_schedule is one of {list(LR_SCHEDULES)}, got {self.lr_schedule!r}.")
+        if self.lr_schedule not in SCHEDULES:
+            raise ValueError(f"lr_schedule is one of {list(SCHEDULES)}, got {self.lr_schedule!r}.")
         if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
             raise ValueError(f"min_snr_gamma is above 0, or None for no weights, got {self.min_snr_gamma}.")
         if self.compute_dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
@@ -119,16 +119,15 @@ def tune(
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
     check_clip(latents, video_unet.unet.config.in_channels)
-    compute_dtype = _checked_compute_dtype(video_unet, parameters, config)
+    compute_dtype = _compute_dtype(video_unet, parameters, config)
     draws = _draws(latents, schedule, config, noise, timesteps)
     with torch.inference_mode(False):
-        clip = model_float32(latents, video_unet.device).clone()
-        text = encoder_hidden_states.to(video_unet.device).clone()
+        clip = model_float32(latents, video_unet.device).detach().clone()
+        text = encoder_hidden_states.to(video_unet.device).detach().clone()
         optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
         )
-        schedule_name = LR_SCHEDULES[config.lr_schedule]
-        lr_scheduler = get_scheduler(schedule_name, optimizer, None, config.warmup_steps, config.steps)
+        lr_scheduler = get_scheduler(SCHEDULES[config.lr_schedule], optimizer, None, config.warmup_steps, config.steps)
         scaler = torch.amp.GradScaler(video_unet.device.type, enabled=compute_dtype == torch.float16)
 
     with _prepared(video_unet, parameters, config):
@@ -186,20 +185,19 @@ def _draws(
         if given is not None and len(given) < passes:
             raise ValueError(f"{name} holds {len(given)} draws, {passes} forward passes need as many.")
     generator = torch.Generator().manual_seed(config.seed)
-    batch = latents.shape[0]
     for index in range(passes):
         drawn_noise = torch.randn(latents.shape, generator=generator)
-        drawn_timestep = torch.randint(schedule.num_train_timesteps, (batch,), generator=generator)
+        drawn_timestep = torch.randint(schedule.num_train_timesteps, latents.shape[:1], generator=generator)
         if noise is not None:
-            drawn_noise = noise[index].clone()
+            drawn_noise = noise[index]
             if drawn_noise.shape != latents.shape:
                 raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(drawn_noise.shape)}.")
         if timesteps is not None:
-            drawn_timestep = torch.as_tensor(timesteps[index], device="cpu").expand(batch)
+            drawn_timestep = torch.as_tensor(timesteps[index], device="cpu").expand(latents.shape[0])
         yield drawn_noise, drawn_timestep
 
 
-def _checked_compute_dtype(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> torch.dtype:
+def _compute_dtype(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> torch.dtype:
     compute_dtype = config.compute_dtype or video_unet.dtype
     wrong = {p.dtype for p in parameters if p.dtype in (torch.float16, torch.bfloat16)}
     if wrong:

@@ -58,4 +58,4 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest error as a share of the largest expected value."""
-    return float((got - expected).abs().max() / expected.abs().max())
+    return ((got - expected).abs().max() / expected.abs().max()).item()

@@ -155,6 +155,7 @@ class TestSound:
         assert pitch(loud[0], rate) == pytest.approx(440, abs=3)
         assert pitch(loud[1], rate) == pytest.approx(880, abs=3)
         assert float(loud.pow(2).mean().sqrt()) == pytest.approx(0.5 / 2**0.5, rel=0.05)
+        assert float(audio.samples[:, -rate // 50 :].pow(2).mean().sqrt()) > 0.25
         onset = int((audio.samples[0].abs() > 0.1).nonzero()[0])
         assert onset / rate == pytest.approx(1.0, abs=0.01)
 
@@ -203,7 +204,8 @@ class TestFailures:
 
         def failing(*arguments):
             calls.append(arguments)
-            if len(calls) == 4:
+            if len(calls) == 88:
+                assert len(leftovers(tmp_path)) == len(before_failure) + 1  # the encoder has begun its file
                 raise RuntimeError("the disk is on fire")
             return original(*arguments)
 
@@ -211,9 +213,10 @@ class TestFailures:
         monkeypatch.setattr(encode, "_video_frame", failing)
         for name in ("a.mp4", "new.mp4"):
             calls.clear()
+            before_failure = leftovers(tmp_path)
             with pytest.raises(RuntimeError, match="on fire"):
-                write_video(tmp_path / name, patches(), 8)
-            assert len(calls) == 4
+                write_video(tmp_path / name, patches(90), 8)
+            assert len(calls) == 88
         assert path.read_bytes() == before and leftovers(tmp_path) == ["a.mp4"]
 
     def test_the_target_appears_only_at_the_end(self, tmp_path, monkeypatch):
