@@ -17,8 +17,8 @@ import torch
 
 from tav_core.demo import judge, world
 from tav_core.models import DEMO_MODEL, decode_latents, encode_frames, encode_prompts, load_model
-from tav_core.show import contact_sheet, save_picture
 from tav_core.schedule import NoiseSchedule, ddim_step, plain_noise
+from tav_core.show import contact_sheet, save_picture
 
 SEED = 2024  # the training draws from other seeds
 
@@ -59,7 +59,9 @@ def main() -> None:
 
     model = load_model(args.model)
     psnr = round_trip(model, args.scenes)
-    print(json.dumps({"round_trip_psnr": {"mean": float(psnr.mean()), "worst": float(psnr.min()), "scenes": len(psnr)}}))
+    print(
+        json.dumps({"round_trip_psnr": {"mean": float(psnr.mean()), "worst": float(psnr.min()), "scenes": len(psnr)}})
+    )
 
     rng = np.random.default_rng(SEED + 1)
     scenes = [world.random_scene(rng) for _ in range(args.prompts)]

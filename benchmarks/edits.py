@@ -88,7 +88,9 @@ def summarise(records: list[dict]) -> str:
     for record in records:
         groups[record["variant"], record["edit"]].append(record)
         groups[record["variant"], "all"].append(record)
-    lines = ["| variant | edit | clips | frames as asked | position error, px (median) | background, dB | size jitter |"]
+    lines = [
+        "| variant | edit | clips | frames as asked | position error, px (median) | background, dB | size jitter |"
+    ]
     lines.append("|---|---|---|---|---|---|---|")
     for (variant, edit), group in groups.items():
         success = np.mean([r["success"] for r in group])

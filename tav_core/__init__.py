@@ -9,14 +9,19 @@ Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddin
 `inflation.py`, then `tuning.py`.
 """
 
+from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
+from .models import BaseModel, load_model
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
 from .store import load_tuned, save_tuned
 from .tuning import TuningConfig, TuningStep, tune
+from .video import VideoClip, read_video, write_video
 
 __all__ = [
+    "BaseModel",
+    "ClipEditor",
     "InversionConfig",
     "InversionStep",
     "NoiseSchedule",
@@ -24,13 +29,17 @@ __all__ = [
     "SamplingStep",
     "TuningConfig",
     "TuningStep",
+    "VideoClip",
     "VideoUNet",
     "inflate",
     "invert",
+    "load_model",
     "load_tuned",
     "plain_noise",
+    "read_video",
     "sample",
     "save_tuned",
     "trainable_parameters",
     "tune",
+    "write_video",
 ]

@@ -17,7 +17,7 @@ from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .sampling import SamplingConfig
 from .tuning import TuningConfig
-from .video import read_video, write_video
+from .video import check_output, read_video, write_video
 
 Step = TypeVar("Step")
 
@@ -58,6 +58,7 @@ def _edit(args: argparse.Namespace) -> None:
     inversion = InversionConfig(args.num_inference_steps)
     sampling = SamplingConfig(args.num_inference_steps, args.guidance_scale, seed=args.seed)
 
+    check_output(args.output)
     model = load_model(args.model, device=args.device)
     size = model.image_size
     clip = read_video(
@@ -80,11 +81,15 @@ def _edit(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tav_core", description="Tune-A-Video: edit one clip by its caption.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tav_core", description="Tune-A-Video: edit one clip by its caption."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = _command(commands, "demo", _demo, "tune the bundled model on the bundled clip, edit it four times, measure")
-    demo.add_argument("--output", type=Path, default=Path("tav-demo"), help="folder for videos, pictures and report.json")
+    demo.add_argument(
+        "--output", type=Path, default=Path("tav-demo"), help="folder for videos, pictures and report.json"
+    )
     demo.add_argument("--seed", type=int, default=TuningConfig.seed)
 
     edit = _command(commands, "edit", _edit, "tune a model on a clip and sample the clip under another prompt")
@@ -93,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--prompt", required=True, help="what the edit is to show")
     edit.add_argument("--negative-prompt", default="")
     edit.add_argument("--output", type=Path, required=True, help="the edit: NAME.mp4, .webm or .gif")
-    edit.add_argument("--model", default=DEMO_MODEL, help="a local model folder in diffusers' layout (default: bundled)")
+    edit.add_argument(
+        "--model", default=DEMO_MODEL, help="a local model folder in diffusers' layout (default: bundled)"
+    )
     edit.add_argument("--num-frames", type=int, default=16)
     edit.add_argument("--start", type=float, default=0.0, help="seconds into the clip")
     edit.add_argument("--fps", type=float, help="frames per second to take (default: every frame)")

@@ -6,7 +6,7 @@
     for step in editor.edit("a blue star on a navy background"): pass
     edited_frames = editor.decode(step.latents)
 
-The autoencoder and the text encoder run once, here; tuning, inversion and sampling compute on latents and embeddings alone.
+The autoencoder and the text encoder run once, here; tuning, inversion and sampling see latents and embeddings alone.
 """
 
 from __future__ import annotations

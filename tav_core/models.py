@@ -50,7 +50,8 @@ def load_model(
     """Load a base model from a local folder in diffusers' layout.
 
     Arguments:
-        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled model.
+        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled
+            model.
         device, dtype: where the three networks are put, and their weights' type.
 
     Returns:
@@ -86,12 +87,14 @@ def _check(folder: Path) -> None:
     """Refuse a folder that lacks a part or holds pickled weights, before anything is read."""
     if not folder.is_dir():
         raise ModelError(
-            f'There is no model folder at {folder}. Give a local folder in diffusers\' layout, or "demo" for the bundled model.'
+            f"There is no model folder at {folder}. "
+            'Give a local folder in diffusers\' layout, or "demo" for the bundled model.'
         )
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise ModelError(
-            f"{folder} is not a model in diffusers' layout: it lacks {', '.join(missing)}. Expected folders: {', '.join(PARTS)}."
+            f"{folder} is not a model in diffusers' layout: it lacks {', '.join(missing)}. "
+            f"Expected folders: {', '.join(PARTS)}."
         )
     for part in ("unet", "vae", "text_encoder"):
         if not any((folder / part).glob("*.safetensors")):
@@ -108,7 +111,9 @@ def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
     The published pipeline asks the tokenizer for the same: end tokens up to 77, and no attention mask.
     """
     length = model.text_encoder.config.max_position_embeddings
-    ids = model.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    ids = model.tokenizer(
+        prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
     return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
 
 
@@ -141,7 +146,14 @@ def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
-    """Pixels of a clip's latents, one frame at a time: (1, c, f, h, w) -> (f, 8 h, 8 w, 3) float32 in [0, 1] on the CPU."""
+    """Pixels of a clip's latents, one frame at a time.
+
+    Arguments:
+        latents: (1, c, f, h, w).
+
+    Returns:
+        (f, 8 h, 8 w, 3) for Stable Diffusion's autoencoder, float32 in [0, 1], on the CPU.
+    """
     vae = model.vae
     scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
     images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])

@@ -41,7 +41,9 @@ def main() -> None:
     truth = {"caption": scene.caption, "fps": str(FPS), "frames": [asdict(s) for s in scenes]}
     (folder / "demo-clip.json").write_text(json.dumps(truth, indent=1) + "\n")
     masks = np.concatenate([mask for _, mask in drawn])
-    (folder / "demo-clip-masks.png").write_bytes(cv2.imencode(".png", np.round(masks * 255).astype(np.uint8))[1].tobytes())
+    (folder / "demo-clip-masks.png").write_bytes(
+        cv2.imencode(".png", np.round(masks * 255).astype(np.uint8))[1].tobytes()
+    )
 
 
 if __name__ == "__main__":

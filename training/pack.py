@@ -1,6 +1,6 @@
 """Bring a trained model folder into the package: float16 weights, only the files that loading needs.
 
-    python -m training.pack --model build/demo-model --output tav_core/assets/demo-model
+python -m training.pack --model build/demo-model --output tav_core/assets/demo-model
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     shutil.rmtree(args.output, ignore_errors=True)
-    UNet2DConditionModel.from_pretrained(args.model / "unet", torch_dtype=torch.float16).save_pretrained(args.output / "unet")
+    UNet2DConditionModel.from_pretrained(args.model / "unet", torch_dtype=torch.float16).save_pretrained(
+        args.output / "unet"
+    )
     AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float16).save_pretrained(args.output / "vae")
-    CLIPTextModel.from_pretrained(args.model / "text_encoder", dtype=torch.float16).save_pretrained(args.output / "text_encoder")
+    CLIPTextModel.from_pretrained(args.model / "text_encoder", dtype=torch.float16).save_pretrained(
+        args.output / "text_encoder"
+    )
     DDIMScheduler.from_pretrained(args.model / "scheduler").save_pretrained(args.output / "scheduler")
     CLIPTokenizer.from_pretrained(args.model / "tokenizer").save_pretrained(args.output / "tokenizer")
     for name in ("vocab.json", "merges.txt"):  # what readers other than transformers look for

@@ -2,8 +2,8 @@
 
 The tokenizer is CLIP's byte-level BPE with a small vocabulary: each word of the demo world is one token, any other text
 falls back to bytes. The text encoder is a two-layer CLIPTextModel. Before it trains along with the UNet it learns to
-carry a caption's words to its later positions: cross-attention starts out as a mean over all 77 positions, and a word that
-only one of them knows is hard to find there.
+carry a caption's words to its later positions: cross-attention starts out as a mean over all 77 positions, and a word
+that only one of them knows is hard to find there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,22 @@ from tav_core.demo import world
 
 MAX_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
-OTHER_WORDS = ("a", "an", "on", "background", "the", "is", "in", "of", "and", "moving", "flying", "with", "to", "picture")
+OTHER_WORDS = (
+    "a",
+    "an",
+    "on",
+    "background",
+    "the",
+    "is",
+    "in",
+    "of",
+    "and",
+    "moving",
+    "flying",
+    "with",
+    "to",
+    "picture",
+)
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:

@@ -2,9 +2,9 @@
 
     python -m training.train_vae --output build/demo-model
 
-The loss is the mean squared error plus a small KL term, as in latent diffusion (arXiv:2112.10752). Most steps see crops
-whose corner lies on the latent grid (multiples of 8 pixels); the last quarter sees whole pictures, so that the group norms
-end on the statistics that they meet in use.
+The loss is the mean squared error plus a small KL term, as in latent diffusion (arXiv:2112.10752). Most steps see
+crops whose corner lies on the latent grid (multiples of 8 pixels); the last quarter sees whole pictures, so that the
+group norms end on the statistics that they meet in use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read a picture of the demo world back into the words and the place that it shows. Nothing here is learned.
 
-The background is the one whose drawing lies closest to most pixels, the object is what stands out from it, its colour is
-the nearest colour word, and its shape is the one whose drawing, at the object's own centre and area, overlaps it best.
+The background is the one whose drawing lies closest to most pixels, the object is what stands out from it, its colour
+is the nearest colour word, and its shape is the one whose drawing, at the object's centre and area, overlaps it best.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..editor import ClipEditor
@@ -66,7 +65,9 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     asked = [scene.edited(**words) for scene in scenes]
     readings = [judge.read(frame) for frame in frames]
     pairs = list(zip(readings, asked, strict=True))
-    covered = np.stack([world.draw(before)[1] + world.draw(after)[1] for before, after in zip(scenes, asked, strict=True)])
+    covered = np.stack(
+        [world.draw(before)[1] + world.draw(after)[1] for before, after in zip(scenes, asked, strict=True)]
+    )
     radii = np.array([reading.radius or 0.0 for reading in readings])
     return EditScore(
         success=float(np.mean([reading.shows(scene) for reading, scene in pairs])),
@@ -124,8 +125,10 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
         "reconstruction_psnr": float(-10 * error.log10()),
         "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
         "settings": {"tuning": asdict(tuning), "inversion": asdict(INVERSION), "sampling": asdict(SAMPLING)},
-        "seconds": {name: round(spent, 1) for name, spent in times.items()} | {"all": round(time.monotonic() - began, 1)},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "diffusers", "transformers")},
+        "seconds": {name: round(spent, 1) for name, spent in times.items()}
+        | {"all": round(time.monotonic() - began, 1)},
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in ("torch", "diffusers", "transformers")},
     }
     (output / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
     return report

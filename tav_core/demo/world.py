@@ -61,9 +61,14 @@ class Scene:
     def caption(self) -> str:
         return caption(self.shape, self.colour, self.background)
 
-    def edited(self, **words: str) -> Scene:
+    def edited(self, shape: str | None = None, colour: str | None = None, background: str | None = None) -> Scene:
         """The same scene with other words: what an edit of this scene ought to show."""
-        return replace(self, **words)
+        return replace(
+            self,
+            shape=shape or self.shape,
+            colour=colour or self.colour,
+            background=background or self.background,
+        )
 
 
 def caption(shape: str, colour: str, background: str) -> str:
@@ -76,8 +81,8 @@ def random_scene(rng: np.random.Generator) -> Scene:
     radius = float(rng.uniform(*RADIUS_RANGE))
     reach = 1.25 * radius + MARGIN
     x, y = rng.uniform(reach, SIZE - reach, size=2)
-    words = (str(rng.choice(names)) for names in (SHAPES, tuple(COLOURS), tuple(BACKGROUNDS)))
-    return Scene(*words, float(x), float(y), radius)
+    shape, colour, background = (str(rng.choice(names)) for names in (SHAPES, tuple(COLOURS), tuple(BACKGROUNDS)))
+    return Scene(shape, colour, background, float(x), float(y), radius)
 
 
 def draw(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +145,20 @@ def _corners(shape: str) -> np.ndarray:
     if shape == "cross":
         a, b = 0.38, 1.1
         return np.array(
-            [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)],
+            [
+                (-a, -b),
+                (a, -b),
+                (a, -a),
+                (b, -a),
+                (b, a),
+                (a, a),
+                (a, b),
+                (-a, b),
+                (-a, a),
+                (-b, a),
+                (-b, -a),
+                (-a, -a),
+            ],
             dtype=np.float32,
         )
     count, radii = (3, (1.25,)) if shape == "triangle" else (10, (1.25, 0.53))

@@ -80,7 +80,9 @@ def test_bad_input_is_one_sentence(video, tmp_path, change, words):
 
 
 def test_a_bad_output_name_is_refused_before_anything_is_tuned(video, tmp_path):
-    done = tav("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "e.xyz", ok=False)
+    done = tav(
+        "edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "e.xyz", ok=False
+    )
     assert "tune" not in done.stderr
 
 

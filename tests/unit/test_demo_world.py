@@ -47,7 +47,9 @@ def test_objects_and_paths_stay_inside():
 
 def test_captions():
     assert world.caption("ring", "orange", "wavy") == "an orange ring on a wavy background"
-    assert world.Scene("star", "red", "navy", 0, 0, 20).edited(colour="blue").caption == "a blue star on a navy background"
+    assert (
+        world.Scene("star", "red", "navy", 0, 0, 20).edited(colour="blue").caption == "a blue star on a navy background"
+    )
 
 
 def test_judge_reads_clean_and_degraded_pictures():

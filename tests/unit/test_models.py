@@ -56,7 +56,9 @@ def test_each_word_of_the_world_is_one_token(model):
 def test_latents_have_unit_scale_and_come_back(model):
     from tav_core.demo import world
 
-    frames = torch.stack([torch.from_numpy(world.draw(world.Scene("ring", "cyan", b, 60, 70, 24))[0]) for b in world.BACKGROUNDS])
+    frames = torch.stack(
+        [torch.from_numpy(world.draw(world.Scene("ring", "cyan", b, 60, 70, 24))[0]) for b in world.BACKGROUNDS]
+    )
     latents = encode_frames(model, frames)
     assert latents.shape == (1, 4, 10, 16, 16)
     assert 0.7 < latents.std() < 1.4
@@ -65,7 +67,9 @@ def test_latents_have_unit_scale_and_come_back(model):
     assert -10 * (decoded - frames).square().mean().log10() > 32
 
 
-@pytest.mark.parametrize(("shape", "words"), [((2, 128, 128), "shape"), ((0, 128, 128, 3), "one frame"), ((1, 100, 128, 3), "128 x 96")])
+@pytest.mark.parametrize(
+    ("shape", "words"), [((2, 128, 128), "shape"), ((0, 128, 128, 3), "one frame"), ((1, 100, 128, 3), "128 x 96")]
+)
 def test_frames_that_do_not_fit(model, shape, words):
     with pytest.raises(ValueError, match=words):
         encode_frames(model, torch.zeros(shape))

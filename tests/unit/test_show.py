@@ -12,7 +12,9 @@ def clip(level, frames=5):
 
 
 def test_side_by_side_keeps_every_pixel_of_every_clip():
-    shown = side_by_side({"one": clip(0.1), "two": clip(0.2), "three": clip(0.3), "four": clip(0.4)}, columns=3, enlarge=2)
+    shown = side_by_side(
+        {"one": clip(0.1), "two": clip(0.2), "three": clip(0.3), "four": clip(0.4)}, columns=3, enlarge=2
+    )
     assert shown.shape[0] == 5
     assert shown.shape[2] == 3 * 96
     for level in (0.1, 0.2, 0.3, 0.4):
@@ -38,7 +40,9 @@ def test_saved_picture_has_its_colours(tmp_path):
     picture = torch.zeros(4, 6, 3)
     picture[..., 0] = 1  # red
     save_picture(tmp_path / "größe.png", picture)
-    read = cv2.imdecode(torch.frombuffer(bytearray((tmp_path / "größe.png").read_bytes()), dtype=torch.uint8).numpy(), cv2.IMREAD_COLOR)
+    read = cv2.imdecode(
+        torch.frombuffer(bytearray((tmp_path / "größe.png").read_bytes()), dtype=torch.uint8).numpy(), cv2.IMREAD_COLOR
+    )
     assert read.shape == (4, 6, 3)
     assert read[0, 0].tolist() == [0, 0, 255]
 

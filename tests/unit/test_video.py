@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tav_core import decode
-from tav_core.video import VideoError, read_video
+from tav_core.video import VideoError, decode, read_video
 
 NTSC = Fraction(30000, 1001)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tav_core import encode
-from tav_core.video import Audio, VideoError, read_video, write_video
+from tav_core.video import Audio, VideoError, encode, read_video, write_video
 
 NTSC = Fraction(30000, 1001)
 PATCHES = torch.tensor(

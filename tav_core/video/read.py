@@ -1,4 +1,4 @@
-"""Read a clip from a real video file: which frames, at which size, with which sound. Writing is in `encode`.
+"""Read a clip from a real video file: which frames, at which size, with which sound.
 
 Frames are chosen by their presentation time stamps, decoded one by one from the nearest key frame on, brought to
 their final size at once, and decoding stops after the last one that is needed: the length and size of the source do
@@ -20,11 +20,8 @@ import numpy as np
 import torch
 
 from .decode import Source, TimedFrame, open_source, read_audio
-from .encode import write_video
 from .media import Audio, VideoError, as_rate, find_images, is_cut_off, local_path
 from .picture import PictureMaker
-
-__all__ = ["Audio", "VideoClip", "VideoError", "read_video", "write_video"]
 
 _DEFAULT_IMAGE_RATE = Fraction(8)
 _FITS = ("crop", "pad", "stretch")

@@ -90,17 +90,29 @@ def write_video(
     Raises:
         VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails.
     """
-    target = local_path(path)
+    target = check_output(path)
     clip = _Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}))
     suffix = target.suffix.lower()
     _check(clip, suffix)
-    if suffix == ".png" and is_pattern(target.name):
+    if suffix == ".png":
         _write_folder(target.parent, target.name, clip)
     elif suffix == "" or target.is_dir():
         _write_folder(target, _PNG_PATTERN, clip)
-    elif suffix == ".gif" or suffix in _FORMATS:
-        _write_file(target, clip)
     else:
+        _write_file(target, clip)
+    return target
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """Refuse a name that `write_video` could not write, before the work of making the frames.
+
+    Raises:
+        VideoError: the name is no local path or names no format.
+    """
+    target = local_path(path)
+    suffix = target.suffix.lower()
+    known = suffix in ("", ".gif", *_FORMATS) or (suffix == ".png" and is_pattern(target.name)) or target.is_dir()
+    if not known:
         raise VideoError(
             f"{target.name!r} names no format that can be written: use .mp4, .webm or .gif, a folder's name without"
             " suffix, or FOLDER/frame_%04d.png."
