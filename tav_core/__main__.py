@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
 
 from .demo.run import run_demo
 from .editor import ClipEditor
@@ -25,6 +26,7 @@ Step = TypeVar("Step")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 after bad input, with one sentence on standard error."""
     args = _parser().parse_args(arguments)
+    disable_progress_bar()  # of loading weights; ours shows the long parts
     try:
         args.run(args)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import is_accelerate_available
 from einops import rearrange
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -62,13 +63,18 @@ def load_model(
     """
     folder = ASSETS / "demo-model" if str(path_or_name) == DEMO_MODEL else Path(path_or_name)
     _check(folder)
-    options: dict[str, Any] = dict(torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    kinds = dict(unet=UNet2DConditionModel, vae=AutoencoderKL, text_encoder=CLIPTextModel)
+    options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True)
+    networks = dict(unet=UNet2DConditionModel, vae=AutoencoderKL)
     loaded: dict[str, Any] = {}
     for part in PARTS:
         try:
-            if part in kinds:
-                loaded[part] = kinds[part].from_pretrained(folder / part, **options)
+            if part in networks:
+                spare = is_accelerate_available()  # without it diffusers only warns
+                loaded[part] = networks[part].from_pretrained(
+                    folder / part, torch_dtype=dtype, low_cpu_mem_usage=spare, **options
+                )
+            elif part == "text_encoder":
+                loaded[part] = CLIPTextModel.from_pretrained(folder / part, dtype=dtype, **options)
             elif part == "tokenizer":
                 loaded[part] = CLIPTokenizer.from_pretrained(folder / part, local_files_only=True)
             else:
@@ -78,7 +84,7 @@ def load_model(
                 f"The {part} of the model in {folder} cannot be read: {error} "
                 f"Copy the model again, or save it once more with save_pretrained(safe_serialization=True)."
             ) from error
-    for part in kinds:
+    for part in ("unet", "vae", "text_encoder"):
         loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
     return BaseModel(**loaded)
 

@@ -5,7 +5,7 @@
 
 The model predicts v (arXiv:2202.00512) under Stable Diffusion's betas rescaled to zero terminal SNR
 (arXiv:2305.08891): the last step then carries no trace of the picture, and the ground's colour comes from the words.
-Timesteps are drawn more often at high noise, where the words decide. What is saved is the moving average of the weights.
+Timesteps are drawn more often at high noise, where the words decide. Saved is the moving average of the weights.
 The learning rate is flat and falls to zero over the last quarter, so that a run can be taken up again with --start.
 """
 

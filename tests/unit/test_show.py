@@ -13,11 +13,11 @@ def clip(level, frames=5):
 
 def test_side_by_side_keeps_every_pixel_of_every_clip():
     shown = side_by_side(
-        {"one": clip(0.1), "two": clip(0.2), "three": clip(0.3), "four": clip(0.4)}, columns=3, enlarge=2
+        {"one": clip(0.111), "two": clip(0.222), "three": clip(0.333), "four": clip(0.444)}, columns=3, enlarge=2
     )
     assert shown.shape[0] == 5
     assert shown.shape[2] == 3 * 96
-    for level in (0.1, 0.2, 0.3, 0.4):
+    for level in (0.111, 0.222, 0.333, 0.444):
         assert (shown[0] == level).all(-1).sum() == 64 * 96
 
 

@@ -1,0 +1,97 @@
+"""The whole method on one clip: the parts are joined rightly."""
+
+import numpy as np
+import pytest
+import torch
+
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, plain_noise
+from tav_core.demo import world
+
+CAPTION = "a blue ring on a beige background"
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def frames():
+    scene = world.Scene("ring", "blue", "beige", 60, 60, 23)
+    return torch.from_numpy(np.stack([world.draw(s)[0] for s in world.moving(scene, np.array([(60, 60), (66, 62)]))]))
+
+
+@pytest.fixture
+def editor(frames):
+    return ClipEditor(load_model(), frames, CAPTION)
+
+
+def last(steps):
+    *_, step = steps
+    return step.latents
+
+
+def test_without_an_inversion_there_is_nothing_to_start_from(editor):
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(CAPTION)
+
+
+def test_tuning_forgets_the_inversion_of_other_weights(editor):
+    last(editor.invert(InversionConfig(STEPS)))
+    next(editor.tune(TuningConfig(steps=1)))
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(CAPTION, SamplingConfig(STEPS))
+
+
+def test_an_inversion_left_early_is_no_inversion(editor):
+    next(iter(editor.invert(InversionConfig(STEPS))))
+    with pytest.raises(ValueError, match="did not pass"):
+        editor.edit(CAPTION, SamplingConfig(STEPS))
+
+
+def test_unlike_numbers_of_steps_are_refused(editor):
+    last(editor.invert(InversionConfig(STEPS)))
+    with pytest.raises(ValueError, match="same num_inference_steps"):
+        editor.edit(CAPTION, SamplingConfig(STEPS + 2))
+
+
+def test_sampling_partway_starts_from_the_inversion_of_that_level_and_stays_nearer(editor):
+    last(editor.invert(InversionConfig(10)))
+    prompt = "a red ring on a beige background"
+    far, near = (
+        (last(editor.edit(prompt, SamplingConfig(10, guidance_scale=3.0, denoise=share))) - editor.latents)
+        .square()
+        .mean()
+        for share in (1.0, 0.2)
+    )
+    assert near < far / 2
+
+
+def test_noise_given_by_the_caller_is_used(editor):
+    noise = plain_noise(tuple(editor.latents.shape), 3)
+    config = SamplingConfig(STEPS, guidance_scale=2.0)
+    first, again = last(editor.edit("a star", config, noise=noise)), last(editor.edit("a star", config, noise=noise))
+    other = last(editor.edit("a star", config, noise=plain_noise(tuple(noise.shape), 4)))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_same_seed_same_video(frames):
+    def run():
+        editor = ClipEditor(load_model(), frames, CAPTION)
+        losses = [step.loss for step in editor.tune(TuningConfig(steps=3, learning_rate=1e-3, seed=7))]
+        last(editor.invert(InversionConfig(STEPS)))
+        edit = editor.edit("a red ring on a beige background", SamplingConfig(STEPS, guidance_scale=3.0))
+        return losses, editor.decode(last(edit))
+
+    (losses, video), (losses_again, video_again) = run(), run()
+    assert losses == losses_again
+    assert torch.equal(video, video_again)
+
+
+def test_ablation_attends_within_each_frame(frames):
+    """Without sparse-causal attention and before tuning, a frame's prediction does not depend on the other one."""
+    changed = frames.clone()
+    changed[0] = 1 - changed[0]
+    outputs = []
+    for clip in (frames, changed):
+        editor = ClipEditor(load_model(), clip, CAPTION, group_norm="frame", attention="per_frame")
+        with torch.no_grad():
+            outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION))[:, :, 1])
+    torch.testing.assert_close(*outputs)
