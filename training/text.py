@@ -92,6 +92,21 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 64) -> CLIPTextMod
     return CLIPTextModel(config)
 
 
+def adapt_encoder(folder: Path, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The text encoder of a model whose world may have had other words: tokens that both know keep their embedding."""
+    trained = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    known = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+    encoder = build_text_encoder(tokenizer, trained.config.hidden_size)
+    weights = trained.state_dict()
+    name = next(key for key in weights if key.endswith("token_embedding.weight"))
+    rows = encoder.state_dict()[name].clone()
+    for token, index in tokenizer.get_vocab().items():
+        if token in known:
+            rows[index] = weights[name][known[token]]
+    encoder.load_state_dict(weights | {name: rows})
+    return encoder
+
+
 def random_caption(scene: world.Scene, rng: np.random.Generator) -> str:
     """Mostly the full caption; one in ten is empty, for guidance; one in ten leaves words out."""
     kind = rng.random()

@@ -6,7 +6,7 @@
 The model predicts v (arXiv:2202.00512) under Stable Diffusion's betas rescaled to zero terminal SNR
 (arXiv:2305.08891): the last step then carries no trace of the picture, and the ground's colour comes from the words.
 Timesteps are drawn more often at high noise, where the words decide. Saved is the moving average of the weights.
-The learning rate is flat and falls to zero over the last quarter, so that a run can be taken up again with --start.
+The learning rate is flat and falls to zero over the last steps, so that a run can be taken up again with --start.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Trainer:
         self.tokenizer = text.build_tokenizer(folder / "tokenizer")
         if start:
             self.unet = UNet2DConditionModel.from_pretrained(start / "unet")
-            self.encoder = CLIPTextModel.from_pretrained(start / "text_encoder")
+            self.encoder = text.adapt_encoder(start, self.tokenizer)
         else:
             self.unet = UNet2DConditionModel(**UNET_CONFIG)
             self.encoder = text.build_text_encoder(self.tokenizer, WIDTH)
@@ -159,11 +159,11 @@ class Trainer:
         self.scheduler.save_pretrained(self.folder / "scheduler")
 
 
-def train(trainer: Trainer, steps: int, batch: int, learning_rate: float, warmup: int) -> None:
+def train(trainer: Trainer, steps: int, batch: int, learning_rate: float, warmup: int, decay: float) -> None:
     parameters = [*trainer.unet.parameters(), *trainer.encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / warmup, (steps - step) / (0.25 * steps))
+        optimizer, lambda step: min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
     )
     began, losses = time.monotonic(), []
     for step in range(1, steps + 1):
@@ -191,11 +191,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=20000, help="drawn and encoded once, before the training")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=300)
+    parser.add_argument("--decay", type=float, default=0.25, help="share of the steps over which the rate falls")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="a model folder whose UNet and text encoder to go on from")
     args = parser.parse_args()
     trainer = Trainer(args.output, args.seed, args.pictures, args.start)
-    train(trainer, args.steps, args.batch, args.learning_rate, args.warmup)
+    train(trainer, args.steps, args.batch, args.learning_rate, args.warmup, args.decay)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,16 @@ def latent_scale(vae: AutoencoderKL, seed: int, count: int) -> float:
     return float(1 / torch.cat([vae.encode(x).latent_dist.mode() for x in images.split(8)]).std())
 
 
-def train(steps: int, seed: int, learning_rate: float, kl_weight: float, start: Path | None = None) -> AutoencoderKL:
+def train(
+    steps: int, seed: int, learning_rate: float, kl_weight: float, start: Path | None, decoder_only: bool
+) -> AutoencoderKL:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     vae = AutoencoderKL.from_pretrained(start) if start else AutoencoderKL(**CONFIG)
     vae = vae.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
+    trained = [vae.decoder, vae.post_quant_conv] if decoder_only else [vae]
+    parameters = [parameter for part in trained for parameter in part.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.05)
     began = time.monotonic()
     for step in range(1, steps + 1):
@@ -74,9 +78,9 @@ def train(steps: int, seed: int, learning_rate: float, kl_weight: float, start: 
         posterior = vae.encode(images).latent_dist
         error = (vae.decode(posterior.sample()).sample - images).square().mean()
         loss = error + kl_weight * posterior.kl().mean() / posterior.mean[0].numel()
-        optimizer.zero_grad()
+        vae.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         if step % 250 == 0 or step == steps:
@@ -92,10 +96,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--kl-weight", type=float, default=2e-5)
+    parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are: train the decoder")
     parser.add_argument("--start", type=Path, help="an autoencoder folder to go on from")
     args = parser.parse_args()
-    vae = train(args.steps, args.seed, args.learning_rate, args.kl_weight, args.start)
-    vae.register_to_config(scaling_factor=latent_scale(vae, args.seed, 256))
+    vae = train(args.steps, args.seed, args.learning_rate, args.kl_weight, args.start, args.decoder_only)
+    if not args.decoder_only:
+        vae.register_to_config(scaling_factor=latent_scale(vae, args.seed, 256))
     vae.save_pretrained(args.output / "vae")
     print(json.dumps(dict(psnr=round_trip_psnr(vae, 99, 256), scaling_factor=vae.config.scaling_factor)))
 

@@ -34,7 +34,7 @@ SAMPLING = SamplingConfig(num_inference_steps=40, guidance_scale=5.0)
 EDITS = {
     "colour": {"colour": "yellow"},
     "shape": {"shape": "circle"},
-    "background": {"background": "mint"},
+    "background": {"background": "maroon"},
     "colour-and-background": {"colour": "white", "background": "wavy"},
 }
 

@@ -19,30 +19,32 @@ MARGIN = 4.0  # pixels between the object and the edge of the picture
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
 COLOURS = {
-    "red": (220, 30, 35),
-    "green": (30, 165, 55),
-    "blue": (35, 65, 225),
-    "yellow": (250, 225, 40),
-    "orange": (250, 135, 20),
-    "purple": (135, 35, 175),
-    "pink": (255, 140, 195),
-    "cyan": (50, 215, 230),
+    "red": (240, 70, 70),
+    "green": (70, 205, 90),
+    "blue": (85, 115, 255),
+    "yellow": (255, 235, 80),
+    "orange": (255, 155, 55),
+    "purple": (175, 85, 230),
+    "pink": (255, 155, 210),
+    "cyan": (80, 225, 240),
     "white": (250, 250, 250),
-    "black": (15, 15, 15),
+    "silver": (165, 170, 180),
 }
 
-# Muted colours, so that every object stands out. A pattern is drawn between its two colours.
+# Dark, under bright objects: whatever the words, an object differs from its ground in much the same direction. Noise
+# that was inverted from one object then favours the same place for another; where an edit turned that difference
+# around (black on grey to white on grey), the place was lost. A pattern is drawn between its two colours.
 BACKGROUNDS = {
-    "grey": ((130, 130, 130), (130, 130, 130)),
-    "beige": ((215, 195, 155), (215, 195, 155)),
-    "brown": ((105, 75, 50), (105, 75, 50)),
-    "navy": ((40, 50, 105), (40, 50, 105)),
-    "mint": ((165, 215, 185), (165, 215, 185)),
-    "striped": ((95, 120, 150), (140, 165, 190)),
-    "checkered": ((180, 165, 140), (140, 120, 105)),
-    "dotted": ((170, 155, 190), (120, 105, 150)),
-    "wavy": ((75, 120, 110), (120, 160, 145)),
-    "sunset": ((195, 130, 120), (85, 65, 105)),
+    "grey": ((58, 58, 62), (58, 58, 62)),
+    "brown": ((85, 52, 22), (85, 52, 22)),
+    "navy": ((18, 26, 90), (18, 26, 90)),
+    "maroon": ((92, 16, 34), (92, 16, 34)),
+    "forest": ((14, 70, 32), (14, 70, 32)),
+    "striped": ((10, 48, 66), (38, 92, 110)),
+    "checkered": ((68, 28, 84), (28, 8, 42)),
+    "dotted": ((14, 14, 20), (78, 74, 66)),
+    "wavy": ((16, 44, 40), (62, 104, 84)),
+    "sunset": ((116, 56, 42), (26, 14, 62)),
 }
 
 

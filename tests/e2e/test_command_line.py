@@ -29,7 +29,7 @@ def tav(*arguments, ok=True):
 @pytest.fixture
 def video(tmp_path):
     """An odd-sized clip at 29.97 fps whose folder has a space and an umlaut in its name."""
-    scene = world.Scene("cross", "green", "beige", 0, 0, 24)
+    scene = world.Scene("cross", "green", "forest", 0, 0, 24)
     frames = np.stack([world.draw(s)[0] for s in world.moving(scene, np.linspace((50, 50), (75, 70), 8))])
     frames = np.pad(frames, ((0, 0), (0, 0), (11, 12), (0, 0)), mode="edge")
     path = tmp_path / "mein Földer" / "clip.mp4"
@@ -40,8 +40,8 @@ def video(tmp_path):
 def test_edit_writes_a_video_like_the_clip(video, tmp_path):
     output = tmp_path / "out" / "edit.mp4"
     tav(
-        *("edit", "--video", video, "--source-prompt", "a green cross on a beige background"),
-        *("--prompt", "a blue cross on a beige background", "--output", output),
+        *("edit", "--video", video, "--source-prompt", "a green cross on a forest background"),
+        *("--prompt", "a blue cross on a forest background", "--output", output),
         *("--num-frames", 4, "--tuning-steps", 3, "--num-inference-steps", 4, "--guidance-scale", 5),
     )
     edit = read_video(output)

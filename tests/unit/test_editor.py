@@ -7,13 +7,13 @@ import torch
 from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, plain_noise
 from tav_core.demo import world
 
-CAPTION = "a blue ring on a beige background"
+CAPTION = "a blue ring on a forest background"
 STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def frames():
-    scene = world.Scene("ring", "blue", "beige", 60, 60, 23)
+    scene = world.Scene("ring", "blue", "forest", 60, 60, 23)
     return torch.from_numpy(np.stack([world.draw(s)[0] for s in world.moving(scene, np.array([(60, 60), (66, 62)]))]))
 
 
@@ -53,7 +53,7 @@ def test_unlike_numbers_of_steps_are_refused(editor):
 
 def test_sampling_partway_starts_from_the_inversion_of_that_level_and_stays_nearer(editor):
     last(editor.invert(InversionConfig(10)))
-    prompt = "a red ring on a beige background"
+    prompt = "a red ring on a forest background"
     far, near = (
         (last(editor.edit(prompt, SamplingConfig(10, guidance_scale=3.0, denoise=share))) - editor.latents)
         .square()
@@ -77,7 +77,7 @@ def test_same_seed_same_video(frames):
         editor = ClipEditor(load_model(), frames, CAPTION)
         losses = [step.loss for step in editor.tune(TuningConfig(steps=3, learning_rate=1e-3, seed=7))]
         last(editor.invert(InversionConfig(STEPS)))
-        edit = editor.edit("a red ring on a beige background", SamplingConfig(STEPS, guidance_scale=3.0))
+        edit = editor.edit("a red ring on a forest background", SamplingConfig(STEPS, guidance_scale=3.0))
         return losses, editor.decode(last(edit))
 
     (losses, video), (losses_again, video_again) = run(), run()

@@ -1,0 +1,38 @@
+"""The nodes. Each file holds one: its schema, and a few lines that convert, call the core and convert back."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import adapters
+from .compare_videos import CompareVideos
+from .ddim_invert import DDIMInvert
+from .inflate_unet import InflateUNet
+from .load_demo_model import LoadDemoModel
+from .load_tuned import LoadTuned
+from .load_video import LoadVideo
+from .one_shot_tune import OneShotTune
+from .sample import Sample
+from .save_tuned import SaveTuned
+from .save_video import SaveVideo
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadVideo,
+    InflateUNet,
+    OneShotTune,
+    DDIMInvert,
+    Sample,
+    SaveVideo,
+    SaveTuned,
+    LoadTuned,
+    CompareVideos,
+    LoadDemoModel,
+]
+
+
+class TuneAVideoExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def on_load(self) -> None:
+        adapters.register_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

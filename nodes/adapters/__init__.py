@@ -1,0 +1,63 @@
+"""All that touches ComfyUI's internals. The nodes beside this folder know its public node API and these names only.
+
+convert.py    MODEL -> a fresh diffusers UNet with every patch in its weights, and its noise levels
+handle.py     TAV_MODEL: an inflated UNet in the host's memory management, and the tuned weights that belong in it
+data.py       LATENT, CONDITIONING, AUDIO and VIDEO to and from what the core takes
+progress.py   steps with progress, time left, and Stop
+folders.py    names and places of files
+demo.py       the bundled model as MODEL, CLIP and VAE
+"""
+
+from .convert import UnsupportedModel, noise_schedule, to_diffusers
+from .data import (
+    audio_from_core,
+    audio_to_core,
+    clip_latents,
+    embeddings,
+    host_latents,
+    inverted_start,
+    read_any_video,
+)
+from .demo import load_demo
+from .folders import (
+    input_file,
+    input_videos,
+    next_output,
+    next_tuned_file,
+    register_folders,
+    stamp,
+    tuned_file,
+    tuned_files,
+    video_metadata,
+)
+from .handle import TavModel, compute_dtype, hold, put_to_work
+from .progress import Progress, decode_frame
+
+__all__ = [
+    "Progress",
+    "TavModel",
+    "UnsupportedModel",
+    "audio_from_core",
+    "audio_to_core",
+    "clip_latents",
+    "compute_dtype",
+    "decode_frame",
+    "embeddings",
+    "hold",
+    "host_latents",
+    "input_file",
+    "input_videos",
+    "inverted_start",
+    "load_demo",
+    "next_output",
+    "next_tuned_file",
+    "noise_schedule",
+    "put_to_work",
+    "read_any_video",
+    "register_folders",
+    "stamp",
+    "to_diffusers",
+    "tuned_file",
+    "tuned_files",
+    "video_metadata",
+]

@@ -1,0 +1,159 @@
+"""ComfyUI's MODEL to a diffusers UNet of its own, and to the noise levels that the model was trained on.
+
+Names are translated by the host's key map, the one by which it reads LoRA files. Sizes, heads and groups are read off
+the host's modules, and each weight is what the host itself would compute with: patches (LoRA) applied. MODEL stays as
+it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.lora
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_sampling import EPS, V_PREDICTION, ModelSamplingDiscrete
+from diffusers import UNet2DConditionModel
+
+from ...tav_core import NoiseSchedule
+
+PREFIX = "diffusion_model."
+ATTENTION = "attentions.0.transformer_blocks.0.attn1"
+PREDICTION_TYPES = {EPS.calculate_denoised: "epsilon", V_PREDICTION.calculate_denoised: "v_prediction"}
+
+
+class UnsupportedModel(ValueError):
+    """A MODEL that this pack cannot inflate; the message names its family and what to load in its place."""
+
+
+def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
+    """A fresh UNet with the weights of MODEL, patches applied, on the CPU, that can be trained.
+
+    Arguments:
+        model: the host's ModelPatcher.
+        dtype: of the new weights.
+
+    Raises:
+        UnsupportedModel: if it is no plain Stable Diffusion 1 or 2, or carries more than weight patches.
+    """
+    _refuse_family(model)
+    _refuse_patched_code(model)
+    entries = model.get_key_patches(PREFIX)
+    host_keys = {key.removeprefix(PREFIX) for key in entries}
+    key_map = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    keys = {name: key for name, key in key_map.items() if key in host_keys}
+    unknown = sorted(host_keys - set(keys.values()))
+    if unknown:
+        raise UnsupportedModel(
+            f"{_described(model)} has {len(unknown)} weights that Stable Diffusion 1 and 2 have not, such as "
+            f"{unknown[0]}. Load a plain checkpoint of that family."
+        )
+    # A weight made in inference mode would never train, and all nodes run in it.
+    with torch.inference_mode(False), torch.no_grad():
+        state = {name: _patched(entries[PREFIX + key], PREFIX + key, dtype) for name, key in keys.items()}
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**_diffusers_config(model, keys))
+        unet.load_state_dict(state, strict=True, assign=True)
+    return unet.eval()
+
+
+def noise_schedule(model: Any) -> NoiseSchedule:
+    """The noise levels of MODEL and what it predicts, with what a ModelSampling node upstream has changed.
+
+    Raises:
+        UnsupportedModel: if it is not trained on discrete levels to predict noise or velocity.
+    """
+    sampling = model.get_model_object("model_sampling")
+    prediction_type = PREDICTION_TYPES.get(type(sampling).calculate_denoised)
+    if prediction_type is None or not isinstance(sampling, ModelSamplingDiscrete) or sampling.sigma_data != 1.0:
+        kinds = ", ".join(base.__name__ for base in type(sampling).__mro__[1:3])
+        raise UnsupportedModel(
+            f"{_described(model)} samples by {kinds}; Tune-A-Video needs noise (eps) or velocity (v) prediction on a "
+            "discrete schedule. Connect the MODEL as its checkpoint loader gives it."
+        )
+    with torch.inference_mode(False):
+        sigmas = sampling.sigmas.detach().to("cpu", torch.float64)
+        return NoiseSchedule(1 / (1 + sigmas**2), prediction_type)
+
+
+def _patched(entry: list, key: str, dtype: torch.dtype) -> torch.Tensor:
+    """A copy of one weight with its patches, computed in float32. `entry` is the host's (weight, convert), patches."""
+    (weight, convert), *patches = entry
+    weight = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
+    weight = comfy.lora.calculate_weight(patches, convert(weight, inplace=True), key)
+    return weight.to(dtype).contiguous()
+
+
+def _diffusers_config(model: Any, keys: Mapping[str, str]) -> dict[str, Any]:
+    host, config = model.model.diffusion_model, model.model.model_config.unet_config
+    levels = len(config["channel_mult"])
+    middle = host.get_submodule(_attention_key(keys, "mid_block"))
+    heads = []
+    for level in range(levels):
+        key = _attention_key(keys, f"down_blocks.{level}")
+        heads.append(host.get_submodule(key).heads if key else middle.heads)
+    groups = {module.num_groups for module in host.modules() if isinstance(module, torch.nn.GroupNorm)}
+    if len(groups) > 1 or heads[-1] != middle.heads:
+        raise UnsupportedModel(f"{_described(model)} has norms or heads unlike Stable Diffusion 1 and 2.")
+
+    def kind(side: str, level: int) -> str:
+        plain = "DownBlock2D" if side == "down" else "UpBlock2D"
+        return f"CrossAttn{plain}" if _attention_key(keys, f"{side}_blocks.{level}") else plain
+
+    return dict(
+        in_channels=config["in_channels"],
+        out_channels=config["out_channels"],
+        block_out_channels=tuple(config["model_channels"] * factor for factor in config["channel_mult"]),
+        down_block_types=tuple(kind("down", level) for level in range(levels)),
+        up_block_types=tuple(kind("up", level) for level in range(levels)),
+        layers_per_block=config["num_res_blocks"][0],
+        cross_attention_dim=config["context_dim"],
+        attention_head_dim=tuple(heads),  # diffusers' old name for the number of heads
+        norm_num_groups=groups.pop(),
+        use_linear_projection=config["use_linear_in_transformer"],
+        upcast_attention=middle.attn_precision == torch.float32,
+    )
+
+
+def _attention_key(keys: Mapping[str, str], block: str) -> str:
+    """The host's name of a block's first self-attention, empty if it has none."""
+    return keys.get(f"{block}.{ATTENTION}.to_q.weight", "").removesuffix(".to_q.weight")
+
+
+def _described(model: Any) -> str:
+    return f"This MODEL is of the family {type(model.model.model_config).__name__} and"
+
+
+def _refuse_family(model: Any) -> None:
+    host, config = model.model.diffusion_model, getattr(model.model.model_config, "unet_config", {})
+    advice = "Load a Stable Diffusion 1.x or 2.x text-to-image checkpoint."
+    if not isinstance(host, UNetModel):
+        raise UnsupportedModel(f"{_described(model)} has no UNet that can be inflated. {advice}")
+    if host.use_temporal_resblocks or config.get("use_temporal_attention"):
+        raise UnsupportedModel(f"{_described(model)} is a video model, which has a notion of time already. {advice}")
+    if host.num_classes is not None:
+        raise UnsupportedModel(f"{_described(model)} takes more than a prompt (as SDXL does). {advice}")
+    if (host.in_channels, host.out_channels) != (4, 4):
+        raise UnsupportedModel(
+            f"{_described(model)} takes {host.in_channels} channels: an inpainting or instruction model. {advice}"
+        )
+    depths = {*config["transformer_depth"], *config["transformer_depth_output"]}
+    if not depths <= {0, 1} or config["transformer_depth_middle"] != 1 or len(set(config["num_res_blocks"])) > 1:
+        raise UnsupportedModel(f"{_described(model)} has transformers of another depth. {advice}")
+
+
+def _refuse_patched_code(model: Any) -> None:
+    """Patches of weights are in the copy; patches of the code that samples cannot be, and are not dropped silently."""
+    options = model.model_options
+    found = {key for key, value in options.items() if key != "transformer_options" and value}
+    found |= {key for key, value in options.get("transformer_options", {}).items() if value}
+    found |= {key for key in model.object_patches if not key.startswith("model_sampling")}
+    found |= {str(kind) for kind, wrappers in model.wrappers.items() if any(wrappers.values())}
+    found |= {*model.injections, *model.weight_wrapper_patches}
+    if found:
+        raise UnsupportedModel(
+            f"{_described(model)} carries changes that act while ComfyUI samples ({', '.join(sorted(found))}), as "
+            "IP-Adapter, FreeU or a guidance node adds. They cannot be tuned: connect the MODEL from before that node. "
+            "A LoRA may stay."
+        )

@@ -1,0 +1,97 @@
+"""Names and places of files, all within the host's own folders."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+
+TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
+TUNED_SUFFIX = ".safetensors"
+
+
+def register_folders() -> None:
+    """Tell the host where tuned weights are, so that extra_model_paths.yaml may add places."""
+    folder_paths.add_model_folder_path(TUNED_FOLDER, str(Path(folder_paths.models_dir) / TUNED_FOLDER))
+
+
+def input_videos() -> list[str]:
+    """Videos and GIFs in the host's input folder and its subfolders, by relative name."""
+    folder = folder_paths.get_input_directory()
+    files, _ = folder_paths.recursive_search(folder)
+    videos = {*folder_paths.filter_files_content_types(files, ["video"])}
+    return sorted(videos | {name for name in files if name.lower().endswith(".gif")})
+
+
+def input_file(name: str) -> Path:
+    """The path of a file or folder within the host's input folder.
+
+    Raises:
+        ValueError: if it lies outside or is not there.
+    """
+    root = Path(folder_paths.get_input_directory()).resolve()
+    path = (root / name.removesuffix("[input]").strip()).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError(f"{name!r} lies outside of ComfyUI's input folder. Upload the file, or copy it there.")
+    if not path.exists():
+        raise ValueError(f"There is no {name!r} in ComfyUI's input folder. Upload it, or choose another file.")
+    return path
+
+
+def stamp(path: Path) -> str:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_mtime_ns} {status.st_size}"
+
+
+def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path, str]:
+    """A name in the host's output folder that is not taken, numbered as the host does; and its subfolder.
+
+    Raises:
+        Exception: the host's own, if the prefix leads out of its output folder.
+    """
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), width, height
+    )
+    return _free(Path(folder), name, counter, suffix), subfolder
+
+
+def next_tuned_file(prefix: str) -> Path:
+    """A name that is not taken in the folder of tuned weights; same rules as `next_output`."""
+    root = folder_paths.get_folder_paths(TUNED_FOLDER)[0]
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    return _free(Path(folder), name, counter, TUNED_SUFFIX)
+
+
+def tuned_files() -> list[str]:
+    """Files of tuned weights by relative name."""
+    return [name for name in folder_paths.get_filename_list(TUNED_FOLDER) if name.endswith(TUNED_SUFFIX)]
+
+
+def tuned_file(name: str) -> Path:
+    """The path of a file of tuned weights.
+
+    Raises:
+        FileNotFoundError: the host's own, if there is none of this name.
+    """
+    return Path(folder_paths.get_full_path_or_raise(TUNED_FOLDER, name))
+
+
+def video_metadata(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, str]:
+    """What the host embeds in its files so that dropping one opens its workflow; nothing if it was started without."""
+    if args.disable_metadata:
+        return {}
+    texts = {name: json.dumps(value) for name, value in (extra or {}).items()}
+    return texts if prompt is None else {**texts, "prompt": json.dumps(prompt)}
+
+
+def _free(folder: Path, name: str, counter: int, suffix: str) -> Path:
+    while (path := folder / f"{name}_{counter:05}_{suffix}").exists():
+        counter += 1
+    folder.mkdir(parents=True, exist_ok=True)
+    return path

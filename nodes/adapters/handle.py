@@ -1,0 +1,154 @@
+"""TAV_MODEL: a small immutable handle on an inflated UNet that lives in the host's memory management.
+
+Handles may share one module and differ in the tuned weights that belong in it. Whoever runs a handle puts its weights
+in place first (`put_to_work`), so that nothing shows of what ran before.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import comfy.model_management as host
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...tav_core import NoiseSchedule, VideoUNet, trainable_parameters
+from ...tav_core.store import apply_tuned
+
+log = logging.getLogger("tune-a-video")
+
+# The host's own estimate for one image of a batch, in bytes for each latent pixel and byte of its type.
+BYTES_PER_LATENT_PIXEL = 0.01 * 2**20
+# What training keeps, as a multiple of that, without and with gradient checkpointing: rough, not measured yet.
+TUNING_FACTOR, CHECKPOINTING_FACTOR = 6, 2
+BYTES_PER_TRAINED_WEIGHT = 12  # gradient and the two moments of AdamW, float32
+
+
+class Holder(nn.Module):
+    """What the host moves. It writes a `device` on it, which on a VideoUNet is read-only."""
+
+    def __init__(self, video_unet: VideoUNet):
+        super().__init__()
+        self.video_unet = video_unet
+        self.device = None
+
+
+class TrainablePatcher(ModelPatcher):
+    """The host's plain patcher. It moves weights outside of inference mode: moved within, they would never train."""
+
+    def load(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False):
+            return super().load(*args, **kwargs)
+
+    def unpatch_model(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False):
+            return super().unpatch_model(*args, **kwargs)
+
+    def partially_unload(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False):
+            return super().partially_unload(*args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class TavModel:
+    """What a TAV_MODEL socket carries.
+
+    Attributes:
+        patcher: holds the inflated UNet; shared by all handles that came from one inflation.
+        schedule: noise levels and prediction type of the base model.
+        scale: latents of the host times this are what the model takes.
+        tuned: the tuned weights that belong in it, by name, on the CPU; None for the untuned model.
+        strength: of the tuning, see `tav_core.store.apply_tuned`.
+        notes: what is worth keeping beside the weights in a file.
+    """
+
+    patcher: TrainablePatcher
+    schedule: NoiseSchedule
+    scale: float
+    tuned: Mapping[str, Tensor] | None = None
+    strength: float = 1.0
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def video_unet(self) -> VideoUNet:
+        return self.patcher.model.video_unet
+
+    def place(self, strength: float | None = None) -> None:
+        """Put the weights of this handle into the shared module, at another strength if one is given."""
+        if self.tuned is None:
+            self.video_unet.reset()
+        else:
+            apply_tuned(self.video_unet, self.tuned, strength=self.strength if strength is None else strength)
+
+    def load(self, memory: float = 0) -> None:
+        """Have the host bring the module to its device, with so many bytes beside it free."""
+        with torch.inference_mode(False):
+            host.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
+
+    def with_weights_in_place(self, notes: Mapping[str, str], strength: float = 1.0) -> "TavModel":
+        """A new handle on the weights that are in the module now."""
+        with torch.inference_mode(False):
+            tuned = {
+                name: parameter.detach().to("cpu", copy=True)
+                for name, parameter in trainable_parameters(self.video_unet).items()
+            }
+        return replace(self, tuned=tuned, strength=strength, notes=dict(notes))
+
+
+def compute_dtype(model: Any, precision: str) -> torch.dtype:
+    """The type of the inflated UNet's frozen weights: as asked, or the one in which the host would run MODEL."""
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    dtype = model.model.get_dtype_inference()
+    cpu = host.is_device_cpu(host.get_torch_device())
+    return torch.float32 if cpu or dtype not in (torch.float16, torch.bfloat16) else dtype
+
+
+def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel:
+    """Hand an inflated UNet to the host's memory management.
+
+    Arguments:
+        model: the host's MODEL that it came from, for the scale of its latents.
+    """
+    patcher = TrainablePatcher(Holder(video_unet), host.get_torch_device(), host.unet_offload_device())
+    return TavModel(patcher, schedule, float(model.model.latent_format.scale_factor))
+
+
+@contextmanager
+def put_to_work(
+    model: TavModel, clip: Tensor, *, tuning: bool = False, checkpointing: bool = False
+) -> Iterator[VideoUNet]:
+    """Load the model onto the device with its weights in place, out of inference mode.
+
+    Arguments:
+        clip: the latents it will run on, for the estimate of memory.
+        tuning, checkpointing: whether it will train, and keep fewer activations.
+    """
+    video_unet = model.video_unet
+    with torch.inference_mode(False):
+        try:
+            model.load(_memory(video_unet, clip, tuning, checkpointing))
+            model.place()
+            yield video_unet
+        except Exception as error:
+            if host.is_oom(error):
+                _, _, frames, height, width = clip.shape
+                log.error(
+                    "Out of memory with %d frames of %d x %d pixels. Take fewer frames, smaller ones%s.",
+                    *(frames, width * 8, height * 8),
+                    ", or turn on gradient_checkpointing" if tuning and not checkpointing else "",
+                )
+            raise
+
+
+def _memory(video_unet: VideoUNet, clip: Tensor, tuning: bool, checkpointing: bool) -> float:
+    pixels = clip.shape[0] * clip.shape[2] * clip.shape[3] * clip.shape[4]
+    forward = pixels * host.dtype_size(video_unet.dtype) * BYTES_PER_LATENT_PIXEL
+    if not tuning:
+        return forward
+    trained = sum(parameter.numel() for parameter in trainable_parameters(video_unet).values())
+    factor = CHECKPOINTING_FACTOR if checkpointing else TUNING_FACTOR
+    return forward * factor + trained * BYTES_PER_TRAINED_WEIGHT

@@ -1,0 +1,72 @@
+"""Steps of the core's generators with the host's progress bar, a line of text on the node, and Stop."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, TypeVar
+
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy_execution.utils import get_executing_context
+from PIL import Image
+from server import PromptServer
+from torch import Tensor
+
+T = TypeVar("T")
+TEXT_INTERVAL = 0.5  # seconds
+PREVIEW_SIZE = 512  # pixels
+
+
+class Progress:
+    """A progress bar over a known number of steps."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.bar = comfy.utils.ProgressBar(total)
+        context = get_executing_context()
+        self.node_id = context.node_id if context else None
+        self.began = self.last_text = 0.0
+        self.picture: Image.Image | None = None
+
+    def over(self, steps: Iterator[T], describe: Callable[[T], str] = lambda step: "") -> Iterator[T]:
+        """Take the steps one by one. Stop is heard before each, and ends `steps` in an orderly way.
+
+        Arguments:
+            describe: what to say of a step beside its number and the time left.
+        """
+        self.began = time.monotonic()
+        with closing(steps):
+            for number in range(1, self.total + 1):
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                step = next(steps)
+                yield step
+                preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
+                self.picture = None
+                self.bar.update_absolute(number, self.total, preview)
+                self._say(number, describe(step))
+
+    def show(self, frames: Tensor) -> None:
+        """Show the middle one of frames (f, h, w, 3) in [0, 1] with the next update."""
+        pixels = (frames[len(frames) // 2].clamp(0, 1) * 255).round().to(torch.uint8)
+        self.picture = Image.fromarray(pixels.cpu().numpy())
+
+    def _say(self, number: int, words: str) -> None:
+        now = time.monotonic()
+        if self.node_id is None or (now - self.last_text < TEXT_INTERVAL and number not in (1, self.total)):
+            return
+        self.last_text = now
+        left = (now - self.began) / number * (self.total - number)
+        parts = [f"step {number} of {self.total}", words, f"{_duration(left)} left"]
+        PromptServer.instance.send_progress_text(", ".join(part for part in parts if part), self.node_id)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def decode_frame(vae: Any, samples: Tensor) -> Tensor:
+    """One frame of the host's latents (1, c, h, w) to pixels (1, h, w, 3), on the CPU."""
+    with torch.inference_mode():  # the host's own modules know no other
+        return vae.decode(samples).cpu()

@@ -1,0 +1,71 @@
+"""TAVCompareVideos: clips side by side, each under its caption."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..tav_core.show import side_by_side
+from .sockets import CATEGORY
+
+PANELS = 6
+
+
+class CompareVideos(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        panels: list[io.Input] = []
+        for number in range(1, PANELS + 1):
+            optional = number > 2
+            panels += [
+                io.Image.Input(f"images_{number}", optional=optional, tooltip="Frames of a clip; all of one size."),
+                io.String.Input(
+                    f"caption_{number}",
+                    default={1: "source", 2: "edit"}.get(number, ""),
+                    optional=True,
+                    advanced=optional,
+                    tooltip="What to write above it.",
+                ),
+            ]
+        return io.Schema(
+            node_id="TAVCompareVideos",
+            display_name="Compare Videos",
+            category=CATEGORY,
+            description="Puts clips side by side, each under its caption. Longer ones end with the shortest.",
+            search_aliases=["compare clips", "side by side", "video grid", "before after"],
+            inputs=[
+                *panels,
+                io.Int.Input(
+                    "columns", default=3, min=1, max=PANELS, tooltip="Clips in a row.", optional=True, advanced=True
+                ),
+                io.Int.Input(
+                    "enlarge",
+                    default=1,
+                    min=1,
+                    max=8,
+                    tooltip="Repeats pixels; 2 for small clips.",
+                    optional=True,
+                    advanced=True,
+                ),
+            ],
+            outputs=[io.Image.Output("images", display_name="IMAGE", tooltip="The comparison, for Save Clip.")],
+        )
+
+    @classmethod
+    def execute(cls, columns: int = 3, enlarge: int = 1, **panels: Any) -> io.NodeOutput:
+        clips = _captioned(panels)
+        return io.NodeOutput(side_by_side(clips, columns=min(columns, len(clips)), enlarge=enlarge))
+
+
+def _captioned(panels: dict[str, Any]) -> dict[str, Any]:
+    """Caption -> frames, as many of each clip as the shortest has; a caption that comes twice is numbered."""
+    numbers = [number for number in range(1, PANELS + 1) if panels.get(f"images_{number}") is not None]
+    clips = {number: panels[f"images_{number}"][..., :3].cpu() for number in numbers}
+    sizes = {tuple(frames.shape[1:3]) for frames in clips.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"Clips side by side have one size, got (height, width) {sorted(sizes)}. Scale them first.")
+    shortest = min(len(frames) for frames in clips.values())
+    captioned: dict[str, Any] = {}
+    for number, frames in clips.items():
+        caption = panels.get(f"caption_{number}") or f"clip {number}"
+        captioned[f"{caption} ({number})" if caption in captioned else caption] = frames[:shortest]
+    return captioned

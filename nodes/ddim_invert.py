@@ -1,0 +1,45 @@
+"""TAVDDIMInvert: the noise from which the tuned model would draw the clip."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..tav_core import InversionConfig, invert
+from . import adapters
+from .sockets import CATEGORY, TavModelSocket
+
+
+class DDIMInvert(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVDDIMInvert",
+            display_name="DDIM Invert (Tune-A-Video)",
+            category=CATEGORY,
+            description="Walks the clip back to noise with the tuned model. Sampling from that noise keeps the motion "
+            "and the layout of the clip.",
+            search_aliases=["ddim inversion", "invert video", "video to noise", "unsample"],
+            inputs=[
+                TavModelSocket.Input("model", tooltip="The model tuned on this clip."),
+                io.Latent.Input("latents", tooltip="The clip, from VAE Encode: the same that the model was tuned on."),
+                io.Conditioning.Input("conditioning", tooltip="The empty prompt, as published."),
+                io.Int.Input(
+                    "steps",
+                    default=InversionConfig().num_inference_steps,
+                    min=1,
+                    max=1000,
+                    tooltip="As many as Sample takes. More follow the clip more closely.",
+                ),
+            ],
+            outputs=[io.Latent.Output("noise", display_name="LATENT", tooltip="The noise, for Sample.")],
+        )
+
+    @classmethod
+    def execute(cls, model: adapters.TavModel, latents: dict, conditioning: Any, steps: int) -> io.NodeOutput:
+        clip = adapters.clip_latents(latents, model)
+        text = adapters.embeddings(conditioning, "conditioning")
+        with adapters.put_to_work(model, clip) as video_unet:
+            walk = invert(video_unet, clip, text, model.schedule, InversionConfig(steps))
+            for step in adapters.Progress(steps).over(walk):
+                noise = step.latents
+        return io.NodeOutput(adapters.host_latents(noise, model, inverted_steps=steps))

@@ -1,0 +1,31 @@
+"""TAVLoadDemoModel: the small model that comes with the pack, to try all nodes without a download."""
+
+from comfy_api.latest import io
+
+from . import adapters
+from .sockets import CATEGORY
+
+
+class LoadDemoModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVLoadDemoModel",
+            display_name="Load Bundled Model (Tune-A-Video)",
+            category=CATEGORY,
+            description="A small image model that comes with the pack and draws coloured shapes at 128 x 128 pixels. "
+            "ComfyUI's own nodes run on it, KSampler included. Nothing is downloaded.",
+            search_aliases=["demo model", "bundled model", "tune a video demo", "quickstart", "example model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("model", display_name="MODEL", tooltip="Draws shapes at 128 x 128 pixels."),
+                io.Clip.Output(
+                    "clip", display_name="CLIP", tooltip="Knows captions such as: a red star on a navy background."
+                ),
+                io.Vae.Output("vae", display_name="VAE", tooltip="Latents of 16 x 16 for 128 x 128 pixels."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(*adapters.load_demo())

@@ -1,0 +1,55 @@
+"""TAVLoadTuned: tuned weights from a file into an inflated model."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..tav_core import load_tuned
+from . import adapters
+from .sockets import CATEGORY, TavModelSocket
+
+
+class LoadTuned(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVLoadTuned",
+            display_name="Load Tuned Weights",
+            category=CATEGORY,
+            description="Puts a saved tuning into the model that it was tuned from.",
+            search_aliases=["load tuned model", "load tune a video", "import tuning"],
+            inputs=[
+                TavModelSocket.Input("model", tooltip="The same base model, inflated, with the same LoRAs."),
+                io.Combo.Input("file", options=adapters.tuned_files(), tooltip="A file in models/tune_a_video."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="1 is the tuning, 0 the model without it; between them it fades.",
+                ),
+            ],
+            outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The tuned model.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        try:
+            adapters.tuned_file(file)
+        except FileNotFoundError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **others: Any) -> str:
+        try:
+            return adapters.stamp(adapters.tuned_file(file))
+        except FileNotFoundError:
+            return "missing"
+
+    @classmethod
+    def execute(cls, model: adapters.TavModel, file: str, strength: float) -> io.NodeOutput:
+        notes = load_tuned(model.video_unet, adapters.tuned_file(file))
+        notes = {name: text for name, text in notes.items() if name not in ("format", "version")}
+        return io.NodeOutput(model.with_weights_in_place(notes, strength))

@@ -1,0 +1,121 @@
+"""TAVLoadVideo: a clip of a video file, or of a VIDEO, at the size the model works at."""
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..tav_core import read_video
+from ..tav_core.models import ASSETS
+from . import adapters
+from .sockets import CATEGORY
+
+BUNDLED = "bundled: red star"
+
+
+class LoadVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVLoadVideo",
+            display_name="Load Clip (Tune-A-Video)",
+            category=CATEGORY,
+            description="Reads a short clip from a video and brings its frames to one size. Decoding stops after the "
+            "last frame that is needed, so the length of the video does not matter.",
+            search_aliases=["load video", "video to images", "read clip", "import video", "tune a video"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    # Required, for only then does the host draw an upload button; so it must never be empty.
+                    options=[*adapters.input_videos(), BUNDLED],
+                    upload=io.UploadType.video,
+                    tooltip="A video or GIF in ComfyUI's input folder, or the clip that comes with the pack. Ignored "
+                    "if a VIDEO is connected.",
+                ),
+                io.Int.Input(
+                    "num_frames",
+                    default=16,
+                    min=1,
+                    max=256,
+                    tooltip="How many frames to take. Memory and time grow with it; 8 to 32 are usual.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=8,
+                    tooltip="Width in pixels: 512 for Stable Diffusion 1.5, 768 for 2.1, 128 for the bundled model.",
+                ),
+                io.Int.Input(
+                    "height", default=512, min=64, max=2048, step=8, tooltip="Height in pixels, usually as the width."
+                ),
+                io.Int.Input(
+                    "stride",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Take every n-th frame: 2 to 4 shows more motion in as few frames.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=86400.0,
+                    step=0.1,
+                    tooltip="Where the clip begins, in seconds.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=["crop", "pad", "stretch"],
+                    default="crop",
+                    tooltip="What to do with a video of another shape: cut its middle out, add black, or distort it.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Video.Input("video", optional=True, tooltip="A VIDEO from another node, in place of the file."),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="IMAGE", tooltip="The frames, for VAE Encode."),
+                io.Float.Output("fps", display_name="fps", tooltip="Frames per second of these frames."),
+                io.Int.Output("count", display_name="num_frames", tooltip="How many frames there are."),
+                io.Audio.Output("audio", display_name="AUDIO", tooltip="The sound of the clip, if it has any."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        try:
+            _path(file)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **others: Any) -> str:
+        try:
+            return adapters.stamp(_path(file))
+        except ValueError:
+            return "missing"
+
+    @classmethod
+    def execute(
+        cls,
+        file: str,
+        num_frames: int,
+        width: int,
+        height: int,
+        stride: int,
+        start: float = 0.0,
+        fit: str = "crop",
+        video: Any = None,
+    ) -> io.NodeOutput:
+        request = dict(num_frames=num_frames, width=width, height=height, stride=stride, start=start, fit=fit)
+        clip = read_video(_path(file), **request) if video is None else adapters.read_any_video(video, **request)
+        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), adapters.audio_from_core(clip.audio))
+
+
+def _path(file: str) -> Path:
+    return ASSETS / "demo-clip.mp4" if file == BUNDLED else adapters.input_file(file)

@@ -1,0 +1,91 @@
+"""TAVOneShotTune: fit the inflated model to one clip and its caption."""
+
+import json
+from dataclasses import asdict, replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from ..tav_core import SamplingConfig, TuningConfig, plain_noise, sample, tune
+from ..tav_core.show import save_loss_plot
+from . import adapters
+from .sockets import CATEGORY, LossMapSocket, TavModelSocket
+from .tuning_inputs import tuning_inputs
+
+PREVIEW = SamplingConfig(num_inference_steps=10, guidance_scale=1.0)
+
+
+class OneShotTune(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVOneShotTune",
+            display_name="One-Shot Tune (Tune-A-Video)",
+            category=CATEGORY,
+            description="Tunes the model on one clip under its caption, so that it learns the motion. Only queries and "
+            "the attention over time are trained. The model that comes in stays untuned.",
+            search_aliases=["one shot tuning", "tune a video", "train on video", "fine tune video", "learn motion"],
+            inputs=tuning_inputs(),
+            outputs=[
+                TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The tuned model."),
+                LossMapSocket.Output("loss", display_name="LOSS_MAP", tooltip="The losses, for Plot Loss Graph."),
+                io.Image.Output("curve", display_name="loss curve", tooltip="The losses as an image."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: adapters.TavModel,
+        latents: dict,
+        caption: Any,
+        preview_every: int = 0,
+        preview_prompt: Any = None,
+        preview_vae: Any = None,
+        **settings: Any,
+    ) -> io.NodeOutput:
+        config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
+        clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
+        wanted = _preview_text(preview_every, preview_prompt, preview_vae)
+        losses: list[float] = []
+        progress = adapters.Progress(config.steps)
+        checkpointing = config.gradient_checkpointing
+        with adapters.put_to_work(model, clip, tuning=True, checkpointing=checkpointing) as video_unet:
+            walk = tune(video_unet, clip, text, model.schedule, config)
+            for step in progress.over(walk, lambda step: f"loss {step.loss:.4f}"):
+                losses.append(step.loss)
+                if wanted is not None and step.step % preview_every == 0:
+                    progress.show(_preview(model, video_unet, clip, wanted, preview_vae))
+                    model.load()  # the VAE may have taken its place
+            notes = {"tuning": json.dumps(asdict(replace(config, compute_dtype=None)))}
+            tuned = model.with_weights_in_place(notes)
+        return io.NodeOutput(tuned, {"loss": losses}, _loss_curve(losses))
+
+
+def _preview_text(preview_every: int, prompt: Any, vae: Any) -> Tensor | None:
+    if preview_every == 0:
+        return None
+    if prompt is None or vae is None:
+        raise ValueError("A preview needs preview_prompt and preview_vae: connect both, or set preview_every to 0.")
+    return adapters.embeddings(prompt, "preview_prompt")
+
+
+def _preview(model: adapters.TavModel, video_unet: Any, clip: Tensor, text: Tensor, vae: Any) -> Tensor:
+    """The middle frame of a quick sample of the edit, (1, h, w, 3)."""
+    first = model.schedule.timesteps(PREVIEW.num_inference_steps)[0]
+    noise = model.schedule.add_noise(clip, plain_noise(clip.shape, 0), first)
+    *_, last = sample(video_unet, noise, text, None, model.schedule, PREVIEW)
+    middle = clip.shape[2] // 2
+    return adapters.decode_frame(vae, adapters.host_latents(last.latents[:, :, middle : middle + 1], model)["samples"])
+
+
+def _loss_curve(losses: list[float]) -> Tensor:
+    """A plot as the host's IMAGE, (1, h, w, 3)."""
+    file = BytesIO()
+    save_loss_plot(file, losses)
+    return torch.from_numpy(np.asarray(Image.open(file).convert("RGB"))).float().div(255)[None]

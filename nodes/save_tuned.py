@@ -1,0 +1,38 @@
+"""TAVSaveTuned: the tuned weights alone, as a small file for later edits."""
+
+from comfy_api.latest import io
+
+from ..tav_core import save_tuned
+from . import adapters
+from .sockets import CATEGORY, TavModelSocket
+
+
+class SaveTuned(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVSaveTuned",
+            display_name="Save Tuned Weights",
+            category=CATEGORY,
+            description="Saves what tuning changed, without the base model, to a file in models/tune_a_video.",
+            search_aliases=["save tuned model", "save tune a video", "export tuning"],
+            is_output_node=True,
+            inputs=[
+                TavModelSocket.Input("model", tooltip="A tuned model."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="tuned",
+                    tooltip="Beginning of the name, within models/tune_a_video; a number is added.",
+                ),
+            ],
+            outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The same model, to go on.")],
+        )
+
+    @classmethod
+    def execute(cls, model: adapters.TavModel, filename_prefix: str) -> io.NodeOutput:
+        if model.tuned is None:
+            raise ValueError("This model is not tuned yet. Connect the TAV_MODEL of One-Shot Tune.")
+        path = adapters.next_tuned_file(filename_prefix)
+        model.place(strength=1.0)
+        save_tuned(model.video_unet, path, metadata=model.notes)
+        return io.NodeOutput(model, ui={"text": [f"Saved {path.name}"]})

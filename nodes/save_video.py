@@ -1,0 +1,81 @@
+"""TAVSaveVideo: frames to a video file in ComfyUI's output folder, with sound and workflow, never over another."""
+
+from typing import Any
+
+from comfy_api.latest import InputImpl, io, ui
+
+from ..tav_core import write_video
+from . import adapters
+from .sockets import CATEGORY
+
+
+class SaveVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVSaveVideo",
+            display_name="Save Clip (Tune-A-Video)",
+            category=CATEGORY,
+            description="Writes frames as a video that plays in browsers and shows it here. The workflow is inside: "
+            "drop the file on ComfyUI to open it.",
+            search_aliases=["save video", "export video", "images to video", "video combine", "mp4", "gif", "webm"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The frames, from VAE Decode or Compare Videos."),
+                io.Float.Input(
+                    "fps",
+                    default=8.0,
+                    min=0.1,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second. Connect fps of Load Clip to keep the pace.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="tune-a-video/edit",
+                    tooltip="Folder and beginning of the name, within ComfyUI's output folder; a number is added.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=["mp4", "webm", "gif"],
+                    default="mp4",
+                    tooltip="mp4 (H.264) plays everywhere; gif has no sound and holds no workflow.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "crf",
+                    default=17,
+                    min=0,
+                    max=51,
+                    tooltip="Quality of mp4 and webm: lower is better and larger; 17 looks like the original.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="Sound, cut where the frames end."),
+            ],
+            outputs=[io.Video.Output("video", display_name="VIDEO", tooltip="The file as a VIDEO.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        images: Any,
+        fps: float,
+        filename_prefix: str,
+        format: str = "mp4",  # the host passes inputs by their names
+        crf: int = 17,
+        audio: dict | None = None,
+    ) -> io.NodeOutput:
+        path, subfolder = adapters.next_output(filename_prefix, f".{format}", images.shape[2], images.shape[1])
+        write_video(
+            path,
+            images[..., :3],
+            fps,
+            audio=adapters.audio_to_core(audio),
+            crf=crf,
+            metadata=adapters.video_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
+        )
+        shown = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=shown)

@@ -1,0 +1,170 @@
+"""Runs in ComfyUI's Python, never in that of pytest: cases of the conversion MODEL -> UNet, checked on its output.
+
+    python tests/comfyui/host.py CASE ...       with COMFYUI_PATH set; prints a line of JSON for each case
+
+The host's own classes make a full-size UNet with made-up weights; the inflated UNet at one frame has to compute the
+same. Peak memory is two UNets in float32, about 7.5 GB.
+"""
+
+import gc
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+PACK = Path(__file__).parents[2]
+sys.path.insert(0, os.environ["COMFYUI_PATH"])
+
+import torch  # noqa: E402
+from comfy.cli_args import args  # noqa: E402
+
+args.cpu = True
+
+import comfy.model_base  # noqa: E402
+import comfy.model_management  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.supported_models  # noqa: E402
+from comfy.model_patcher import ModelPatcher  # noqa: E402
+
+PLAIN = dict(
+    image_size=32, out_channels=4, use_spatial_transformer=True, legacy=False, adm_in_channels=None, in_channels=4,
+    model_channels=320, num_res_blocks=[2, 2, 2, 2], transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0],
+    channel_mult=[1, 2, 4, 4], transformer_depth_middle=1, transformer_depth_output=[1] * 9 + [0] * 3,
+    use_temporal_attention=False, use_temporal_resblock=False,
+)  # fmt: skip
+SD15 = PLAIN | dict(use_linear_in_transformer=False, context_dim=768)
+SD21 = PLAIN | dict(use_linear_in_transformer=True, context_dim=1024)
+TIMESTEP = 421
+
+
+def pack():
+    """The node pack under a name of its own, as the host imports it."""
+    if "pack" in sys.modules:
+        return sys.modules["pack.nodes.adapters"], sys.modules["pack.tav_core"]
+    spec = importlib.util.spec_from_file_location("pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pack"] = module
+    spec.loader.exec_module(module)
+    return importlib.import_module("pack.nodes.adapters"), importlib.import_module("pack.tav_core")
+
+
+def made_up(model: torch.nn.Module) -> None:
+    """Weights that keep activations near 1: drawn once, and read again from another place for each tensor."""
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.randn(2**20 + 4099, generator=generator)
+    with torch.no_grad():
+        for index, (name, parameter) in enumerate(sorted(model.named_parameters())):
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
+            shift = 31 * index % 4099
+            source = pool[shift : shift + 2**20].repeat(parameter.numel() // 2**20 + 1)[: parameter.numel()]
+            parameter.copy_(source.view_as(parameter) * fan_in**-0.5)
+            if parameter.ndim == 1 and name.endswith("weight"):
+                parameter.add_(1)
+
+
+def host_model(family: type, config: dict, **changes: object) -> ModelPatcher:
+    model_config = family(config | changes)
+    model_config.set_inference_dtype(torch.float32, None)
+    kind = comfy.model_base.ModelType
+    predicts = kind.V_PREDICTION if family is comfy.supported_models.SD20 else kind.EPS
+    with torch.inference_mode():  # as the host's loaders run
+        model = comfy.model_base.BaseModel(model_config, model_type=predicts)
+        made_up(model.diffusion_model)
+    return ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+def with_lora(model: ModelPatcher) -> ModelPatcher:
+    """A LoRA of rank 4 on attention, feed-forward and a convolution, as its files name them."""
+    names = [
+        "down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
+        "mid_block_attentions_0_transformer_blocks_0_attn2_to_k",
+        "up_blocks_2_attentions_1_transformer_blocks_0_ff_net_0_proj",
+        "up_blocks_1_resnets_0_conv1",
+    ]
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    weights = dict(model.model.named_parameters())
+    generator = torch.Generator().manual_seed(1)
+    lora = {}
+    for name in names:
+        weight = weights[keys[f"lora_unet_{name}"]]
+        down = torch.randn(4, *weight.shape[1:], generator=generator) * weight[0].numel() ** -0.5
+        up = torch.randn(weight.shape[0], 4, *[1] * (weight.ndim - 2), generator=generator)
+        lora |= {f"lora_unet_{name}.lora_down.weight": down, f"lora_unet_{name}.lora_up.weight": up}
+    patched, _ = comfy.sd.load_lora_for_models(model, None, lora, 0.8, 0)
+    assert len(patched.patches) == len(names)
+    return patched
+
+
+def compare(model: ModelPatcher) -> dict:
+    """Host and inflated UNet on the same input; and that MODEL is as it was."""
+    adapters, core = pack()
+    generator = torch.Generator().manual_seed(2)
+    width = model.model.model_config.unet_config["context_dim"]
+    latents = torch.randn(1, 4, 16, 16, generator=generator)
+    text = torch.randn(1, 77, width, generator=generator)
+    timestep = torch.tensor([TIMESTEP])
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([model])
+        expected = model.model.diffusion_model(latents, timestep, context=text)
+        while_loaded = model.model_state_dict()
+        before = {name: float(weight.float().sum()) for name, weight in while_loaded.items()}
+        unet = adapters.to_diffusers(model, torch.float32)
+        after = {name: float(weight.float().sum()) for name, weight in model.model_state_dict().items()}
+        schedule = adapters.noise_schedule(model)
+        del while_loaded
+        comfy.model_management.unload_all_models()
+        model.model.diffusion_model = None
+        video_unet = core.inflate(unet)
+        got = video_unet(latents[:, :, None], TIMESTEP, text)[:, :, 0]
+    trains = all(not p.is_inference() for p in core.trainable_parameters(video_unet).values())
+    return dict(
+        relative_error=float((got - expected).abs().max() / expected.abs().max()),
+        largest=float(expected.abs().max()),
+        heads=list(unet.config.attention_head_dim),
+        unchanged=before == after,
+        trains=trains,
+        prediction_type=schedule.prediction_type,
+        first_alpha=schedule.alpha(0),
+        last_alpha=schedule.alpha(999),
+    )
+
+
+def refusal(model: ModelPatcher) -> dict:
+    adapters, _ = pack()
+    try:
+        adapters.to_diffusers(model, torch.float32)
+        adapters.noise_schedule(model)
+    except adapters.UnsupportedModel as error:
+        return dict(refused=str(error))
+    return dict(refused=None)
+
+
+def run(case: str) -> dict:
+    families = comfy.supported_models
+    small = dict(model_channels=32)
+    if case == "sd15":
+        return compare(host_model(families.SD15, SD15))
+    if case == "sd15-lora":
+        return compare(with_lora(host_model(families.SD15, SD15)))
+    if case == "sd21":
+        return compare(host_model(families.SD20, SD21))
+    if case == "sdxl":
+        depths = dict(channel_mult=[1, 2, 4], num_res_blocks=[2, 2, 2], transformer_depth=[0, 0, 2, 2, 10, 10])
+        depths |= dict(transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], transformer_depth_middle=10)
+        return refusal(host_model(families.SDXL, SD21, num_classes="sequential", adm_in_channels=64, **depths, **small))
+    if case == "inpaint":
+        return refusal(host_model(families.SD15, SD15, in_channels=9, **small))
+    if case == "freeu":
+        model = host_model(families.SD15, SD15, **small)
+        model.set_model_output_block_patch(lambda h, hsp, options: (h, hsp))
+        return refusal(model)
+    raise SystemExit(f"no case {case}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for case in sys.argv[1:]:
+        sys.stdout.write(json.dumps({"case": case, **run(case)}) + "\n")
+        sys.stdout.flush()
+        gc.collect()

@@ -1,0 +1,54 @@
+"""MODEL to UNet on full-size models, in ComfyUI's own process. See host.py."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HOST = Path(__file__).with_name("host.py")
+REFUSED = ("sdxl", "inpaint", "freeu")
+COMPARED = ("sd15", "sd15-lora", "sd21")
+
+
+@pytest.fixture(scope="module")
+def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
+    folder, python = comfyui
+    done = subprocess.run(
+        [python, str(HOST), *REFUSED, *COMPARED],
+        env={**os.environ, "COMFYUI_PATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line["case"]: line for line in lines}
+
+
+@pytest.mark.parametrize("case", COMPARED)
+def test_one_frame_computes_what_the_host_computes(results: dict[str, dict], case: str) -> None:
+    got = results[case]
+    assert got["relative_error"] < 1e-3
+    assert got["largest"] > 0.1
+    assert got["unchanged"] and got["trains"]
+
+
+def test_heads_and_prediction_are_those_of_the_family(results: dict[str, dict]) -> None:
+    assert results["sd15"]["heads"] == [8, 8, 8, 8]
+    assert results["sd21"]["heads"] == [5, 10, 20, 20]
+    assert results["sd15"]["prediction_type"] == "epsilon"
+    assert results["sd21"]["prediction_type"] == "v_prediction"
+
+
+@pytest.mark.parametrize("case", COMPARED)
+def test_noise_levels_are_those_of_stable_diffusion(results: dict[str, dict], case: str) -> None:
+    assert results[case]["first_alpha"] == pytest.approx(0.99915, abs=1e-5)
+    assert results[case]["last_alpha"] == pytest.approx(0.0046600, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"), [("sdxl", "SDXL"), ("inpaint", "9 channels"), ("freeu", "act while ComfyUI samples")]
+)
+def test_others_are_refused_by_name(results: dict[str, dict], case: str, words: str) -> None:
+    assert words in results[case]["refused"]

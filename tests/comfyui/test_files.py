@@ -1,0 +1,104 @@
+"""Workflows, help pages and locales against the snapshot of the nodes. Needs no ComfyUI."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfyui import make_workflows
+from tests.comfyui.make_workflows import sockets_of, widgets_of
+
+ROOT = Path(__file__).parents[2]
+SNAPSHOT = Path(__file__).with_name("object_info.json")
+INFOS: dict[str, Any] = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
+OURS = sorted(name for name in INFOS if name.startswith("TAV"))
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+
+
+def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
+    """What the browser would send of a workflow file: titles left out, notes dropped."""
+    links = {link[0]: link for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        values = [value for value in node["widgets_values"] if value != "image"]  # that of the upload button
+        inputs = dict(zip(widgets_of(INFOS[node["type"]]), values, strict=True))
+        for slot in node["inputs"]:
+            if slot["link"] is not None:
+                _, source, source_slot, target, target_slot, kind = links[slot["link"]]
+                assert target == node["id"] and node["inputs"][target_slot] is slot
+                source_node = next(other for other in workflow["nodes"] if other["id"] == source)
+                assert source_node["outputs"][source_slot]["type"] == kind
+                assert slot["link"] in source_node["outputs"][source_slot]["links"]
+                inputs[slot["name"]] = [str(source), source_slot]
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_each_workflow_and_its_twin_say_the_same(path: Path) -> None:
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    for node in twin.values():
+        node.pop("_meta")
+    assert api_of(json.loads(path.read_text(encoding="utf-8"))) == twin
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_each_workflow_gives_every_required_input(path: Path) -> None:
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    for node in twin.values():
+        info = INFOS[node["class_type"]]
+        assert set(info["input"].get("required", {})) <= set(node["inputs"])
+        assert set(node["inputs"]) <= {*widgets_of(info), *sockets_of(info)}
+
+
+@pytest.mark.parametrize("name", make_workflows.WORKFLOWS if WORKFLOWS else [])
+def test_the_files_are_those_that_the_maker_makes(name: str) -> None:
+    made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](), INFOS, name)
+    path = ROOT / "example_workflows" / f"{name}.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_node_has_a_help_page_in_both_languages(name: str) -> None:
+    for page in (ROOT / "web" / "docs" / f"{name}.md", ROOT / "web" / "docs" / name / "zh.md"):
+        assert len(page.read_text(encoding="utf-8")) > 200, page
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_chinese_locale_names_every_input_and_output(name: str) -> None:
+    texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))[name]
+    info = INFOS[name]
+    assert set(texts["inputs"]) == {*info["input"].get("required", {}), *info["input"].get("optional", {})}
+    assert set(texts["outputs"]) == {str(slot) for slot in range(len(info["output"]))}
+    assert texts["display_name"] and texts["description"]
+
+
+@pytest.mark.skipif(not OURS, reason="no snapshot of the nodes yet")
+def test_the_english_locale_says_what_the_nodes_say() -> None:
+    path = ROOT / "locales" / "en" / "nodeDefs.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == make_workflows.english(INFOS)
+
+
+def test_only_the_adapters_touch_comfyui_and_nothing_published_calls_out() -> None:
+    allowed = {"comfy_api"}
+    host = {"comfy", "comfy_execution", "folder_paths", "server", "execution", "nodes", *allowed}
+    banned = {"subprocess", "socket", "urllib", "requests", "http", "pickle"}
+    for path in [ROOT / "__init__.py", *(ROOT / "nodes").rglob("*.py"), *(ROOT / "tav_core").rglob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {alias.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+        names |= {
+            (n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 0
+        }
+        calls = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        assert not names & banned and not calls & {"eval", "exec"}, path
+        if "adapters" not in path.parts:
+            assert not names & (host - (allowed if "nodes" in path.parts else set())), path
+
+
+def test_node_files_are_short() -> None:
+    for path in (ROOT / "nodes").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 150, path

@@ -1,0 +1,277 @@
+"""The nodes in a real ComfyUI, over its HTTP interface, as a script or a browser meets them."""
+
+import io
+import json
+import re
+import wave
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from tests.comfyui import prompts
+from tests.comfyui.client import FOLDER, Events, Refused, Server
+from tests.comfyui.prompts import edit_prompt, node
+
+SNAPSHOT = Path(__file__).with_name("object_info.json")
+CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
+NODES = [
+    "TAVCompareVideos", "TAVDDIMInvert", "TAVInflateUNet", "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo",
+    "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo",
+]  # fmt: skip
+
+
+HOST_NODES = [
+    "CLIPTextEncode", "CheckpointLoaderSimple", "LoraLoader", "PreviewImage", "VAEDecode", "VAEEncode",
+]  # fmt: skip
+
+
+def described(server: Server, names: list[str] = NODES) -> dict[str, Any]:
+    """What the server says of nodes, without what depends on the files it has."""
+    info = {name: server.get(f"/object_info/{name}").get(name) for name in names}
+    if "TAVLoadTuned" in info:
+        info["TAVLoadTuned"]["input"]["required"]["file"][1]["options"] = []
+        loaded = info["TAVLoadVideo"]["input"]["required"]["file"][1]
+        loaded["options"] = loaded["options"][-1:]
+    for node_info in info.values():
+        node_info.pop("python_module")
+    return info
+
+
+def error_of(server: Server, prompt: dict[str, Any]) -> tuple[str, str]:
+    """Node and message of the error that a prompt meets, before or while it runs."""
+    try:
+        prompt_id = server.submit(prompt)
+    except Refused as refused:
+        name, errors = next(iter(refused.answer["node_errors"].items()))
+        return name, json.dumps(errors["errors"])
+    failed = server.wait(prompt_id).message("execution_error")
+    assert failed is not None, "no error"
+    return failed["node_id"], failed["exception_message"]
+
+
+def test_the_pack_loads_without_a_warning(server: Server) -> None:
+    log = re.sub(r"\x1b\[[0-9;]*m", "", server.log_path.read_text(errors="replace"))
+    ours = [line for line in log.splitlines() if FOLDER in line or "tav_core" in line]
+    assert ours, "the host lists the pack with its import time"
+    assert not [line for line in ours if re.search(r"warn|error|failed|traceback", line, re.IGNORECASE)]
+
+
+def test_every_node_is_there_and_says_what_it_does(server: Server) -> None:
+    info = described(server)
+    for name, shown in info.items():
+        assert shown["description"] and shown["display_name"] != name and shown["search_aliases"], name
+        assert all(shown["output_tooltips"]), name
+        for group in ("required", "optional"):
+            for key, (_, options) in shown["input"].get(group, {}).items():
+                assert options.get("tooltip"), (name, key)
+                if "default" in options and isinstance(options["default"], (int, float)):
+                    assert isinstance(options["default"], bool) or ("min" in options and "max" in options), (name, key)
+
+
+def test_the_snapshot_of_the_nodes_is_true(server: Server) -> None:
+    info = json.loads(json.dumps(described(server, NODES + HOST_NODES)))
+    if not SNAPSHOT.exists():
+        SNAPSHOT.write_text(json.dumps(info, indent=1, sort_keys=True) + "\n")
+    assert info == json.loads(SNAPSHOT.read_text()), f"delete {SNAPSHOT} and run again to renew it"
+
+
+def test_an_edit_runs_through_one_prompt(server: Server) -> None:
+    prompt = edit_prompt()
+    outcome = server.run(prompt, extra={"workflow": {"nodes": [], "name": "Wörkflow"}})
+    (file,) = outcome.files(prompts.SAVE)
+    assert re.fullmatch(r"edit_\d{5}_\.mp4", file["filename"]) and file["subfolder"] == "test"
+    with av.open(io.BytesIO(server.view(file))) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        assert (len(frames), stream.width, stream.height) == (4, 64, 64)
+        assert stream.average_rate == 4  # every second frame of 8 a second
+        assert json.loads(container.metadata["prompt"]) == prompt
+        assert json.loads(container.metadata["workflow"])["name"] == "Wörkflow"
+
+
+def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:
+    server.run(edit_prompt())
+    outcome = server.run(edit_prompt("a blue star on a navy background"))
+    assert {prompts.TUNE, prompts.INVERT, prompts.ENCODE, prompts.INFLATE} <= outcome.cached
+    assert not {prompts.PROMPT, prompts.SAMPLE, prompts.SAVE} & outcome.cached
+
+
+def test_the_same_prompt_gives_the_same_bytes_after_another_one(server: Server) -> None:
+    def fresh(prompt: dict[str, Any]) -> bytes:
+        server.post("/free", {"unload_models": True, "free_memory": True})
+        outcome = server.run(prompt)
+        return server.view(outcome.files(prompts.SAVE)[0])
+
+    first = fresh(edit_prompt())
+    other = fresh(edit_prompt("a green star on a navy background", tune=dict(seed=7)))
+    assert other != first
+    assert fresh(edit_prompt()) == first
+
+
+def test_tuning_leaves_the_model_it_was_given_untuned(server: Server) -> None:
+    """Two samplers on one inflated model, before and after its tuning in the same prompt, see different weights."""
+    prompt = edit_prompt()
+    untuned = json.loads(json.dumps({name: prompt[name] for name in (prompts.INVERT, prompts.SAMPLE)}))
+    untuned[prompts.INVERT]["inputs"]["model"] = untuned[prompts.SAMPLE]["inputs"]["model"] = [prompts.INFLATE, 0]
+    untuned[prompts.SAMPLE]["inputs"]["latents"] = ["plain_invert", 0]
+    prompt |= {"plain_invert": untuned[prompts.INVERT], "plain_sample": untuned[prompts.SAMPLE]}
+    prompt["plain_decode"] = node("VAEDecode", samples=["plain_sample", 0], vae=[prompts.MODEL, 2])
+    prompt["plain_save"] = node("SaveImage", images=["plain_decode", 0], filename_prefix="plain")
+    with_tuning = server.run(prompt)
+    alone = {name: prompt[name] for name in prompt if name not in (prompts.TUNE, prompts.INVERT, prompts.SAMPLE)}
+    alone = {name: value for name, value in alone.items() if name not in (prompts.DECODE, prompts.SAVE)}
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    by_itself = server.run(alone)
+
+    def pixels(outcome: Any) -> list[bytes]:
+        pictures = []
+        for file in outcome.files("plain_save"):
+            with av.open(io.BytesIO(server.view(file))) as container:
+                pictures.append(next(container.decode(video=0)).to_ndarray(format="rgb24").tobytes())
+        return pictures
+
+    assert pixels(with_tuning) == pixels(by_itself)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (prompts.TUNE, dict(tune=dict(steps=10000, seed=11))),
+        (prompts.INVERT, dict(invert=dict(steps=1000), sample=dict(steps=1000))),
+        (prompts.SAMPLE, dict(sample=dict(steps=900, start_from="fresh noise", seed=3, eta=0.0))),
+    ],
+)
+def test_stop_is_heard_within_one_step(server: Server, name: str, changes: dict[str, Any]) -> None:
+    events = Events(server, "stop")
+    prompt_id = server.submit(edit_prompt(**changes), client_id="stop")
+    reached = before = events.until_step(name, 2)
+    server.post("/interrupt", {})
+    while True:
+        event = events.next()
+        if event["type"] == "progress_state" and name in event["data"]["nodes"]:
+            reached = max(reached, int(event["data"]["nodes"][name]["value"]))
+        if event["type"] == "execution_interrupted":
+            break
+    outcome = server.wait(prompt_id)
+    stopped = outcome.message("execution_interrupted")
+    assert stopped is not None and stopped["node_id"] == name
+    assert reached <= before + 5  # steps that were made before the server heard of it, and one after
+    events.close()
+    server.run(edit_prompt("a white star on a navy background"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "changes"),
+    [
+        (prompts.SAMPLE, "inverted with 4 steps and is sampled with 5", dict(sample=dict(steps=5))),
+        (prompts.CLIP, "no 'nothing.mp4'", dict(clip=dict(file="nothing.mp4"))),
+        (prompts.CLIP, "outside", dict(clip=dict(file="../server.log"))),
+        (prompts.CLIP, "ask for at most", dict(clip=dict(num_frames=200))),
+        (prompts.TUNE, "Value 0 smaller than min", dict(tune=dict(steps=0))),
+        (prompts.TUNE, "preview_prompt and preview_vae", dict(tune=dict(preview_every=1))),
+        (prompts.SAVE, "outside the output folder", dict(save=dict(filename_prefix="../../gone"))),
+    ],
+)
+def test_bad_inputs_name_node_and_remedy(server: Server, name: str, words: str, changes: dict[str, Any]) -> None:
+    where, message = error_of(server, edit_prompt(**changes))
+    assert where == name
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "words"),
+    [
+        ("ConditioningCombine", dict(conditioning_1=[prompts.PROMPT, 0], conditioning_2=[prompts.CAPTION, 0]), "2 ent"),
+        (
+            "ConditioningSetArea",
+            dict(conditioning=[prompts.PROMPT, 0], width=64, height=64, x=0, y=0, strength=1.0),
+            "Set Area",
+        ),
+        ("ConditioningSetTimestepRange", dict(conditioning=[prompts.PROMPT, 0], start=0.2, end=1.0), "TimestepRange"),
+    ],
+)
+def test_conditioning_beyond_one_prompt_is_refused(server: Server, kind: str, inputs: dict, words: str) -> None:
+    prompt = edit_prompt(sample=dict(positive=["strange", 0])) | {"strange": node(kind, **inputs)}
+    where, message = error_of(server, prompt)
+    assert where == prompts.SAMPLE
+    assert words in message
+
+
+def test_ksampler_runs_on_the_bundled_model_after_our_nodes(server: Server) -> None:
+    prompt = edit_prompt("a black star on a navy background") | {
+        "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
+        "ksampler": node(
+            "KSampler",
+            **dict(model=[prompts.MODEL, 0], positive=[prompts.CAPTION, 0], negative=[prompts.EMPTY, 0]),
+            **dict(latent_image=["latent", 0], seed=1, steps=4, cfg=5.0, sampler_name="euler", scheduler="normal"),
+            denoise=1.0,
+        ),
+        "picture": node("VAEDecode", samples=["ksampler", 0], vae=[prompts.MODEL, 2]),
+        "png": node("SaveImage", images=["picture", 0], filename_prefix="after"),
+    }
+    outcome = server.run(prompt)
+    assert outcome.files("png") and outcome.files(prompts.SAVE)
+
+
+def test_a_video_is_uploaded_to_a_subfolder_and_edited(server: Server) -> None:
+    stored = server.upload("a clip é.mp4", CLIP_FILE.read_bytes(), subfolder="my clips")
+    name = f"{stored['subfolder']}/{stored['name']}"
+    prompt = edit_prompt(clip=dict(file=name))
+    assert server.run(prompt).files(prompts.SAVE)
+
+
+def test_sound_and_rate_are_kept(server: Server) -> None:
+    with io.BytesIO() as file:
+        with wave.open(file, "wb") as sound:
+            sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(16000)
+            sound.writeframes(b"\0\10" * 16000)
+        server.upload("tone.wav", file.getvalue())
+    prompt = {
+        "clip": edit_prompt()[prompts.CLIP],
+        "tone": node("LoadAudio", audio="tone.wav"),
+        "save": node("TAVSaveVideo", images=["clip", 0], fps=["clip", 1], filename_prefix="sound", audio=["tone", 0]),
+    }
+    (file,) = server.run(prompt).files("save")
+    with av.open(io.BytesIO(server.view(file))) as container:
+        assert container.streams.video[0].average_rate == 4
+        assert container.streams.audio[0].duration * container.streams.audio[0].time_base == pytest.approx(1, abs=0.1)
+
+
+def test_saved_weights_edit_as_the_tuning_did(server: Server) -> None:
+    prompt = edit_prompt() | {
+        "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="kept/star"),
+    }
+    direct = server.view(server.run(prompt).files(prompts.SAVE)[0])
+    later = edit_prompt(invert=dict(model=["again", 0]), sample=dict(model=["again", 0]))
+    del later[prompts.TUNE], later[prompts.CAPTION]
+    later["again"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="kept/star_00001_.safetensors", strength=1.0)
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    loaded = server.view(server.run(later).files(prompts.SAVE)[0])
+
+    def pixels(data: bytes) -> list[bytes]:
+        with av.open(io.BytesIO(data)) as container:
+            return [frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)]
+
+    assert pixels(loaded) == pixels(direct)
+
+
+def test_clips_are_compared_and_the_loss_is_plotted(server: Server) -> None:
+    prompt = edit_prompt() | {
+        "compare": node(
+            "TAVCompareVideos",
+            **dict(images_1=[prompts.CLIP, 0], images_2=[prompts.DECODE, 0], caption_1="source", caption_2="edit"),
+        ),
+        "grid": node("TAVSaveVideo", images=["compare", 0], fps=8.0, filename_prefix="grid", format="gif"),
+        "curve": node("SaveImage", images=[prompts.TUNE, 2], filename_prefix="curve"),
+        "plot": node("LossGraphNode", loss=[prompts.TUNE, 1], filename_prefix="plot"),
+    }
+    outcome = server.run(prompt)
+    assert outcome.files("grid")[0]["filename"].endswith(".gif")
+    assert outcome.files("curve")
+
+
+def test_a_preview_is_shown_while_tuning(server: Server) -> None:
+    tune = dict(preview_every=2, preview_prompt=[prompts.PROMPT, 0], preview_vae=[prompts.MODEL, 2], seed=5)
+    server.run(edit_prompt(tune=tune))
