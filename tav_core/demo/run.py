@@ -27,9 +27,9 @@ Step = TypeVar("Step")
 Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
 
 # Found on other clips than those that are reported on: docs/LOG.md.
-TUNING = TuningConfig(steps=200, learning_rate=3e-4, seed=0)
-INVERSION = InversionConfig(num_inference_steps=40)
-SAMPLING = SamplingConfig(num_inference_steps=40, guidance_scale=5.0)
+TUNING = TuningConfig(steps=200, learning_rate=1e-3, seed=0)
+INVERSION = InversionConfig(num_inference_steps=50)
+SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=3.0)
 
 EDITS = {
     "colour": {"colour": "yellow"},

@@ -48,8 +48,8 @@ def widgets_of(info: dict[str, Any]) -> dict[str, Any]:
         for name, (kind, *rest) in info["input"].get(group, {}).items():
             options = rest[0] if rest else {}
             if isinstance(kind, list) or (kind in WIDGETS and not options.get("forceInput")):
-                choices = kind if isinstance(kind, list) else options.get("options") or [None]
-                found[name] = options.get("default", choices[0] if kind not in WIDGETS - {"COMBO"} else "")
+                choices = kind if isinstance(kind, list) else options.get("options")
+                found[name] = options.get("default", choices[0] if choices else "")
     return found
 
 
