@@ -49,8 +49,9 @@ def random_edits(seed: int, scene: world.Scene) -> dict[str, dict[str, str]]:
     return {kind: change(kind) for kind in lists} | {"two at once": change(str(pair[0])) | change(str(pair[1]))}
 
 
-def edit_clip(seed: int, variants: tuple[str, ...], args: argparse.Namespace) -> list[dict]:
-    """All edits of one clip under each variant: one record an edit."""
+def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> list[dict]:
+    """All edits of one clip (its seed) under each variant: one record an edit."""
+    seed, variants = job
     torch.set_num_threads(1)
     scenes = random_clip(seed, args.num_frames)
     frames = torch.from_numpy(np.stack([world.draw(scene)[0] for scene in scenes]))
@@ -122,10 +123,11 @@ def main() -> None:
 
     jobs = [(args.first_seed + i, VARIANTS if i < args.ablation_clips else VARIANTS[:1]) for i in range(args.clips)]
     with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
-        results = pool.starmap(partial(edit_clip, args=args), jobs, chunksize=1)
-    records = [record for result in results for record in result]
-    if args.output:
-        (args.output / "records.json").write_text(json.dumps(records, indent=1) + "\n")
+        records: list[dict] = []
+        for result in pool.imap_unordered(partial(edit_clip, args=args), jobs):
+            records += result
+            if args.output:  # after each clip, so that a run that is cut short is not lost
+                (args.output / "records.json").write_text(json.dumps(records, indent=1) + "\n")
     print(summarise(records))
 
 

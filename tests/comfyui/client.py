@@ -108,6 +108,9 @@ class Server:
     def get(self, path: str) -> Any:
         return json.loads(self._open(urllib.request.Request(self.url(path))))
 
+    def text(self, path: str) -> str:
+        return self._open(urllib.request.Request(self.url(path))).decode()
+
     def post(self, path: str, body: dict[str, Any]) -> bytes:
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         return self._open(urllib.request.Request(self.url(path), data, headers))

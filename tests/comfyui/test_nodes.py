@@ -15,6 +15,7 @@ from tests.comfyui.client import FOLDER, Events, Refused, Server
 from tests.comfyui.prompts import edit_prompt, node
 
 SNAPSHOT = Path(__file__).with_name("object_info.json")
+EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
     "TAVCompareVideos", "TAVDDIMInvert", "TAVInflateUNet", "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo",
@@ -278,3 +279,24 @@ def test_clips_are_compared_and_the_loss_is_plotted(server: Server) -> None:
 def test_a_preview_is_shown_while_tuning(server: Server) -> None:
     tune = dict(preview_every=2, preview_prompt=[prompts.PROMPT, 0], preview_vae=[prompts.MODEL, 2], seed=5)
     server.run(edit_prompt(tune=tune))
+
+
+@pytest.mark.parametrize(
+    "name", ["quickstart_bundled_model", "several_prompts", "tune_and_save", "load_and_edit"]
+)  # the last one takes up what the one before it saved
+def test_the_example_workflows_run(server: Server, name: str) -> None:
+    """With few steps on few frames: what they draw is measured elsewhere."""
+    prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for entry in prompt.values():
+        entry["inputs"] |= {key: 2 for key in ("steps", "num_frames") if key in entry["inputs"]}
+    outputs = server.run(prompt).history["outputs"]
+    assert any("images" in shown for shown in outputs.values())
+
+
+def test_the_browser_finds_templates_help_pages_and_locales(server: Server) -> None:
+    templates = server.get("/workflow_templates")[FOLDER]
+    assert sorted(templates) == sorted(path.stem for path in EXAMPLES.glob("*.json"))
+    for page in ("TAVSample.md", "TAVSample/zh.md"):
+        assert server.text(f"/extensions/{FOLDER}/docs/{page}").startswith("# ")
+    texts = server.get("/i18n")
+    assert texts["zh"]["nodeDefs"]["TAVSample"]["display_name"].startswith("采样")
