@@ -239,7 +239,7 @@ def several_prompts() -> Workflow:
     clips = {SOURCE: ("clip", 0)}
     for mark, prompt in enumerate((f"a {what} on a navy background" for what in ("yellow star", "red circle")), 1):
         clips[prompt] = edited(workflow, model, True, prompt, str(mark))
-    clips["a red star on a beige background"] = edited(workflow, model, True, "a red star on a beige background", "3")
+    clips["a red star on a maroon background"] = edited(workflow, model, True, "a red star on a maroon background", "3")
     saved(workflow, compared(workflow, clips, 2), "several")
     return workflow
 

@@ -204,7 +204,7 @@ def test_conditioning_beyond_one_prompt_is_refused(server: Server, kind: str, in
 
 
 def test_ksampler_runs_on_the_bundled_model_after_our_nodes(server: Server) -> None:
-    prompt = edit_prompt("a black star on a navy background") | {
+    prompt = edit_prompt("a silver star on a navy background") | {
         "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
         "ksampler": node(
             "KSampler",
