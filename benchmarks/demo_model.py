@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from tav_core.demo import judge, world
-from tav_core.models import DEMO_MODEL, decode_latents, encode_frames, encode_prompts, load_model
-from tav_core.schedule import NoiseSchedule, ddim_step, plain_noise
+from tav_core.models import DEMO_MODEL, decode_latents, encode_frames, load_model
 from tav_core.show import contact_sheet, save_picture
+from training.measure import sample_images, words_followed
 
 SEED = 2024  # the training draws from other seeds
 
@@ -30,21 +30,6 @@ def round_trip(model, count: int) -> np.ndarray:
     frames = torch.from_numpy(np.stack([world.draw(world.random_scene(rng))[0] for _ in range(count)]))
     decoded = decode_latents(model, encode_frames(model, frames))
     return -10 * (decoded - frames).square().mean(dim=(1, 2, 3)).log10().numpy()
-
-
-@torch.no_grad()
-def sample_images(model, prompts: list[str], num_inference_steps: int, guidance_scale: float) -> torch.Tensor:
-    """One picture a prompt, by the image UNet alone: (n, h, w, 3) in [0, 1]."""
-    schedule = NoiseSchedule.from_scheduler(model.scheduler)
-    size = model.unet.config.sample_size
-    latents = plain_noise((len(prompts), model.unet.config.in_channels, size, size), SEED)
-    embeddings = encode_prompts(model, prompts + [""] * len(prompts))
-    stride = schedule.stride(num_inference_steps)
-    for t in schedule.timesteps(num_inference_steps):
-        positive, negative = model.unet(torch.cat([latents, latents]), t, embeddings).sample.chunk(2)
-        guided = negative + guidance_scale * (positive - negative)
-        latents = ddim_step(latents, guided, schedule.alpha(t), schedule.alpha(t - stride), schedule.prediction_type)
-    return decode_latents(model, latents[None].transpose(1, 2))
 
 
 def main() -> None:
@@ -65,17 +50,12 @@ def main() -> None:
 
     rng = np.random.default_rng(SEED + 1)
     scenes = [world.random_scene(rng) for _ in range(args.prompts)]
-    pictures = torch.cat(
-        [
-            sample_images(model, [s.caption for s in scenes[i : i + 50]], args.num_inference_steps, args.guidance_scale)
-            for i in range(0, len(scenes), 50)
-        ]
-    )
+    prompts, sampling = [scene.caption for scene in scenes], (args.num_inference_steps, args.guidance_scale)
+    batches = [prompts[i : i + 50] for i in range(0, len(prompts), 50)]
+    pictures = torch.cat([sample_images(model, batch, *sampling, SEED + i) for i, batch in enumerate(batches)])
     readings = [judge.read(picture) for picture in pictures.numpy()]
-    pairs = list(zip(readings, scenes, strict=True))
-    shares = {w: np.mean([getattr(r, w) == getattr(s, w) for r, s in pairs]) for w in ("shape", "colour", "background")}
-    shares["all"] = np.mean([r.shows(s) for r, s in pairs])
-    print(json.dumps({"words_followed": {k: float(v) for k, v in shares.items()}, "prompts": len(scenes)}))
+    print(json.dumps({"words_followed": words_followed(readings, scenes), "prompts": len(scenes)}))
+    pairs = zip(readings, scenes, strict=True)
     missed = Counter(f"{s.caption} -> {r.colour} {r.shape} on {r.background}" for r, s in pairs if not r.shows(s))
     for line in missed:
         print("missed:", line)

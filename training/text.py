@@ -108,13 +108,13 @@ def adapt_encoder(folder: Path, tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def random_caption(scene: world.Scene, rng: np.random.Generator) -> str:
-    """Mostly the full caption; one in ten is empty, for guidance; one in ten leaves words out."""
+    """Mostly the full caption; one in seven is empty, for guidance and inversion; one in ten leaves words out."""
     kind = rng.random()
-    if kind < 0.1:
-        return ""
     if kind < 0.15:
-        return f"a {scene.shape} on a {scene.background} background"
+        return ""
     if kind < 0.2:
+        return f"a {scene.shape} on a {scene.background} background"
+    if kind < 0.25:
         return scene.caption.split(" on ")[0]
     return scene.caption
 

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from tav_core.demo import judge, world
+from tav_core.models import BaseModel
 from training import text
+from training.measure import sample_images, words_followed
 
 WIDTH = 64  # of the text embeddings
 UNET_CONFIG = dict(
@@ -60,41 +61,6 @@ def make_latents(vae: AutoencoderKL, scenes: list[world.Scene]) -> torch.Tensor:
         images = torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1
         batches.append((vae.encode(images).latent_dist.mode() * vae.config.scaling_factor).half())
     return torch.cat(batches)
-
-
-@torch.no_grad()
-def sample_pictures(
-    unet: UNet2DConditionModel,
-    encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-    vae: AutoencoderKL,
-    scheduler: DDIMScheduler,
-    captions: list[str],
-    guidance_scale: float,
-    steps: int,
-    seed: int,
-) -> np.ndarray:
-    """Plain DDIM with guidance, one picture a caption: (n, SIZE, SIZE, 3) in [0, 1]."""
-    scheduler.set_timesteps(steps)
-    embeddings = encoder(text.tokenize(tokenizer, captions + [""] * len(captions))).last_hidden_state
-    size = unet.config.sample_size
-    latents = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
-    for t in scheduler.timesteps:
-        with_text, without = unet(torch.cat([latents, latents]), t, embeddings).sample.chunk(2)
-        latents = scheduler.step(without + guidance_scale * (with_text - without), t, latents).prev_sample
-    pictures = torch.cat([vae.decode(z).sample for z in (latents / vae.config.scaling_factor).split(8)])
-    return (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-
-
-def follow_words(pictures: np.ndarray, scenes: list[world.Scene]) -> dict[str, float]:
-    """Share of pictures with the right shape, colour, background, and with all three."""
-    readings = [judge.read(picture) for picture in pictures]
-    pairs = list(zip(readings, scenes, strict=True))
-    shares = {word: float(np.mean([getattr(r, word) == getattr(s, word) for r, s in pairs])) for word in _WORDS}
-    return shares | {"all": float(np.mean([r.shows(s) for r, s in pairs]))}
-
-
-_WORDS = ("shape", "colour", "background")
 
 
 class Trainer:
@@ -147,10 +113,9 @@ class Trainer:
         scenes = [world.random_scene(rng) for _ in range(count)]
         captions = [s.caption for s in scenes]
         unet, encoder = self.averages
-        pictures = sample_pictures(
-            unet, encoder, self.tokenizer, self.vae, self.scheduler, captions, guidance_scale=5.0, steps=steps, seed=1
-        )
-        return follow_words(pictures, scenes)
+        model = BaseModel(unet, self.vae, encoder, self.tokenizer, self.scheduler)
+        pictures = sample_images(model, captions, steps, guidance_scale=5.0, seed=1)
+        return words_followed([judge.read(picture) for picture in pictures.numpy()], scenes)
 
     def save(self) -> None:
         unet, encoder = self.averages

@@ -6,7 +6,8 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,45 +94,51 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
     source = read_video(ASSETS / "demo-clip.mp4")
     scenes = load_truth()
     editor = ClipEditor(load_model(), source.frames, scenes[0].caption)
-
     times: dict[str, float] = {}
-    tuning = TuningConfig(**{**asdict(TUNING), "seed": seed})
-    losses = [step.loss for step in _timed(times, "tune", progress(editor.tune(tuning), "tune", tuning.steps))]
-    for _ in _timed(times, "invert", progress(editor.invert(INVERSION), "invert", INVERSION.num_inference_steps)):
-        pass
+
+    def watch(name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
+        return _timed(times, name, progress(steps, name, total))
 
     def edit(name: str, prompt: str, config: SamplingConfig) -> Tensor:
-        *_, last = _timed(times, name, progress(editor.edit(prompt, config), name, config.num_inference_steps))
+        *_, last = watch(name, editor.edit(prompt, config), config.num_inference_steps)
         return editor.decode(last.latents)
 
-    unguided = SamplingConfig(num_inference_steps=INVERSION.num_inference_steps, guidance_scale=1.0)
-    clips = {"source": source.frames, "reconstruction": edit("reconstruction", "", unguided)}
-    report: dict[str, Any] = {"edits": {}}
+    tuning = replace(TUNING, seed=seed)
+    losses = [step.loss for step in watch("tune", editor.tune(tuning), tuning.steps)]
+    for _ in watch("invert", editor.invert(INVERSION), INVERSION.num_inference_steps):
+        pass
+    clips = {"source": source.frames, "reconstruction": edit("reconstruction", "", replace(SAMPLING, guidance_scale=1))}
+    edits: dict[str, Any] = {}
     for name, words in EDITS.items():
         prompt = scenes[0].edited(**words).caption
         clips[prompt] = frames = edit(name, prompt, SAMPLING)
         write_video(output / "edits" / f"{name}.mp4", frames, source.fps)
         score = score_edit(frames.numpy(), source.frames.numpy(), scenes, words)
-        report["edits"][name] = {"prompt": prompt, "file": f"edits/{name}.mp4"} | asdict(score)
+        edits[name] = {"prompt": prompt, "file": f"edits/{name}.mp4"} | asdict(score)
 
-    write_video(output / "source.mp4", source.frames, source.fps)
-    write_video(output / "reconstruction.mp4", clips["reconstruction"], source.fps)
-    write_video(output / "comparison.mp4", side_by_side(clips), source.fps)
-    save_picture(output / "contact_sheet.png", contact_sheet(clips))
-    save_loss_plot(output / "loss.png", losses)
+    _write_pictures(output, clips, losses, source.fps)
     error = (clips["reconstruction"] - source.frames).square().mean()
-    report |= {
+    times["all"] = time.monotonic() - began
+    report = {
+        "edits": edits,
         "source_prompt": scenes[0].caption,
         "reconstruction_psnr": float(-10 * error.log10()),
         "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
         "settings": {"tuning": asdict(tuning), "inversion": asdict(INVERSION), "sampling": asdict(SAMPLING)},
-        "seconds": {name: round(spent, 1) for name, spent in times.items()}
-        | {"all": round(time.monotonic() - began, 1)},
+        "seconds": {name: round(spent, 1) for name, spent in times.items()},
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in ("torch", "diffusers", "transformers")},
     }
     (output / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
     return report
+
+
+def _write_pictures(output: Path, clips: dict[str, Tensor], losses: list[float], fps: Fraction) -> None:
+    write_video(output / "source.mp4", clips["source"], fps)
+    write_video(output / "reconstruction.mp4", clips["reconstruction"], fps)
+    write_video(output / "comparison.mp4", side_by_side(clips), fps)
+    save_picture(output / "contact_sheet.png", contact_sheet(clips))
+    save_loss_plot(output / "loss.png", losses)
 
 
 def load_truth() -> list[world.Scene]:

@@ -19,32 +19,32 @@ MARGIN = 4.0  # pixels between the object and the edge of the picture
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
 COLOURS = {
-    "red": (240, 70, 70),
-    "green": (70, 205, 90),
-    "blue": (85, 115, 255),
-    "yellow": (255, 235, 80),
-    "orange": (255, 155, 55),
-    "purple": (175, 85, 230),
-    "pink": (255, 155, 210),
-    "cyan": (80, 225, 240),
-    "white": (250, 250, 250),
-    "silver": (165, 170, 180),
+    "red": (255, 100, 92),
+    "green": (120, 228, 110),
+    "blue": (110, 155, 255),
+    "yellow": (255, 240, 100),
+    "orange": (255, 168, 80),
+    "purple": (200, 130, 255),
+    "pink": (255, 180, 220),
+    "cyan": (115, 238, 250),
+    "white": (255, 255, 255),
+    "silver": (186, 190, 200),
 }
 
 # Dark, under bright objects: whatever the words, an object differs from its ground in much the same direction. Noise
 # that was inverted from one object then favours the same place for another; where an edit turned that difference
 # around (black on grey to white on grey), the place was lost. A pattern is drawn between its two colours.
 BACKGROUNDS = {
-    "grey": ((58, 58, 62), (58, 58, 62)),
-    "brown": ((85, 52, 22), (85, 52, 22)),
-    "navy": ((18, 26, 90), (18, 26, 90)),
-    "maroon": ((92, 16, 34), (92, 16, 34)),
-    "forest": ((14, 70, 32), (14, 70, 32)),
-    "striped": ((10, 48, 66), (38, 92, 110)),
-    "checkered": ((68, 28, 84), (28, 8, 42)),
-    "dotted": ((14, 14, 20), (78, 74, 66)),
-    "wavy": ((16, 44, 40), (62, 104, 84)),
-    "sunset": ((116, 56, 42), (26, 14, 62)),
+    "grey": ((46, 46, 50), (46, 46, 50)),
+    "brown": ((66, 40, 16), (66, 40, 16)),
+    "navy": ((14, 20, 70), (14, 20, 70)),
+    "maroon": ((72, 12, 28), (72, 12, 28)),
+    "forest": ((10, 54, 26), (10, 54, 26)),
+    "striped": ((8, 34, 48), (28, 66, 80)),
+    "checkered": ((50, 20, 64), (20, 6, 32)),
+    "dotted": ((12, 12, 16), (60, 56, 50)),
+    "wavy": ((12, 32, 28), (42, 74, 60)),
+    "sunset": ((84, 42, 32), (20, 12, 46)),
 }
 
 

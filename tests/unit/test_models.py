@@ -67,6 +67,18 @@ def test_latents_have_unit_scale_and_come_back(model):
     assert -10 * (decoded - frames).square().mean().log10() > 32
 
 
+def test_latents_are_the_mode_of_the_posterior(model):
+    frames = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    before = torch.random.get_rng_state()
+    latents = encode_frames(model, frames)
+    with torch.no_grad():
+        posterior = model.vae.encode(frames.permute(0, 3, 1, 2) * 2 - 1).latent_dist
+    mode = posterior.mode() * model.vae.config.scaling_factor
+    assert torch.allclose(latents[0].transpose(0, 1), mode, atol=1e-5)
+    assert posterior.std.mean() > 1e-3  # a draw would have been something else
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 @pytest.mark.parametrize(
     ("shape", "words"), [((2, 128, 128), "shape"), ((0, 128, 128, 3), "one frame"), ((1, 100, 128, 3), "128 x 96")]
 )

@@ -325,6 +325,8 @@ class TestGeometry:
         assert extent("crop") == pytest.approx((60, 60), abs=2)
         assert extent("pad") == pytest.approx((30, 30), abs=2)
         assert extent("stretch") == pytest.approx((30, 60), abs=2)
+        cropped = read_video(path, width=90, height=90, fit="crop").frames
+        assert torch.equal(read_video(path, width=90, height=90).frames, cropped)
         padded = read_video(path, width=90, height=90, fit="pad").frames[0]
         assert float(padded[:22].max()) == float(padded[-22:].max()) == 0 and float(padded[25:65].min()) > 0.15
 
