@@ -2,7 +2,9 @@
 
 The deterministic DDIM step walked backwards (Song et al., arXiv:2010.02502) from the clean latents to the highest level
 of noise, without guidance. At each step the prediction at the coming timestep is made from the latents of the present
-one, which lie a little lower in noise; this is the approximation that inversion rests on.
+one, which lie a little lower in noise; this is the approximation that inversion rests on. Refinement removes it: the
+latents that sampling would bring to the present ones are a fixed point, which repeated prediction at the coming latents
+nears (Pan et al., arXiv:2309.04907). Sampled again under the same prompt without guidance, they return to the clip.
 """
 
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from .frames import model_float32
 from .inflation import VideoUNet
-from .schedule import NoiseSchedule, ddim_inverse_step
+from .schedule import NoiseSchedule, ddim_inverse_step, undo_ddim_step
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,17 @@ class InversionConfig:
 
     Attributes:
         num_inference_steps: the steps; as many as sampling will take.
+        refinements: predictions more for each step, each of which brings it nearer to the exact one; 0 as published.
     """
 
     num_inference_steps: int = 50
+    refinements: int = 0
 
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
+        if self.refinements < 0:
+            raise ValueError(f"refinements is not below 0, got {self.refinements}.")
 
 
 @dataclass(frozen=True)
@@ -76,5 +82,9 @@ def invert(
         with torch.no_grad():
             prediction = video_unet(current, timestep, text)
             present, coming = schedule.alpha(timestep - stride), schedule.alpha(timestep)
-            current = ddim_inverse_step(current, prediction, present, coming, schedule.prediction_type)
+            noisier = ddim_inverse_step(current, prediction, present, coming, schedule.prediction_type)
+            for _ in range(config.refinements):
+                prediction = video_unet(noisier, timestep, text)
+                noisier = undo_ddim_step(current, prediction, coming, present, schedule.prediction_type)
+            current = noisier
         yield InversionStep(timestep, current.to(latents.device))

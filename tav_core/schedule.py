@@ -67,6 +67,25 @@ def ddim_inverse_step(
     return alpha_next**0.5 * clean + (1 - alpha_next) ** 0.5 * predicted_noise
 
 
+def undo_ddim_step(
+    latents: Tensor, model_output: Tensor, alpha: float, alpha_prev: float, prediction_type: str
+) -> Tensor:
+    """The latents that `ddim_step` (eta 0) would bring to `latents`, had the model predicted `model_output` for them.
+
+    A step is linear, prev = a x + b prediction, so that x = (prev - b prediction) / a.
+
+    Arguments:
+        latents: what the step ended at, at the level `alpha_prev`, any shape.
+        model_output: the prediction at the level `alpha`, same shape.
+        alpha, alpha_prev: alphas_cumprod of the noisier level and of the one below.
+        prediction_type: "epsilon" or "v_prediction".
+    """
+    one, zero = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    a = float(ddim_step(one, zero, alpha, alpha_prev, prediction_type))
+    b = float(ddim_step(zero, one, alpha, alpha_prev, prediction_type))
+    return (latents - b * model_output) / a
+
+
 def clean_and_noise(latents: Tensor, model_output: Tensor, alpha: float, prediction_type: str) -> tuple[Tensor, Tensor]:
     """The clean latents x_0 and the noise that the model sees in `latents` at the level `alpha`.
 

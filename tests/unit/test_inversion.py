@@ -41,6 +41,18 @@ def test_sampling_from_the_inverted_noise_nears_the_clip_as_steps_grow(
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_refined_inversion_comes_back(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
+    video_unet, errors = inflate(make_unet()), []
+    for refinements in (0, 2, 6):
+        config = InversionConfig(num_inference_steps=20, refinements=refinements)
+        *_, noise = invert(video_unet, LATENTS, TEXT, scheduler, config)
+        back = sample(video_unet, noise.latents, TEXT, None, scheduler, SamplingConfig(20, guidance_scale=1.0))
+        errors.append(relative_error(list(back)[-1].latents, LATENTS))
+    assert errors[1] < errors[0] / 3
+    assert errors[2] < errors[1] / 10
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_sampling_starts_partway_from_the_inversion_step_of_its_timestep(
     make_unet: MakeUNet, scheduler: dict[str, object]
 ) -> None:
@@ -85,3 +97,5 @@ def test_wrong_inputs(make_unet: MakeUNet, latents: Tensor, text: Tensor, steps:
 def test_no_steps() -> None:
     with pytest.raises(ValueError, match="num_inference_steps is at least 1"):
         InversionConfig(num_inference_steps=0)
+    with pytest.raises(ValueError, match="refinements is not below 0"):
+        InversionConfig(refinements=-1)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tav_core import NoiseSchedule, plain_noise
-from tav_core.schedule import clean_and_noise, ddim_inverse_step, ddim_step
+from tav_core.schedule import clean_and_noise, ddim_inverse_step, ddim_step, undo_ddim_step
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, draw
 
 SCHEDULERS = [EPSILON, EPSILON | {"prediction_type": "v_prediction"}, VELOCITY_ZERO_SNR]
@@ -59,6 +59,16 @@ def test_step_down_is_that_of_diffusers(config: dict[str, object], eta: float) -
         got = ddim_step(latents, output, alpha, alpha_prev, schedule.prediction_type, eta, fresh)
         expected = reference.step(output, timestep, latents, eta=eta, variance_noise=fresh).prev_sample
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", SCHEDULERS)
+def test_a_step_down_undone_is_where_it_came_from(config: dict[str, object]) -> None:
+    schedule = NoiseSchedule.from_scheduler(config)
+    latents, output = draw(1, 4, 3, 5, 5), draw(1, 4, 3, 5, 5, seed=1)
+    for timestep in schedule.timesteps(10):
+        levels = schedule.alpha(timestep), schedule.alpha(timestep - 100)
+        stepped = ddim_step(latents, output, *levels, schedule.prediction_type)
+        torch.testing.assert_close(undo_ddim_step(stepped, output, *levels, schedule.prediction_type), latents)
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)
