@@ -1,0 +1,189 @@
+"""What the benchmarks of time and memory share: a full-size UNet with made-up weights, fair timing, peaks, tables.
+
+The baseline is always measured in the same run: the stock image UNet of diffusers on the same frames as a batch.
+Rounds are interleaved (A B A B ..), so that a machine that slows down slows both, and medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging
+
+from tav_core import SamplingConfig, TuningConfig, VideoUNet, inflate, tune
+from tav_core.sampling import guided_prediction
+
+logging.set_verbosity_error()  # a cast to half precision warns, though nothing is to be kept in float32
+SCHEDULER = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+TINY = dict(block_out_channels=(32, 64, 64, 64), cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size to measure at. latent: height and width of the latents. tiny: a small UNet, to try the benchmark."""
+
+    frames: int = 4
+    latent: int = 32
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    tiny: bool = False
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        return f"{self.frames} frames of {self.latent}x{self.latent}, {kind}, {self.device}"
+
+    def unet(self) -> UNet2DConditionModel:
+        """Stable Diffusion 1.5's shape, weights drawn small so that nothing overflows in half precision."""
+        torch.manual_seed(0)
+        shape: dict[str, Any] = dict(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+        return UNet2DConditionModel(**(shape | TINY if self.tiny else shape)).to(self.device, self.dtype).eval()
+
+    def inputs(self, unet: UNet2DConditionModel) -> tuple[torch.Tensor, torch.Tensor]:
+        """A clip's latents (1, 4, f, h, w), float32, and a prompt's embedding (1, 77, d)."""
+        generator = torch.Generator().manual_seed(1)
+        latents = torch.randn(1, 4, self.frames, self.latent, self.latent, generator=generator)
+        text = torch.randn(1, 77, unet.config.cross_attention_dim, generator=generator)
+        return latents.to(self.device), text.to(self.device)
+
+
+def stock_sampling_step(case: Case) -> Callable[[], None]:
+    """The floor: both prompts' frames through the image UNet, each frame with its own copy of the text."""
+    unet = case.unet()
+    latents, text = case.inputs(unet)
+    images = latents[0].transpose(0, 1).to(case.dtype)
+    words = text.to(case.dtype).expand(case.frames, -1, -1)
+
+    def step() -> None:
+        with torch.no_grad():
+            for _ in ("positive", "negative"):
+                unet(images, 500, words)
+
+    return step
+
+
+def video_sampling_step(case: Case, video_unet: VideoUNet | None = None) -> Callable[[], None]:
+    """A guided prediction of the inflated UNet."""
+    video_unet = video_unet or inflate(case.unet())
+    latents, text = case.inputs(video_unet.unet)
+    config = SamplingConfig()
+
+    def step() -> None:
+        with torch.no_grad():
+            guided_prediction(video_unet, latents, 500, text, -text, config)
+
+    return step
+
+
+def stock_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], None]:
+    """The floor: one update of the image UNet's queries on the same frames as a batch."""
+    unet = case.unet().requires_grad_(False)
+    latents, text = case.inputs(unet)
+    images = latents[0].transpose(0, 1).to(case.dtype)
+    words = text.to(case.dtype).expand(case.frames, -1, -1)
+    trained = [p for name, p in unet.named_parameters() if name.endswith((".attn1.to_q.weight", ".attn2.to_q.weight"))]
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
+        unet.train()  # diffusers checkpoints in this mode alone; it has no dropout
+    optimizer = torch.optim.AdamW(trained, lr=1e-6)
+    half = case.dtype != torch.float32
+
+    def step() -> None:
+        with torch.autocast(case.device, dtype=case.dtype if half else None, enabled=half):
+            loss = unet(images, 500, words).sample.float().square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def video_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], None]:
+    """One update of all trained weights of the inflated UNet, as `tune` makes it."""
+    video_unet = inflate(case.unet())
+    latents, text = case.inputs(video_unet.unet)
+    config = TuningConfig(steps=10_000, learning_rate=1e-6, gradient_checkpointing=checkpointing)
+    steps = tune(video_unet, latents, text, SCHEDULER, config)
+    return lambda: (next(steps), None)[1]
+
+
+def interleaved(runs: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, float]:
+    """Median seconds of each, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for index in range(rounds + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if index:
+                times[name].append(time.perf_counter() - began)
+    return {name: median(spent) for name, spent in times.items()}
+
+
+def peak_memory(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple[float, float]:
+    """Bytes held before a step (weights and inputs) and at the peak of two steps, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (build, *arguments))
+
+
+def _peak(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple[float, float]:
+    torch.set_num_threads(multiprocessing.cpu_count())
+    step = build(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = _resident()
+    for _ in range(2):
+        step()
+    return before, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _peak_resident()
+
+
+def _resident() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _peak_resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all benchmarks take."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--frames", type=int, nargs="+", default=[4])
+    made.add_argument("--latent", type=int, default=32, help="height and width of the latents; 64 is 512 pixels")
+    made.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--tiny", action="store_true", help="a small UNet, to try the benchmark itself")
+    return made
+
+
+def cases(args: argparse.Namespace) -> list[Case]:
+    base = Case(latent=args.latent, dtype=getattr(torch, args.dtype), device=args.device, tiny=args.tiny)
+    return [replace(base, frames=frames) for frames in args.frames]
+
+
+def machine() -> str:
+    """One line on what was measured on."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or 'CPU'}"
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])

@@ -1,0 +1,58 @@
+"""Time one sampling step and one tuning step against the image UNet on the same frames.
+
+python -m benchmarks.step [--frames 4] [--latent 32] [--dtype float32] [--device cpu] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import harness
+from benchmarks.harness import Case
+
+KINDS = ("sampling with guidance", "tuning", "tuning, checkpointing")
+
+
+def builders(case: Case, kind: str) -> dict[str, Callable[[], None]]:
+    """The baseline and ours, ready to be called."""
+    if kind == KINDS[0]:
+        return {"image": harness.stock_sampling_step(case), "video": harness.video_sampling_step(case)}
+    checkpointing = kind == KINDS[2]
+    return {
+        "image": harness.stock_tuning_step(case, checkpointing),
+        "video": harness.video_tuning_step(case, checkpointing),
+    }
+
+
+def flops(run: Callable[[], None]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def measure(case: Case, rounds: int) -> list[list[str]]:
+    rows = []
+    for kind in KINDS:
+        runs = builders(case, kind)
+        arithmetic = {name: flops(run) for name, run in runs.items()}
+        seconds = harness.interleaved(runs, rounds, case.device)
+        ratios = (seconds["video"] / seconds["image"], arithmetic["video"] / arithmetic["image"])
+        rows.append([str(case), kind, *(f"{s:.3f}" for s in seconds.values()), *(f"{ratio:.2f}" for ratio in ratios)])
+        del runs
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return rows
+
+
+def main() -> None:
+    args = harness.parser(__doc__).parse_args()
+    rows = [row for case in harness.cases(args) for row in measure(case, args.rounds)]
+    print(harness.machine())
+    print(harness.table(["case", "step", "image UNet, s", "video UNet, s", "ratio", "ratio of FLOPs"], rows))
+
+
+if __name__ == "__main__":
+    main()
