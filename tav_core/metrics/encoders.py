@@ -117,6 +117,10 @@ def load_clip(folder: str | Path, device: torch.device | str = "cpu") -> ClipEnc
     """
     folder = Path(folder)
     model = _load_network(CLIPModel, "clip", folder, device)
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "vocab.json")
+    ):  # transformers makes up an empty one
+        raise EncoderError(f"{folder} holds no tokenizer.json or vocab.json. Copy the tokenizer's files there too.")
     tokenizer = _read(folder, "tokenizer", lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
     return ClipEncoder(model, tokenizer, _load_preparation(folder), float(model.logit_scale.exp()))
 

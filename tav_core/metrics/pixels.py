@@ -1,7 +1,7 @@
 """Pictures against pictures: PSNR and SSIM of a clip against its source. Nothing here is learned.
 
-Clips are (f, h, w, 3) arrays in [0, 1]. torchmetrics has both measures, but its SSIM counts windows over a mirrored border,
-which the paper's does not, and a report should need no more packages than an edit.
+Clips are (f, h, w, 3) arrays in [0, 1]. torchmetrics has both measures, but its SSIM counts windows over a mirrored
+border, which the paper's does not, and a report should need no more packages than an edit.
 """
 
 from __future__ import annotations
