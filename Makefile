@@ -24,6 +24,7 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.demo_model
 	$(RUN) -m benchmarks.edits
+	$(RUN) -m benchmarks.fidelity
 
 clean:
 	rm -rf $(VENV) tav-demo

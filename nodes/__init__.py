@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import adapters
 from .compare_videos import CompareVideos
 from .ddim_invert import DDIMInvert
+from .evaluate import Evaluate
 from .inflate_unet import InflateUNet
 from .load_demo_model import LoadDemoModel
 from .load_tuned import LoadTuned
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadTuned,
     CompareVideos,
     LoadDemoModel,
+    Evaluate,
 ]
 
 

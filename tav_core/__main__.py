@@ -1,4 +1,4 @@
-"""The command line: `python -m tav_core demo` and `python -m tav_core edit`."""
+"""The command line: `python -m tav_core demo`, `edit` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from . import evaluate
 from .demo.run import run_demo
 from .editor import ClipEditor
 from .inversion import InversionConfig
@@ -114,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--guidance-scale", type=float, default=SamplingConfig.guidance_scale)
     edit.add_argument("--seed", type=int, default=TuningConfig.seed)
     edit.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+
+    measure = _command(commands, "evaluate", evaluate.run, "measure an edit, or all edits of a data set; write a page")
+    evaluate.add_arguments(measure)
     return parser
 
 

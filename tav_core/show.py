@@ -1,9 +1,10 @@
-"""Pictures for people: clips side by side with captions, a contact sheet, a plot of the loss."""
+"""Pictures for people: clips side by side with captions, a contact sheet, plots of the loss and of measures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -66,6 +67,22 @@ def save_loss_plot(path: Path, losses: Sequence[float]) -> None:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
+
+
+def save_curves(file: Path | BinaryIO, curves: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Plot figures over time, one panel each: what -> {line's name: a value for each frame, or pair of frames}."""
+    figure = Figure(figsize=(7, 2 * len(curves)), layout="constrained")
+    panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
+    colours = {"source": "#9ab", "edit": "#c33"}
+    for axes, (title, lines) in zip(panels, curves.items(), strict=True):
+        for name, values in lines.items():
+            axes.plot(np.arange(1, len(values) + 1), values, ".-", color=colours.get(name), label=name)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # or else small differences look large
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+    panels[-1].set_xlabel("frame")
+    figure.savefig(file, dpi=120)
 
 
 def _enlarged(frames: Tensor, factor: int) -> Tensor:

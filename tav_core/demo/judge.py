@@ -71,19 +71,6 @@ def read(picture: np.ndarray) -> Reading:
     return Reading(shape if clear else None, colour, background, x, y, _radius(mask), overlap)
 
 
-def background_psnr(frames: np.ndarray, source: np.ndarray, covered: np.ndarray) -> float:
-    """PSNR in dB of a clip against its source, over all pixels further than 4 from what is `covered`.
-
-    Arguments:
-        frames, source: (f, SIZE, SIZE, 3) in [0, 1].
-        covered: (f, SIZE, SIZE), above 0 where the object of the source or of the edit belongs.
-    """
-    grow = np.ones((9, 9), np.uint8)
-    outside = np.stack([cv2.dilate((mask > 0).astype(np.uint8), grow) == 0 for mask in covered])
-    error = float(np.square(frames[outside] - source[outside]).mean())
-    return float(-10 * np.log10(max(error, 1e-10)))
-
-
 def _read_background(picture: np.ndarray) -> tuple[str | None, np.ndarray]:
     def gap(name: str) -> float:
         return float(np.median(np.linalg.norm(picture - world.draw_background(name), axis=-1)))

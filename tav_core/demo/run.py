@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..editor import ClipEditor
 from ..inversion import InversionConfig
+from ..metrics import background_psnr
 from ..models import ASSETS, load_model
 from ..sampling import SamplingConfig
 from ..show import contact_sheet, save_loss_plot, save_picture, side_by_side
@@ -73,7 +74,7 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     return EditScore(
         success=float(np.mean([reading.shows(scene) for reading, scene in pairs])),
         position_error=float(np.median([reading.distance(scene) for reading, scene in pairs])),
-        background_psnr=None if "background" in words else judge.background_psnr(frames, source, covered),
+        background_psnr=None if "background" in words else background_psnr(frames, source, covered),
         size_jitter=float(radii.std() / max(radii.mean(), 1e-6)),
     )
 

@@ -1,10 +1,11 @@
 """Pictures for people."""
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
-from tav_core.show import contact_sheet, save_loss_plot, save_picture, side_by_side
+from tav_core.show import contact_sheet, save_curves, save_loss_plot, save_picture, side_by_side
 
 
 def clip(level, frames=5):
@@ -52,3 +53,12 @@ def test_loss_plot_survives_short_and_flat_runs(tmp_path, losses):
     save_loss_plot(tmp_path / "loss.png", losses)
     image = cv2.imread(str(tmp_path / "loss.png"))
     assert image.std() > 0
+
+
+def test_curves_are_drawn_in_a_panel_each_with_gaps_where_undefined(tmp_path):
+    heights = []
+    for count in (1, 3):
+        curves = {f"measure {i}": {"source": np.arange(4.0), "edit": np.array([1, np.nan, 2])} for i in range(count)}
+        save_curves(tmp_path / "curves.png", curves)
+        heights.append(cv2.imread(str(tmp_path / "curves.png")).shape[0])
+    assert heights[1] == 3 * heights[0]

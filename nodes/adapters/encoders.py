@@ -1,0 +1,52 @@
+"""CLIP, PickScore and DINOv2 for the measures: their folders in the host's models folder, their room in its memory."""
+
+import json
+from pathlib import Path
+
+import comfy.model_management as host
+import folder_paths
+
+from ...tav_core.evaluate import Encoders
+
+ENCODERS_FOLDER = "tune_a_video_encoders"  # in ComfyUI's models folder
+NONE = "none"
+
+
+def encoder_folders(model_type: str) -> list[str]:
+    """Names of the folders that hold a model of this type in transformers' layout, after "none"."""
+    configs = {config.parent.name: config for root in _roots() for config in sorted(root.glob("*/config.json"))}
+    return [NONE, *sorted(name for name, config in configs.items() if _model_type(config) == model_type)]
+
+
+def load_encoders(clip: str, pickscore: str, dino: str) -> Encoders:
+    """The chosen encoders on the host's device, which is made room on; they go when the result is let go of.
+
+    Raises:
+        ValueError: there is no folder of that name, or it cannot be used.
+    """
+    folders = [_folder(clip, "clip"), _folder(pickscore, "clip"), _folder(dino, "dinov2")]
+    device = host.get_torch_device()
+    size = sum(file.stat().st_size for folder in folders if folder for file in folder.glob("*.safetensors"))
+    if size:
+        host.free_memory(1.3 * size, device)
+    return Encoders.load(*folders, device=device)
+
+
+def _folder(name: str, model_type: str) -> Path | None:
+    if name == NONE:
+        return None
+    if name not in encoder_folders(model_type):  # so that no name leads out of the models folder
+        raise ValueError(f"There is no {model_type} folder {name!r} in models/{ENCODERS_FOLDER}. Copy one there.")
+    return next(root / name for root in _roots() if (root / name / "config.json").is_file())
+
+
+def _roots() -> list[Path]:
+    folder_paths.add_model_folder_path(ENCODERS_FOLDER, str(Path(folder_paths.models_dir) / ENCODERS_FOLDER))
+    return [Path(root) for root in folder_paths.get_folder_paths(ENCODERS_FOLDER)]
+
+
+def _model_type(config: Path) -> str | None:
+    try:
+        return json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None  # not a model's folder

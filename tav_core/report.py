@@ -1,0 +1,121 @@
+"""Pages and tables of measurements: one HTML file with everything in it, and a CSV beside it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections.abc import Mapping, Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from torch import Tensor
+
+from .dataset import Item
+from .metrics import MEASURES, written
+from .show import save_curves, side_by_side
+from .video import write_video
+
+Figures = Mapping[str, float | None]
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .25rem .7rem; border-bottom: 1px solid #ddd }}
+th {{ text-align: left }} td.figure {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
+video, img {{ max-width: 100% }} .wide {{ overflow-x: auto }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def write_clip_page(
+    path: Path,
+    source: Tensor,
+    edit: Tensor,
+    fps: float,
+    item: Item,
+    figures: Figures,
+    curves: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    """The page of one edit: source and edit side by side, the figures, and how they run over time.
+
+    Arguments:
+        path: the file to write.
+        source, edit: (f, h, w, 3) in [0, 1].
+        curves: what -> {"source" or "edit": one value a frame}.
+    """
+    captions = (f"source: {item.source_prompt or item.source.name}", f"edit: {item.prompt}")
+    clips = dict(zip(captions, (source, edit), strict=True))
+    plot = BytesIO()
+    save_curves(plot, curves)
+    body = [
+        f'<video src="{_video_uri(side_by_side(clips, columns=2, enlarge=max(1, 256 // source.shape[2])), fps)}" '
+        "controls autoplay loop muted playsinline></video>",
+        f"<p>Source: {escape(str(item.source.name))}, {escape(item.source_prompt or 'no caption given')}<br>"
+        f"Edit: {escape(str(item.edit.name))}, {escape(item.prompt)}</p>",
+        _definitions(figures),
+        f'<img alt="Measures over time" src="{_uri("image/png", plot.getvalue())}">',
+    ]
+    path.write_text(_PAGE.format(title="An edit and its source", body="\n".join(body)), encoding="utf-8")
+
+
+def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: Figures) -> None:
+    """The page of many edits: means with definitions, then a line for each edit."""
+    names = [name for name in means if name in rows[0][1]]
+    head = "".join(f"<th>{escape(MEASURES[name].label)}</th>" for name in names)
+    lines = [
+        f"<tr><td>{escape(item.video)}</td><td>{escape(item.kind)}</td><td>{escape(item.prompt)}</td>"
+        + "".join(f'<td class="figure">{written(name, figures.get(name))}</td>' for name in names)
+        + "</tr>"
+        for item, figures in rows
+    ]
+    body = [
+        f"<p>Means over {len(rows)} edits of {len({item.source for item, _ in rows})} videos.</p>",
+        _definitions(means),
+        f'<div class="wide"><table><tr><th>video</th><th>edit</th><th>prompt</th>{head}</tr>',
+        *lines,
+        "</table></div>",
+    ]
+    path.write_text(_PAGE.format(title="Edits of a data set", body="\n".join(body)), encoding="utf-8")
+
+
+def write_table(path: Path, rows: Sequence[tuple[Item, Figures]]) -> None:
+    """One line an edit: video, kind, prompt, then every measure at full precision; empty where it is not defined."""
+    names = [name for name in MEASURES if any(name in figures for _, figures in rows)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "kind", "source", "edit", "source_prompt", "prompt", *names])
+        for item, figures in rows:
+            named = [item.video, item.kind, item.source, item.edit, item.source_prompt or "", item.prompt]
+            writer.writerow(named + [figures.get(name) for name in names])
+
+
+def _definitions(figures: Figures) -> str:
+    lines = []
+    for name, value in figures.items():
+        measure = MEASURES[name]
+        cells = (measure.unit, measure.better, measure.definition)
+        lines.append(
+            f'<tr><td>{escape(measure.label)}</td><td class="figure">{written(name, value)}</td>'
+            + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+            + "</tr>"
+        )
+    head = "<tr><th>measure</th><th>figure</th><th>unit</th><th>better</th><th>what it is</th></tr>"
+    return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _video_uri(frames: Tensor, fps: float) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clips.mp4"
+        write_video(path, frames, fps)
+        return _uri("video/mp4", path.read_bytes())
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
