@@ -79,7 +79,7 @@ def _preview(model: adapters.TavModel, video_unet: Any, clip: Tensor, text: Tens
     """The middle frame of a quick sample of the edit, (1, h, w, 3)."""
     first = model.schedule.timesteps(PREVIEW.num_inference_steps)[0]
     noise = model.schedule.add_noise(clip, plain_noise(clip.shape, 0), first)
-    *_, last = sample(video_unet, noise, text, None, model.schedule, PREVIEW)
+    *_, last = adapters.stoppable(sample(video_unet, noise, text, None, model.schedule, PREVIEW))
     middle = clip.shape[2] // 2
     return adapters.decode_frame(vae, adapters.host_latents(last.latents[:, :, middle : middle + 1], model)["samples"])
 

@@ -4,7 +4,8 @@ Also the English locale, from what the nodes say of themselves; the Chinese one 
 
     python -m tests.comfyui.make_workflows
 
-Sockets, widgets and their order come from object_info.json, the snapshot that the ComfyUI tests keep true.
+The settings are those of the demo for the bundled model, and the published ones for Stable Diffusion. Sockets, widgets
+and their order come from object_info.json, the snapshot that the ComfyUI tests keep true.
 """
 
 import json
@@ -12,6 +13,9 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tav_core import InversionConfig, SamplingConfig, TuningConfig
+from tav_core.demo.run import INVERSION, SAMPLING, TUNING
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "example_workflows"
@@ -162,28 +166,29 @@ def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) ->
 
 
 def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
-    steps, rate = (200, 3e-4) if bundled else (500, 3e-5)
+    config = TUNING if bundled else TuningConfig()
     return workflow.add(
         "tune",
         "TAVOneShotTune",
         **dict(model=("inflate", 0), latents=("latents", 0), caption=("caption", 0)),
-        **dict(steps=steps, learning_rate=rate, gradient_checkpointing=not bundled),
+        **dict(steps=config.steps, learning_rate=config.learning_rate, gradient_checkpointing=not bundled),
     )
 
 
 def inverted(workflow: Workflow, model: tuple[str, int], bundled: bool) -> None:
-    inputs = dict(model=model, latents=("latents", 0), conditioning=("empty", 0), steps=40 if bundled else 50)
-    workflow.add("invert", "TAVDDIMInvert", **inputs)
+    steps = (INVERSION if bundled else InversionConfig()).num_inference_steps
+    workflow.add("invert", "TAVDDIMInvert", model=model, latents=("latents", 0), conditioning=("empty", 0), steps=steps)
 
 
 def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: str, mark: str = "") -> tuple[str, int]:
     title = "What the edit shall show"
+    config = SAMPLING if bundled else SamplingConfig()
     workflow.add(f"prompt{mark}", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
     workflow.add(
         f"sample{mark}",
         "TAVSample",
         **dict(model=model, latents=("invert", 0), positive=(f"prompt{mark}", 0), negative=("empty", 0)),
-        **(dict(steps=40, guidance=5.0) if bundled else dict(steps=50, guidance=12.5)),
+        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale),
     )
     return workflow.add(f"decode{mark}", "VAEDecode", samples=(f"sample{mark}", 0), vae=("model", 2))
 
