@@ -124,7 +124,7 @@ class Server:
     def text(self, path: str) -> str:
         return self._open(urllib.request.Request(self.url(path))).decode()
 
-    def post(self, path: str, body: dict[str, Any]) -> bytes:
+    def post(self, path: str, body: Any) -> bytes:
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         return self._open(urllib.request.Request(self.url(path), data, headers))
 

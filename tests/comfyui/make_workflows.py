@@ -118,7 +118,7 @@ def _ui_node(
             entry["link"] = len(links)
     values = [widgets[key] if is_link(given.get(key)) else given.get(key, widgets[key]) for key in widgets]
     if kind == "TAVLoadVideo":
-        values.insert(sum(key in info["input"]["required"] for key in widgets), "image")  # the browser's upload button
+        values.append("image")  # the browser's upload button, which it puts behind all others
     names = info["output_name"]
     outputs = [{"name": label, "type": out, "links": []} for label, out in zip(names, info["output"], strict=True)]
     properties = {"Node name for S&R": kind, **(PACK if kind.startswith("TAV") else CORE)}

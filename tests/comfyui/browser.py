@@ -1,0 +1,50 @@
+"""ComfyUI's page in a headless Chromium. Needs the Python package playwright and a Chromium of the system.
+
+CHROMIUM      its file; the one on PATH if not set
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.comfyui.client import Server
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+PAGE_MILLISECONDS = 180_000
+READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['TAVSample']"
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
+
+
+@contextmanager
+def opened(server: Server, width: int = 1600, height: int = 900) -> Iterator[Any]:
+    """The page of a server, with all nodes registered."""
+    from playwright.sync_api import sync_playwright
+
+    for name, value in SETTINGS.items():
+        server.post(f"/settings/{name}", value)
+    arguments = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PAGE_MILLISECONDS)
+        page.goto(server.url("/"))
+        page.wait_for_function(READY)
+        yield page
+        browser.close()
+
+
+def load(page: Any, workflow: dict[str, Any]) -> list[str]:
+    """Open a workflow; returns the types of nodes that the page does not know."""
+    page.evaluate("async text => { await window.app.loadGraphData(JSON.parse(text)) }", json.dumps(workflow))
+    return page.evaluate(
+        "() => window.app.graph._nodes.map(node => node.type)"
+        ".filter(type => !(type in window.LiteGraph.registered_node_types))"
+    )
+
+
+def prompt_of(page: Any) -> dict[str, Any]:
+    """What the page would send of the workflow that is open, in API format."""
+    return page.evaluate("async () => (await window.app.graphToPrompt()).output")
