@@ -15,7 +15,7 @@ from tests.comfyui.client import Server
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 PAGE_MILLISECONDS = 180_000
 READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['TAVSample']"
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
 
 
 @contextmanager
@@ -42,6 +42,30 @@ def load(page: Any, workflow: dict[str, Any]) -> list[str]:
     return page.evaluate(
         "() => window.app.graph._nodes.map(node => node.type)"
         ".filter(type => !(type in window.LiteGraph.registered_node_types))"
+    )
+
+
+def run(page: Any) -> None:
+    """Press Run, so that the page shows what comes."""
+    page.evaluate("async () => { await window.app.queuePrompt(0) }")
+
+
+def show_all(page: Any, left: int, top: int, margin: int = 30) -> None:
+    """Bring all nodes into view, right of and below the page's own bars."""
+    page.evaluate(
+        """([left, top, margin]) => {
+            const canvas = window.app.canvas, nodes = window.app.graph._nodes
+            const edge = (pick, of) => pick(...nodes.map(of))
+            const x = edge(Math.min, n => n.pos[0]), y = edge(Math.min, n => n.pos[1] - 30)
+            const width = edge(Math.max, n => n.pos[0] + n.size[0]) - x
+            const height = edge(Math.max, n => n.pos[1] + n.size[1]) - y
+            const wide = window.innerWidth - left - 2 * margin, high = window.innerHeight - top - 2 * margin
+            const scale = Math.min(wide / width, high / height)
+            canvas.ds.scale = scale
+            canvas.ds.offset = [(left + margin) / scale - x, (top + margin) / scale - y]
+            canvas.setDirty(true, true)
+        }""",
+        [left, top, margin],
     )
 
 

@@ -90,7 +90,9 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     note_id = len(nodes) + 1
     nodes.append(
         dict(
-            **dict(id=note_id, type="MarkdownNote", pos=[0, -260], size=[COLUMN * 2, 220], flags={}, order=0, mode=0),
+            **dict(
+                id=note_id, type="MarkdownNote", pos=[0, -240], size=[COLUMN * 2 - 60, 180], flags={}, order=0, mode=0
+            ),
             **dict(inputs=[], outputs=[], title="Read me", properties={}, widgets_values=[workflow.note]),
         )
     )
@@ -125,8 +127,11 @@ def _ui_node(
     if kind == "CheckpointLoaderSimple":
         properties["models"] = [SD15]
     rows = len(inputs) + len(outputs) + len(values)
+    room = {"TAVSaveVideo": 260, "PreviewImage": 200, "CLIPTextEncode": 70}.get(kind, 0)  # for pictures and long texts
     return dict(
-        **dict(id=number, type=kind, pos=[0, 0], size=[COLUMN - 60, 60 + 26 * rows], flags={}, order=number, mode=0),
+        **dict(
+            id=number, type=kind, pos=[0, 0], size=[COLUMN - 60, 40 + 21 * rows + room], flags={}, order=number, mode=0
+        ),
         **dict(inputs=inputs, outputs=outputs, properties=properties, widgets_values=values),
         **({"title": title} if title else {}),
     )
