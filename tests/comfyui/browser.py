@@ -45,14 +45,16 @@ def load(page: Any, workflow: dict[str, Any]) -> list[str]:
     )
 
 
-def run(page: Any) -> None:
-    """Press Run, so that the page shows what comes."""
-    page.evaluate("async () => { await window.app.queuePrompt(0) }")
+def run(page: Any) -> str:
+    """Press Run, so that the page shows what comes; returns the id of the prompt."""
+    with page.expect_response("**/prompt") as answer:
+        page.evaluate("async () => { await window.app.queuePrompt(0) }")
+    return answer.value.json()["prompt_id"]
 
 
-def show_all(page: Any, left: int, top: int, margin: int = 30) -> None:
-    """Bring all nodes into view, right of and below the page's own bars."""
-    page.evaluate(
+def show_all(page: Any, left: int, top: int, margin: int = 30) -> tuple[int, int]:
+    """Bring all nodes into view, right of and below the page's own bars; returns where they end, in pixels."""
+    return page.evaluate(
         """([left, top, margin]) => {
             const canvas = window.app.canvas, nodes = window.app.graph._nodes
             const edge = (pick, of) => pick(...nodes.map(of))
@@ -64,6 +66,7 @@ def show_all(page: Any, left: int, top: int, margin: int = 30) -> None:
             canvas.ds.scale = scale
             canvas.ds.offset = [(left + margin) / scale - x, (top + margin) / scale - y]
             canvas.setDirty(true, true)
+            return [left, top].map((edge, axis) => Math.ceil(edge + 2 * margin + [width, height][axis] * scale))
         }""",
         [left, top, margin],
     )

@@ -121,17 +121,16 @@ def screenshot(server: Server, path: Path) -> None:
     if browser.CHROMIUM is None:
         sys.stdout.write("no Chromium: the screenshot stays as it is\n")
         return
-    with browser.opened(server, 2100, 1100) as page:
+    with browser.opened(server, 1900, 1300) as page:
         browser.load(page, json.loads((EXAMPLES / f"{QUICKSTART}.json").read_text(encoding="utf-8")))
-        browser.run(page)
-        outcome = server.wait(server.get("/queue")["queue_running"][0][1])
+        outcome = server.wait(browser.run(page))
         assert outcome.succeeded, outcome.history["status"]
         sys.stdout.write(f"{QUICKSTART}: {seconds(outcome):.0f} s\n")
         page.wait_for_timeout(4000)  # until the page has loaded the video
-        browser.show_all(page, LEFT, TOP)
+        right, bottom = browser.show_all(page, LEFT, TOP)
         page.wait_for_timeout(3000)
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.crop((LEFT, TOP, *picture.size)).quantize(128).save(path, optimize=True)
+    picture.crop((LEFT, TOP, right, bottom)).quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

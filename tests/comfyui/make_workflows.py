@@ -24,6 +24,7 @@ PACK = {"cnr_id": "tune-a-video", "ver": "0.1.0"}
 CORE = {"cnr_id": "comfy-core"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 COLUMN, GAP = 380, 40
+BELOW = {"TAVDDIMInvert", "VAEDecode", "TAVSaveVideo", "TAVSaveTuned"}
 SD15 = {
     "name": "v1-5-pruned-emaonly-fp16.safetensors",
     "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
@@ -138,11 +139,12 @@ def _ui_node(
 
 
 def _lay_out(nodes: list[dict[str, Any]], links: list[list[Any]]) -> None:
-    """Columns by the longest way from a source; in a column from top to bottom."""
+    """Columns by the longest way from a source; in a column from top to bottom, some below what they come after."""
     depth = {node["id"]: 0 for node in nodes}
+    steps = {node["id"]: 0 if node["type"] in BELOW else 1 for node in nodes}
     for _ in nodes:
         for _, source, _, target, *_ in links:
-            depth[target] = max(depth[target], depth[source] + 1)
+            depth[target] = max(depth[target], depth[source] + steps[target])
     bottom: dict[int, int] = {}
     for node in nodes:
         column = depth[node["id"]]
