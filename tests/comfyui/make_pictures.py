@@ -51,7 +51,7 @@ def draw(server: Server) -> None:
     loss_curve(server, outcome, EXAMPLES / "tune_and_save.jpg")
     thumbnail("load_and_edit", list(clips_of(server, "load_and_edit")[0].items()))
     for name, edit in (("edit_sd15", edits[1]), ("edit_sd15_lora", edits[2])):
-        thumbnail(name, [(f"Drawn by the bundled model: {source[0]}", source[1]), edit])
+        thumbnail(name, [(f"With the bundled model: {source[0]}", source[1]), edit])
     frames = [clip for _, clip in (source, *edits)]
     icon(frames[0], frames[1]).save(DOCS / "icon.png", optimize=True)
     banner(frames).save(DOCS / "banner.png", optimize=True)
