@@ -88,4 +88,4 @@ def _loss_curve(losses: list[float]) -> Tensor:
     """A plot as the host's IMAGE, (1, h, w, 3)."""
     file = BytesIO()
     save_loss_plot(file, losses)
-    return torch.from_numpy(np.asarray(Image.open(file).convert("RGB"))).float().div(255)[None]
+    return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float().div(255)[None]

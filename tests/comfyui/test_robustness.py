@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import torch
 
@@ -122,7 +123,7 @@ def test_denoise_needs_the_inversion(server: Server, sample: dict[str, Any], wor
 
 def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
     first, second = edit_prompt("a green star on a navy background"), edit_prompt("a pink circle on a navy background")
-    alone = pixels(server, first), pixels(server, second)
+    alone = [video_stream(server, server.run(prompt))[1] for prompt in (first, second)]
     for prompt in (first, second):
         prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "test/at once"
     queued: dict[int, str] = {}
@@ -137,7 +138,11 @@ def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
     for index, expected in enumerate(alone):
         outcome = server.wait(queued[index])
         assert outcome.succeeded
-        assert b"".join(picture.tobytes() for picture in video_stream(server, outcome)[1]) == expected
+        got = video_stream(server, outcome)[1]
+        own, other = (
+            np.abs(np.stack(got) - np.stack(clip).astype(float)).mean() for clip in (expected, alone[1 - index])
+        )
+        assert own < 0.1 * other, (own, other)  # grey levels
 
 
 def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
