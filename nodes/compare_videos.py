@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..tav_core.show import side_by_side
-from .sockets import CATEGORY
+from .sockets import CATEGORY, advanced
 
 PANELS = 6
 
@@ -34,18 +34,8 @@ class CompareVideos(io.ComfyNode):
             search_aliases=["compare clips", "side by side", "video grid", "before after"],
             inputs=[
                 *panels,
-                io.Int.Input(
-                    "columns", default=3, min=1, max=PANELS, tooltip="Clips in a row.", optional=True, advanced=True
-                ),
-                io.Int.Input(
-                    "enlarge",
-                    default=1,
-                    min=1,
-                    max=8,
-                    tooltip="Repeats pixels; 2 for small clips.",
-                    optional=True,
-                    advanced=True,
-                ),
+                advanced(io.Int, "columns", 3, "Clips in a row.", min=1, max=PANELS),
+                advanced(io.Int, "enlarge", 1, "Repeats pixels; 2 for small clips.", min=1, max=8),
             ],
             outputs=[io.Image.Output("images", display_name="IMAGE", tooltip="The comparison, for Save Clip.")],
         )

@@ -40,6 +40,5 @@ class DDIMInvert(io.ComfyNode):
         text = adapters.embeddings(conditioning, "conditioning")
         with adapters.put_to_work(model, clip) as video_unet:
             walk = invert(video_unet, clip, text, model.schedule, InversionConfig(steps))
-            for step in adapters.Progress(steps).over(walk):
-                noise = step.latents
-        return io.NodeOutput(adapters.host_latents(noise, model, inverted_steps=steps))
+            trajectory = list(adapters.Progress(steps).over(walk))
+        return io.NodeOutput(adapters.inverted_latents(trajectory, model))

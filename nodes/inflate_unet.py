@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..tav_core import inflate
 from ..tav_core.inflation import GROUP_NORM_MODES
 from . import adapters
-from .sockets import CATEGORY, TavModelSocket
+from .sockets import CATEGORY, TavModelSocket, advanced
 
 
 class InflateUNet(io.ComfyNode):
@@ -23,23 +23,21 @@ class InflateUNet(io.ComfyNode):
             search_aliases=["inflate unet", "video unet", "tune a video model", "image to video model"],
             inputs=[
                 io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, with LoRAs if you like."),
-                io.Combo.Input(
+                advanced(
+                    io.Combo,
                     "precision",
+                    "auto",
+                    "Of the weights that do not train; auto is what ComfyUI would run MODEL in. Weights that train are "
+                    "float32 always.",
                     options=["auto", "float32", "bfloat16", "float16"],
-                    default="auto",
-                    tooltip="Of the weights that do not train; auto is what ComfyUI would run MODEL in. Weights that "
-                    "train are float32 always.",
-                    optional=True,
-                    advanced=True,
                 ),
-                io.Combo.Input(
+                advanced(
+                    io.Combo,
                     "group_norm",
+                    "video",
+                    "video: normalise over all frames together, as published. frame: each frame by itself, as the "
+                    "image model does.",
                     options=list(GROUP_NORM_MODES),
-                    default="video",
-                    tooltip="video: normalise over all frames together, as published. frame: each frame by itself, as "
-                    "the image model does.",
-                    optional=True,
-                    advanced=True,
                 ),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="For One-Shot Tune.")],

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..tav_core import read_video
 from ..tav_core.models import ASSETS
 from . import adapters
-from .sockets import CATEGORY
+from .sockets import CATEGORY, advanced
 
 BUNDLED = "bundled: red star"
 
@@ -57,23 +57,13 @@ class LoadVideo(io.ComfyNode):
                     max=64,
                     tooltip="Take every n-th frame: 2 to 4 shows more motion in as few frames.",
                 ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=86400.0,
-                    step=0.1,
-                    tooltip="Where the clip begins, in seconds.",
-                    optional=True,
-                    advanced=True,
-                ),
-                io.Combo.Input(
+                advanced(io.Float, "start", 0.0, "Where the clip begins, in seconds.", min=0.0, max=86400.0, step=0.1),
+                advanced(
+                    io.Combo,
                     "fit",
+                    "crop",
+                    "What to do with a video of another shape: cut its middle out, add black, or distort it.",
                     options=["crop", "pad", "stretch"],
-                    default="crop",
-                    tooltip="What to do with a video of another shape: cut its middle out, add black, or distort it.",
-                    optional=True,
-                    advanced=True,
                 ),
                 io.Video.Input("video", optional=True, tooltip="A VIDEO from another node, in place of the file."),
             ],

@@ -79,7 +79,7 @@ def _preview(model: adapters.TavModel, video_unet: Any, clip: Tensor, text: Tens
     """The middle frame of a quick sample of the edit, (1, h, w, 3)."""
     first = model.schedule.timesteps(PREVIEW.num_inference_steps)[0]
     noise = model.schedule.add_noise(clip, plain_noise(clip.shape, 0), first)
-    *_, last = sample(video_unet, noise, text, None, model.schedule, PREVIEW)
+    *_, last = adapters.stoppable(sample(video_unet, noise, text, None, model.schedule, PREVIEW))
     middle = clip.shape[2] // 2
     return adapters.decode_frame(vae, adapters.host_latents(last.latents[:, :, middle : middle + 1], model)["samples"])
 
@@ -88,4 +88,4 @@ def _loss_curve(losses: list[float]) -> Tensor:
     """A plot as the host's IMAGE, (1, h, w, 3)."""
     file = BytesIO()
     save_loss_plot(file, losses)
-    return torch.from_numpy(np.asarray(Image.open(file).convert("RGB"))).float().div(255)[None]
+    return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float().div(255)[None]

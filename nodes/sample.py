@@ -4,11 +4,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import SamplingConfig, plain_noise, sample
+from ..tav_core import SamplingConfig, sample
 from . import adapters
-from .sockets import CATEGORY, TavModelSocket
+from .sockets import CATEGORY, TavModelSocket, advanced
 
 DEFAULTS = SamplingConfig()
+FRESH = "fresh noise"
 
 
 class Sample(io.ComfyNode):
@@ -38,47 +39,10 @@ class Sample(io.ComfyNode):
                     min=0.0,
                     max=30.0,
                     step=0.5,
-                    tooltip="How strongly the prompt acts. 7 to 13 for Stable Diffusion, 5 for the bundled model; 1 is "
-                    "none, and takes half the time.",
+                    tooltip="How strongly the prompt acts. 7 to 13 for Stable Diffusion, less for the bundled model; 1 "
+                    "is none, and takes half the time.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=DEFAULTS.seed,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=False,
-                    tooltip="Of fresh noise; without effect while start_from is the inverted clip and eta is 0.",
-                    optional=True,
-                    advanced=True,
-                ),
-                io.Float.Input(
-                    "eta",
-                    default=DEFAULTS.eta,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Fresh noise in each step: 0 for none (DDIM), 1 for as much as DDPM adds.",
-                    optional=True,
-                    advanced=True,
-                ),
-                io.Float.Input(
-                    "guidance_rescale",
-                    default=DEFAULTS.guidance_rescale,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Takes back the contrast that strong guidance adds. 0.7 if colours burn out.",
-                    optional=True,
-                    advanced=True,
-                ),
-                io.Combo.Input(
-                    "start_from",
-                    options=["inverted clip", "fresh noise"],
-                    default="inverted clip",
-                    tooltip="fresh noise uses only the size of LATENT: the motion is then the tuning's alone.",
-                    optional=True,
-                    advanced=True,
-                ),
+                *_advanced_inputs(),
             ],
             outputs=[io.Latent.Output("edit", display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
         )
@@ -95,17 +59,32 @@ class Sample(io.ComfyNode):
         seed: int = DEFAULTS.seed,
         eta: float = DEFAULTS.eta,
         guidance_rescale: float = DEFAULTS.guidance_rescale,
+        denoise: float = DEFAULTS.denoise,
         start_from: str = "inverted clip",
     ) -> io.NodeOutput:
-        config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale)
-        noise = adapters.clip_latents(latents, model)
-        if start_from == "fresh noise":
-            noise = plain_noise(noise.shape, seed)
-        else:
-            adapters.inverted_start(latents, steps)
+        config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale, denoise)
+        start = adapters.fresh_start if start_from == FRESH else adapters.inverted_start
+        noise = start(latents, model, config)
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
+        count = len(model.schedule.timesteps(steps, denoise))
         with adapters.put_to_work(model, noise) as video_unet:
             walk = sample(video_unet, noise, *prompts, model.schedule, config)
-            for step in adapters.Progress(steps).over(walk):
+            for step in adapters.Progress(count).over(walk):
                 edit = step.latents
         return io.NodeOutput(adapters.host_latents(edit, model))
+
+
+def _advanced_inputs() -> list[io.Input]:
+    seed = "Of fresh noise; without effect while start_from is the inverted clip and eta is 0."
+    eta = "Fresh noise in each step: 0 for none (DDIM), 1 for as much as DDPM adds."
+    rescale = "Takes back the contrast that strong guidance adds. 0.7 if colours burn out."
+    denoise = "Share of the steps to run: below 1 starts from within the inversion and changes the clip less."
+    start = "fresh noise uses only the size of LATENT: the motion is then the tuning's alone."
+    share = dict(min=0.0, max=1.0, step=0.05)
+    return [
+        advanced(io.Int, "seed", DEFAULTS.seed, seed, min=0, max=2**63 - 1, control_after_generate=False),
+        advanced(io.Float, "eta", DEFAULTS.eta, eta, **share),
+        advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **share),
+        advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **share | {"min": 0.05}),
+        advanced(io.Combo, "start_from", "inverted clip", start, options=["inverted clip", FRESH]),
+    ]

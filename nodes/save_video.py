@@ -6,7 +6,7 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..tav_core import write_video
 from . import adapters
-from .sockets import CATEGORY
+from .sockets import CATEGORY, advanced
 
 
 class SaveVideo(io.ComfyNode):
@@ -35,22 +35,20 @@ class SaveVideo(io.ComfyNode):
                     default="tune-a-video/edit",
                     tooltip="Folder and beginning of the name, within ComfyUI's output folder; a number is added.",
                 ),
-                io.Combo.Input(
+                advanced(
+                    io.Combo,
                     "format",
+                    "mp4",
+                    "mp4 (H.264) plays everywhere; gif has no sound and holds no workflow.",
                     options=["mp4", "webm", "gif"],
-                    default="mp4",
-                    tooltip="mp4 (H.264) plays everywhere; gif has no sound and holds no workflow.",
-                    optional=True,
-                    advanced=True,
                 ),
-                io.Int.Input(
+                advanced(
+                    io.Int,
                     "crf",
-                    default=17,
+                    17,
+                    "Quality of mp4 and webm: lower is better and larger; 17 looks like the original.",
                     min=0,
                     max=51,
-                    tooltip="Quality of mp4 and webm: lower is better and larger; 17 looks like the original.",
-                    optional=True,
-                    advanced=True,
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="Sound, cut where the frames end."),
             ],

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..tav_core import TuningConfig
 from ..tav_core.tuning import SCHEDULES
-from .sockets import TavModelSocket
+from .sockets import TavModelSocket, advanced
 
 DEFAULTS = TuningConfig()
 
@@ -28,7 +28,8 @@ def tuning_inputs() -> list[io.Input]:
             min=1e-7,
             max=1e-2,
             step=1e-6,
-            tooltip="3e-5 for Stable Diffusion, 3e-4 for the bundled model.",
+            tooltip="How far each step goes. The default is the published one for Stable Diffusion; the small bundled "
+            "model takes the higher one of its example workflows.",
         ),
         io.Int.Input(
             "seed",
@@ -47,77 +48,21 @@ def tuning_inputs() -> list[io.Input]:
 
 
 def _advanced_inputs() -> list[io.Input]:
+    every = "Show a quick sample of the edit every so many steps; 0 for never. Needs prompt and VAE below."
+    checkpointing = "Takes less memory and more time. The result is the same."
+    schedule = "Keep the learning rate, or let it fall to zero."
+    warmup = "Steps over which the learning rate rises from zero."
+    accumulation = "Draws of noise averaged in one step: steadier, and as many times slower."
+    clipping = "The gradient is clipped to this norm."
+    snr = "Weighs the loss by min-SNR; 5 is usual, 0 is off, as published."
+    d = DEFAULTS
     return [
-        io.Int.Input(
-            "preview_every",
-            default=0,
-            min=0,
-            max=10000,
-            tooltip="Show a quick sample of the edit every so many steps; 0 for never. Needs prompt and VAE below.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Boolean.Input(
-            "gradient_checkpointing",
-            default=DEFAULTS.gradient_checkpointing,
-            tooltip="Takes less memory and more time. The result is the same.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Combo.Input(
-            "lr_schedule",
-            options=list(SCHEDULES),
-            default=DEFAULTS.lr_schedule,
-            tooltip="Keep the learning rate, or let it fall to zero.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Int.Input(
-            "warmup_steps",
-            default=DEFAULTS.warmup_steps,
-            min=0,
-            max=1000,
-            tooltip="Steps over which the learning rate rises from zero.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Int.Input(
-            "gradient_accumulation_steps",
-            default=DEFAULTS.gradient_accumulation_steps,
-            min=1,
-            max=64,
-            tooltip="Draws of noise averaged in one step: steadier, and as many times slower.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Float.Input(
-            "weight_decay",
-            default=DEFAULTS.weight_decay,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            tooltip="Of AdamW.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Float.Input(
-            "max_grad_norm",
-            default=DEFAULTS.max_grad_norm,
-            min=0.01,
-            max=100.0,
-            step=0.01,
-            tooltip="The gradient is clipped to this norm.",
-            optional=True,
-            advanced=True,
-        ),
-        io.Float.Input(
-            "min_snr_gamma",
-            default=0.0,
-            min=0.0,
-            max=20.0,
-            step=0.5,
-            tooltip="Weighs the loss by min-SNR; 5 is usual, 0 is off, as published.",
-            optional=True,
-            advanced=True,
-        ),
+        advanced(io.Int, "preview_every", 0, every, min=0, max=10000),
+        advanced(io.Boolean, "gradient_checkpointing", d.gradient_checkpointing, checkpointing),
+        advanced(io.Combo, "lr_schedule", d.lr_schedule, schedule, options=list(SCHEDULES)),
+        advanced(io.Int, "warmup_steps", d.warmup_steps, warmup, min=0, max=1000),
+        advanced(io.Int, "gradient_accumulation_steps", d.gradient_accumulation_steps, accumulation, min=1, max=64),
+        advanced(io.Float, "weight_decay", d.weight_decay, "Of AdamW.", min=0.0, max=1.0, step=0.001),
+        advanced(io.Float, "max_grad_norm", d.max_grad_norm, clipping, min=0.01, max=100.0, step=0.01),
+        advanced(io.Float, "min_snr_gamma", 0.0, snr, min=0.0, max=20.0, step=0.5),
     ]

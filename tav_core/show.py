@@ -9,11 +9,11 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LINE = 16  # pixels, height of a line of text
+from .captions import caption_strip
 
 
 def side_by_side(clips: Mapping[str, Tensor], columns: int = 3, enlarge: int = 2) -> Tensor:
@@ -27,7 +27,7 @@ def side_by_side(clips: Mapping[str, Tensor], columns: int = 3, enlarge: int = 2
     Returns:
         (f, H, W, 3) in [0, 1]; a last row that is not full is filled with white.
     """
-    panels = [_captioned(_enlarged(frames, enlarge), caption) for caption, frames in clips.items()]
+    panels = _same_height([_captioned(_enlarged(frames, enlarge), caption) for caption, frames in clips.items()])
     panels += [torch.ones_like(panels[0])] * (-len(panels) % columns)
     rows = [torch.cat(panels[i : i + columns], dim=2) for i in range(0, len(panels), columns)]
     return torch.cat(rows, dim=1)
@@ -55,8 +55,8 @@ def save_picture(path: Path, picture: Tensor) -> None:
     path.write_bytes(data.tobytes())
 
 
-def save_loss_plot(path: Path, losses: Sequence[float]) -> None:
-    """Plot the loss of each tuning step and its running mean over 20 steps."""
+def save_loss_plot(file: Path | BinaryIO, losses: Sequence[float]) -> None:
+    """Plot the loss of each tuning step and its running mean over 20 steps, as a PNG in an open file or at a path."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot(xlabel="tuning step", ylabel="loss")
     steps = np.arange(1, len(losses) + 1)
@@ -66,7 +66,7 @@ def save_loss_plot(path: Path, losses: Sequence[float]) -> None:
     axes.plot(steps[window - 1 :], mean, color="#c33", label=f"mean of {window}")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, dpi=120, format="png")
 
 
 def save_curves(file: Path | BinaryIO, curves: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -90,22 +90,13 @@ def _enlarged(frames: Tensor, factor: int) -> Tensor:
 
 
 def _captioned(frames: Tensor, caption: str) -> Tensor:
-    """Frames with a white strip above that holds the caption, broken into as many lines as its width needs."""
-    width = frames.shape[2]
-    lines = _wrapped(caption, width - 8)
-    strip = np.full((_LINE * max(len(lines), 2) + 6, width, 3), 255, dtype=np.uint8)
-    for index, line in enumerate(lines):
-        cv2.putText(strip, line, (4, _LINE * (index + 1)), _FONT, 0.42, (20, 20, 20), 1, cv2.LINE_AA)
-    above = torch.from_numpy(strip).float().div(255).expand(len(frames), -1, -1, -1)
+    """Frames with a white strip above that holds the caption."""
+    strip = torch.from_numpy(caption_strip(caption, frames.shape[2]).copy())
+    above = strip.float().div(255).expand(len(frames), -1, -1, -1)
     return torch.cat([above, frames], dim=1)
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and cv2.getTextSize(longer, _FONT, 0.42, 1)[0][0] > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
+def _same_height(panels: list[Tensor]) -> list[Tensor]:
+    """Panels (f, h, w, 3) with white above the lower ones, so that a long caption may have more lines than others."""
+    height = max(panel.shape[1] for panel in panels)
+    return [F.pad(panel, (0, 0, 0, 0, height - panel.shape[1], 0), value=1.0) for panel in panels]

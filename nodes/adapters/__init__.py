@@ -2,6 +2,7 @@
 
 convert.py    MODEL -> a fresh diffusers UNet with every patch in its weights, and its noise levels
 handle.py     TAV_MODEL: an inflated UNet in the host's memory management, and the tuned weights that belong in it
+memory.py     how much memory it needs to run, and what to lower where there is too little
 data.py       LATENT, CONDITIONING, AUDIO and VIDEO to and from what the core takes
 progress.py   steps with progress, time left, and Stop
 folders.py    names and places of files
@@ -14,7 +15,9 @@ from .data import (
     audio_to_core,
     clip_latents,
     embeddings,
+    fresh_start,
     host_latents,
+    inverted_latents,
     inverted_start,
     read_any_video,
 )
@@ -31,7 +34,7 @@ from .folders import (
     video_metadata,
 )
 from .handle import TavModel, compute_dtype, hold, put_to_work
-from .progress import Progress, decode_frame
+from .progress import Progress, decode_frame, stoppable
 
 __all__ = [
     "Progress",
@@ -43,10 +46,12 @@ __all__ = [
     "compute_dtype",
     "decode_frame",
     "embeddings",
+    "fresh_start",
     "hold",
     "host_latents",
     "input_file",
     "input_videos",
+    "inverted_latents",
     "inverted_start",
     "load_demo",
     "next_output",
@@ -56,6 +61,7 @@ __all__ = [
     "read_any_video",
     "register_folders",
     "stamp",
+    "stoppable",
     "to_diffusers",
     "tuned_file",
     "tuned_files",

@@ -4,20 +4,18 @@ The host's latents are unscaled, (f, c, h, w) with the frames as a batch; the co
 tensor that comes in is copied out of inference mode, in which it could not be trained on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import comfy.utils
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ...tav_core import VideoClip, read_video
-from ...tav_core.video import Audio, VideoError
+from ...tav_core import InversionStep, SamplingConfig, VideoClip, plain_noise, read_video
+from ...tav_core.video import Audio, choose_frames
 from .handle import TavModel
 
-INVERTED = "tav_inverted_steps"  # kept in the LATENT that an inversion gives: its number of steps
+TRAJECTORY = "tav_trajectory"  # in the LATENT that an inversion gives: its samples at each timestep, rising
 REMEDIES = {
     "area": "remove Conditioning (Set Area)",
     "strength": "remove Conditioning (Set Area Strength)",
@@ -53,26 +51,52 @@ def clip_latents(latents: Mapping[str, Any], model: TavModel) -> Tensor:
         return rearrange(samples.detach().clone().float() * model.scale, "f c h w -> 1 c f h w").contiguous()
 
 
-def host_latents(clip: Tensor, model: TavModel, inverted_steps: int | None = None) -> dict[str, Any]:
+def host_latents(clip: Tensor, model: TavModel) -> dict[str, Any]:
     """Scaled latents of one clip (1, c, f, h, w) to the host's LATENT on the CPU."""
-    samples = rearrange(clip.detach().cpu() / model.scale, "1 c f h w -> f c h w").contiguous()
-    return {"samples": samples} if inverted_steps is None else {"samples": samples, INVERTED: inverted_steps}
+    return {"samples": rearrange(clip.detach().cpu() / model.scale, "1 c f h w -> f c h w").contiguous()}
 
 
-def inverted_start(latents: Mapping[str, Any], num_inference_steps: int) -> None:
-    """Refuse a LATENT that sampling cannot start from.
+def inverted_latents(trajectory: Sequence[InversionStep], model: TavModel) -> dict[str, Any]:
+    """The noise that an inversion ends in as the host's LATENT, with its steps, so that sampling may start within."""
+    samples = {step.timestep: host_latents(step.latents, model)["samples"] for step in trajectory}
+    return {"samples": samples[trajectory[-1].timestep], TRAJECTORY: samples}
+
+
+def inverted_start(latents: Mapping[str, Any], model: TavModel, config: SamplingConfig) -> Tensor:
+    """What sampling starts from: the inverted clip at the level of its first timestep, (1, c, f, h, w).
 
     Raises:
-        ValueError: if it was inverted with another number of steps, or is empty.
+        ValueError: if it was inverted with another number of steps, or is empty, or does not reach that level.
     """
-    steps = latents.get(INVERTED, num_inference_steps)
-    if steps != num_inference_steps:
+    steps, samples = config.num_inference_steps, latents["samples"]
+    trajectory = latents.get(TRAJECTORY, {})
+    if trajectory and len(trajectory) != steps:
         raise ValueError(
-            f"The clip was inverted with {steps} steps and is sampled with {num_inference_steps}. Set steps of DDIM "
-            "Invert and of Sample to the same number."
+            f"The clip was inverted with {len(trajectory)} steps and is sampled with {steps}. Set steps of DDIM Invert "
+            "and of Sample to the same number."
         )
-    if not latents["samples"].any():
+    if not samples.any():
         raise ValueError("LATENT is empty. Connect the LATENT of DDIM Invert, or set start_from to fresh noise.")
+    if config.denoise < 1:
+        # A node between that changed the noise would be passed over in silence.
+        if not trajectory or not torch.equal(samples, list(trajectory.values())[-1]):
+            raise ValueError(
+                "denoise below 1 starts from within the inversion. Connect the LATENT of DDIM Invert directly, or set "
+                "denoise to 1."
+            )
+        samples = trajectory[model.schedule.timesteps(steps, config.denoise)[0]]
+    return clip_latents({**latents, "samples": samples}, model)
+
+
+def fresh_start(latents: Mapping[str, Any], model: TavModel, config: SamplingConfig) -> Tensor:
+    """Noise of the size of a LATENT, (1, c, f, h, w).
+
+    Raises:
+        ValueError: if sampling is to start partway, where it would need the clip.
+    """
+    if config.denoise < 1:
+        raise ValueError("Fresh noise holds nothing of the clip to start partway from. Set denoise to 1.")
+    return plain_noise(clip_latents(latents, model).shape, config.seed)
 
 
 def embeddings(conditioning: list, name: str) -> Tensor:
@@ -117,52 +141,13 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
 def read_any_video(video: Any, **request: Any) -> VideoClip:
     """Frames of the host's VIDEO, as `tav_core.read_video` chooses them.
 
-    A whole file is read from its place on disk, frame by frame; frames that another node made are chosen from memory.
+    A whole file is read from its place on disk, frame by frame. Frames that another node made, and those of a file that
+    may be trimmed (hosts before 0.23 do not say), are chosen from memory.
     """
-    source = video.get_stream_source() if hasattr(video, "get_stream_source") else None
-    window = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
-    if isinstance(source, str) and tuple(window) == (0.0, 0.0):
+    source = video.get_stream_source()
+    trimmed = not hasattr(video, "get_active_trim_window") or tuple(video.get_active_trim_window()) != (0.0, 0.0)
+    if isinstance(source, str) and not trimmed:
         return read_video(source, **request)
     components = video.get_components()
-    return _chosen(components.images[..., :3], components.frame_rate, audio_to_core(components.audio), **request)
-
-
-def _chosen(
-    images: Tensor,
-    rate: Any,
-    audio: Audio | None,
-    *,
-    num_frames: int | None,
-    start: float,
-    stride: int,
-    width: int,
-    height: int,
-    fit: str,
-) -> VideoClip:
-    first = round(start * float(rate))
-    indices = range(first, len(images), stride)[:num_frames]
-    if not indices or len(indices) < (num_frames or 1):
-        raise VideoError(
-            f"VIDEO has {len(indices)} frames from {start:g} s with stride {stride}, and num_frames={num_frames} was "
-            f"asked: ask for at most {len(indices)}, or an earlier start."
-        )
-    pictures = images[indices.start : indices[-1] + 1 : stride].movedim(-1, 1)
-    pictures = _fitted(pictures, width, height, fit).movedim(1, -1).clamp(0, 1).float().contiguous()
-    sound = None
-    if audio is not None:
-        begin = round(indices[0] / rate * audio.sample_rate)
-        end = begin + round(len(indices) * stride / rate * audio.sample_rate)
-        sound = Audio(audio.samples[:, begin:end], audio.sample_rate)
-    times = tuple(float(index / rate) for index in indices)
-    return VideoClip(pictures, rate / stride, sound, images.shape[2], images.shape[1], times)
-
-
-def _fitted(pictures: Tensor, width: int, height: int, fit: str) -> Tensor:
-    """(f, 3, h, w) to (f, 3, height, width)."""
-    if fit != "pad":
-        return comfy.utils.common_upscale(pictures, width, height, "area", "center" if fit == "crop" else "disabled")
-    scale = min(width / pictures.shape[3], height / pictures.shape[2])
-    inner_width, inner_height = round(pictures.shape[3] * scale), round(pictures.shape[2] * scale)
-    inner = comfy.utils.common_upscale(pictures, inner_width, inner_height, "area", "disabled")
-    left, top = (width - inner_width) // 2, (height - inner_height) // 2
-    return F.pad(inner, (left, width - inner_width - left, top, height - inner_height - top))
+    sound = audio_to_core(components.audio)
+    return choose_frames(components.images[..., :3], components.frame_rate, sound, **request)

@@ -4,7 +4,6 @@ Handles may share one module and differ in the tuned weights that belong in it. 
 in place first (`put_to_work`), so that nothing shows of what ran before.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,14 +16,7 @@ from torch import Tensor, nn
 
 from ...tav_core import NoiseSchedule, VideoUNet, trainable_parameters
 from ...tav_core.store import apply_tuned
-
-log = logging.getLogger("tune-a-video")
-
-# The host's own estimate for one image of a batch, in bytes for each latent pixel and byte of its type.
-BYTES_PER_LATENT_PIXEL = 0.01 * 2**20
-# What training keeps, as a multiple of that, without and with gradient checkpointing: rough, not measured yet.
-TUNING_FACTOR, CHECKPOINTING_FACTOR = 6, 2
-BYTES_PER_TRAINED_WEIGHT = 12  # gradient and the two moments of AdamW, float32
+from .memory import advice, estimate
 
 
 class Holder(nn.Module):
@@ -126,29 +118,16 @@ def put_to_work(
     Arguments:
         clip: the latents it will run on, for the estimate of memory.
         tuning, checkpointing: whether it will train, and keep fewer activations.
+
+    Raises:
+        The host's out-of-memory error, by which it knows to unload all models, with advice that fits the clip.
     """
-    video_unet = model.video_unet
     with torch.inference_mode(False):
         try:
-            model.load(_memory(video_unet, clip, tuning, checkpointing))
+            model.load(estimate(model.video_unet, clip, tuning, checkpointing))
             model.place()
-            yield video_unet
+            yield model.video_unet
         except Exception as error:
             if host.is_oom(error):
-                _, _, frames, height, width = clip.shape
-                log.error(
-                    "Out of memory with %d frames of %d x %d pixels. Take fewer frames, smaller ones%s.",
-                    *(frames, width * 8, height * 8),
-                    ", or turn on gradient_checkpointing" if tuning and not checkpointing else "",
-                )
+                raise host.OOM_EXCEPTION(advice(clip, tuning, checkpointing)) from error
             raise
-
-
-def _memory(video_unet: VideoUNet, clip: Tensor, tuning: bool, checkpointing: bool) -> float:
-    pixels = clip.shape[0] * clip.shape[2] * clip.shape[3] * clip.shape[4]
-    forward = pixels * host.dtype_size(video_unet.dtype) * BYTES_PER_LATENT_PIXEL
-    if not tuning:
-        return forward
-    trained = sum(parameter.numel() for parameter in trainable_parameters(video_unet).values())
-    factor = CHECKPOINTING_FACTOR if checkpointing else TUNING_FACTOR
-    return forward * factor + trained * BYTES_PER_TRAINED_WEIGHT

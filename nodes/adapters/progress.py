@@ -30,21 +30,18 @@ class Progress:
         self.picture: Image.Image | None = None
 
     def over(self, steps: Iterator[T], describe: Callable[[T], str] = lambda step: "") -> Iterator[T]:
-        """Take the steps one by one. Stop is heard before each, and ends `steps` in an orderly way.
+        """Take the steps one by one and show each; see `stoppable`.
 
         Arguments:
             describe: what to say of a step beside its number and the time left.
         """
         self.began = time.monotonic()
-        with closing(steps):
-            for number in range(1, self.total + 1):
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                step = next(steps)
-                yield step
-                preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
-                self.picture = None
-                self.bar.update_absolute(number, self.total, preview)
-                self._say(number, describe(step))
+        for number, step in enumerate(stoppable(steps), 1):
+            yield step
+            preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
+            self.picture = None
+            self.bar.update_absolute(number, self.total, preview)
+            self._say(number, describe(step))
 
     def show(self, frames: Tensor) -> None:
         """Show the middle one of frames (f, h, w, 3) in [0, 1] with the next update."""
@@ -59,6 +56,15 @@ class Progress:
         left = (now - self.began) / number * (self.total - number)
         parts = [f"step {number} of {self.total}", words, f"{_duration(left)} left"]
         PromptServer.instance.send_progress_text(", ".join(part for part in parts if part), self.node_id)
+
+
+def stoppable(steps: Iterator[T]) -> Iterator[T]:
+    """The same steps. Stop is heard before each, and ends `steps` in an orderly way."""
+    with closing(steps):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        for step in steps:
+            yield step
+            comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def _duration(seconds: float) -> str:

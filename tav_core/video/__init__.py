@@ -1,7 +1,9 @@
-"""Real video files: `read.py` chooses frames, `decode.py` opens files, `picture.py` makes RGB, `encode.py` writes."""
+"""Real video: `read.py` reads a clip, `choose.py` says which frames, `decode.py` opens files, `picture.py` makes RGB,
+`memory.py` takes frames that are there already, `encode.py` writes."""
 
 from .encode import check_output, write_video
 from .media import Audio, VideoError
+from .memory import choose_frames
 from .read import VideoClip, read_video
 
-__all__ = ["Audio", "VideoClip", "VideoError", "check_output", "read_video", "write_video"]
+__all__ = ["Audio", "VideoClip", "VideoError", "check_output", "choose_frames", "read_video", "write_video"]

@@ -154,7 +154,7 @@ def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
             for position, rate, block in _sound_blocks(container, begin):
                 if not samples.size:
                     samples = np.zeros((len(block), max(1, round(seconds * rate))), np.float32)
-                heard |= _paste(samples, block, position)
+                heard |= paste(samples, block, position)
                 if position + block.shape[1] >= samples.shape[1]:
                     break
     except av.FFmpegError as error:
@@ -181,7 +181,7 @@ def _sound_blocks(container: InputContainer, begin: Fraction) -> Iterator[tuple[
             position += block.shape[1]
 
 
-def _paste(samples: np.ndarray, block: np.ndarray, position: int) -> bool:
+def paste(samples: np.ndarray, block: np.ndarray, position: int) -> bool:
     """Copy the part of a block that falls within the samples; whether there is one."""
     begin, end = max(position, 0), min(position + block.shape[1], samples.shape[1])
     if begin >= end:

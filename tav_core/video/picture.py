@@ -44,7 +44,7 @@ class PictureMaker:
         if not self.source_width:
             self._fix_size(picture, aspect)
         assert self.width and self.height
-        return _fitted(picture, aspect, self.width, self.height, self.fit)
+        return fitted(picture, aspect, self.width, self.height, self.fit)
 
     def _fix_size(self, picture: np.ndarray, aspect: Fraction) -> None:
         self.source_width, self.source_height = max(1, round(picture.shape[1] * aspect)), picture.shape[0]
@@ -116,8 +116,8 @@ def _upright(picture: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, bool]
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], turned
 
 
-def _fitted(picture: np.ndarray, aspect: Fraction, width: int, height: int, fit: str) -> np.ndarray:
-    """Bring a picture whose pixels are `aspect` times as wide as high to (height, width, 3)."""
+def fitted(picture: np.ndarray, aspect: Fraction, width: int, height: int, fit: str) -> np.ndarray:
+    """Bring a picture whose pixels are `aspect` times as wide as high to (height, width, 3), of any type of number."""
     rows, columns = picture.shape[:2]
     if fit == "crop":
         shape = Fraction(width, height) / aspect  # of the part to keep, in stored pixels

@@ -2,7 +2,7 @@
 
 Frames are chosen by their presentation time stamps, decoded one by one from the nearest key frame on, brought to
 their final size at once, and decoding stops after the last one that is needed: the length and size of the source do
-not matter.
+not matter; `memory.py` does the same with frames that are in memory.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
-from math import isfinite
-from pathlib import Path
+from itertools import islice
 
 import av
 import numpy as np
 import torch
 
+from .choose import Request, at_rate, check_count, check_size, checked, every_nth
 from .decode import Source, TimedFrame, open_source, read_audio
-from .media import Audio, VideoError, as_rate, find_images, is_cut_off, local_path
+from .media import Audio, VideoError, is_cut_off
 from .picture import PictureMaker
-
-_DEFAULT_IMAGE_RATE = Fraction(8)
-_FITS = ("crop", "pad", "stretch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +37,6 @@ class VideoClip:
     source_width: int
     source_height: int
     times: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The arguments of read_video, checked."""
-
-    path: Path
-    num_frames: int | None
-    start: Fraction
-    stride: int
-    fps: Fraction | None
-    image_rate: Fraction
-
-    def __str__(self) -> str:
-        pace = f"stride={self.stride}" if self.fps is None else f"fps={self.fps}"
-        return f"from start={float(self.start):g} s with {pace}"
 
 
 def read_video(
@@ -89,8 +69,8 @@ def read_video(
     Raises:
         VideoError: for a bad argument, and for a file that is missing, empty, truncated, not a video or too short.
     """
-    request = _checked(path, num_frames, start, stride, fps)
-    _check_size(width, height, fit)
+    request = checked(path, num_frames, start, stride, fps)
+    check_size(width, height, fit)
     make_picture = PictureMaker(width, height, fit)
     pictures: list[np.ndarray] = []
     times: list[Fraction] = []
@@ -111,72 +91,10 @@ def read_video(
     return VideoClip(_as_tensor(pictures), rate, audio, *size, tuple(float(time) for time in times))
 
 
-def _checked(
-    path: str | os.PathLike[str],
-    num_frames: int | None,
-    start: float,
-    stride: int | None,
-    fps: float | Fraction | None,
-) -> _Request:
-    if stride is not None and fps is not None:
-        raise VideoError("stride and fps both choose the frames: give one of them.")
-    if num_frames is not None and num_frames < 1:
-        raise VideoError(f"num_frames must be 1 or more, not {num_frames}.")
-    if stride is not None and stride < 1:
-        raise VideoError(f"stride must be 1 or more, not {stride}.")
-    if not isfinite(start) or start < 0:
-        raise VideoError(f"start must be a time of 0 seconds or later, not {start}.")
-    rate = None if fps is None else as_rate(fps)
-    local = local_path(path)
-    exact_start = Fraction(start).limit_denominator(1_000_000)
-    if find_images(local):
-        return _Request(local, num_frames, exact_start, stride or 1, None, rate or _DEFAULT_IMAGE_RATE)
-    return _Request(local, num_frames, exact_start, stride or 1, rate, _DEFAULT_IMAGE_RATE)
-
-
-def _check_size(width: int | None, height: int | None, fit: str) -> None:
-    for name, value in (("width", width), ("height", height)):
-        if value is not None and value < 1:
-            raise VideoError(f"{name} must be 1 pixel or more, not {value}.")
-    if fit not in _FITS:
-        raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {fit!r}.")
-
-
-def _chosen(source: Source, request: _Request) -> Iterator[TimedFrame]:
+def _chosen(source: Source, request: Request) -> Iterator[TimedFrame]:
     if request.fps is None:
-        return _every_nth(iter(source), request.start, request.stride)
-    return _at_rate(iter(source), request.start, request.fps)
-
-
-def _every_nth(frames: Iterator[TimedFrame], start: Fraction, stride: int) -> Iterator[TimedFrame]:
-    """From the frame nearest to `start` on, each stride-th one."""
-    before = None
-    for frame in frames:
-        if frame.time >= start:
-            break
-        before = frame
-    else:
-        if before is not None and before.time + before.duration > start:
-            yield before
-        return
-    early = before is not None and start - before.time <= frame.time - start
-    head = [before, frame] if before is not None and early else [frame]
-    yield from islice(chain(head, frames), 0, None, stride)
-
-
-def _at_rate(frames: Iterator[TimedFrame], start: Fraction, fps: Fraction) -> Iterator[TimedFrame]:
-    """For each moment start + k / fps before the end, the frame nearest to it (the earlier of two equally near)."""
-    current, moment = next(frames, None), start
-    if current is None:
-        return
-    for following in frames:
-        while 2 * moment <= current.time + following.time:
-            yield current
-            moment += 1 / fps
-        current = following
-    while moment < current.time + current.duration:
-        yield current
-        moment += 1 / fps
+        return every_nth(iter(source), request.start, request.stride)
+    return at_rate(iter(source), request.start, request.fps)
 
 
 def _rate_of(times: list[Fraction], nominal: Fraction, source_rate: Fraction) -> Fraction:
@@ -187,24 +105,14 @@ def _rate_of(times: list[Fraction], nominal: Fraction, source_rate: Fraction) ->
     return ((len(times) - 1) / (times[-1] - times[0])).limit_denominator(100_000)
 
 
-def _check_length(request: _Request, count: int, source: Source) -> None:
+def _check_length(request: Request, count: int, source: Source) -> None:
     enough = count > 0 if request.num_frames is None else count >= request.num_frames
     if request.path.is_file() and (request.num_frames is None or not enough) and is_cut_off(request.path):
         raise _damaged(request, count, "the file ends early")
-    if enough:
-        return
-    if count == 0:
-        raise VideoError(
-            f"{request.path} lasts {float(source.end):.3f} s and has no frame at start={float(request.start):g} s:"
-            " choose an earlier start."
-        )
-    raise VideoError(
-        f"{request.path} has {count} frames {request}, and num_frames={request.num_frames} was asked:"
-        f" ask for at most {count}."
-    )
+    check_count(request, count, source.end)
 
 
-def _damaged(request: _Request, count: int, reason: str) -> VideoError:
+def _damaged(request: Request, count: int, reason: str) -> VideoError:
     kind = "truncated" if request.path.is_file() and is_cut_off(request.path) else "damaged"
     remedy = f", or ask for num_frames of at most {count}" if count else ""
     return VideoError(

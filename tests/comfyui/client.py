@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ("__init__.py", "nodes", "tav_core", "web", "locales", "example_workflows", "pyproject.toml")
 FOLDER = "tune-a-video"
+FAULTS = Path(__file__).with_name("faults.py")
 START_SECONDS = float(os.environ.get("COMFYUI_START_SECONDS", "900"))
 RUN_SECONDS = float(os.environ.get("COMFYUI_RUN_SECONDS", "900"))
 
@@ -66,6 +67,7 @@ class Server:
                 shutil.copytree(source, pack / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 shutil.copy(source, pack / name)
+        shutil.copy(FAULTS, pack.parent)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -108,10 +110,21 @@ class Server:
     def get(self, path: str) -> Any:
         return json.loads(self._open(urllib.request.Request(self.url(path))))
 
+    def error_of(self, prompt: dict[str, Any]) -> tuple[str, str]:
+        """Node and message of the error that a prompt meets, before or while it runs."""
+        try:
+            prompt_id = self.submit(prompt)
+        except Refused as refused:
+            name, errors = next(iter(refused.answer["node_errors"].items()))
+            return name, json.dumps(errors["errors"])
+        failed = self.wait(prompt_id).message("execution_error")
+        assert failed is not None, "no error"
+        return failed["node_id"], failed["exception_message"]
+
     def text(self, path: str) -> str:
         return self._open(urllib.request.Request(self.url(path))).decode()
 
-    def post(self, path: str, body: dict[str, Any]) -> bytes:
+    def post(self, path: str, body: Any) -> bytes:
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         return self._open(urllib.request.Request(self.url(path), data, headers))
 

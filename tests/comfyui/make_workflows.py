@@ -4,7 +4,8 @@ Also the English locale, from what the nodes say of themselves; the Chinese one 
 
     python -m tests.comfyui.make_workflows
 
-Sockets, widgets and their order come from object_info.json, the snapshot that the ComfyUI tests keep true.
+The settings are those of the demo for the bundled model, and the published ones for Stable Diffusion. Sockets, widgets
+and their order come from object_info.json, the snapshot that the ComfyUI tests keep true.
 """
 
 import json
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tav_core import InversionConfig, SamplingConfig, TuningConfig
+from tav_core.demo.run import INVERSION, SAMPLING, TUNING
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "example_workflows"
 SNAPSHOT = Path(__file__).with_name("object_info.json")
@@ -20,6 +24,7 @@ PACK = {"cnr_id": "tune-a-video", "ver": "0.1.0"}
 CORE = {"cnr_id": "comfy-core"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 COLUMN, GAP = 380, 40
+BELOW = {"TAVDDIMInvert", "VAEDecode", "TAVSaveVideo", "TAVSaveTuned"}
 SD15 = {
     "name": "v1-5-pruned-emaonly-fp16.safetensors",
     "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
@@ -86,7 +91,9 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     note_id = len(nodes) + 1
     nodes.append(
         dict(
-            **dict(id=note_id, type="MarkdownNote", pos=[0, -260], size=[COLUMN * 2, 220], flags={}, order=0, mode=0),
+            **dict(
+                id=note_id, type="MarkdownNote", pos=[0, -240], size=[COLUMN * 2 - 60, 180], flags={}, order=0, mode=0
+            ),
             **dict(inputs=[], outputs=[], title="Read me", properties={}, widgets_values=[workflow.note]),
         )
     )
@@ -114,26 +121,30 @@ def _ui_node(
             entry["link"] = len(links)
     values = [widgets[key] if is_link(given.get(key)) else given.get(key, widgets[key]) for key in widgets]
     if kind == "TAVLoadVideo":
-        values.insert(sum(key in info["input"]["required"] for key in widgets), "image")  # the browser's upload button
+        values.append("image")  # the browser's upload button, which it puts behind all others
     names = info["output_name"]
     outputs = [{"name": label, "type": out, "links": []} for label, out in zip(names, info["output"], strict=True)]
     properties = {"Node name for S&R": kind, **(PACK if kind.startswith("TAV") else CORE)}
     if kind == "CheckpointLoaderSimple":
         properties["models"] = [SD15]
     rows = len(inputs) + len(outputs) + len(values)
+    room = {"TAVSaveVideo": 260, "PreviewImage": 200, "CLIPTextEncode": 70}.get(kind, 0)  # for pictures and long texts
     return dict(
-        **dict(id=number, type=kind, pos=[0, 0], size=[COLUMN - 60, 60 + 26 * rows], flags={}, order=number, mode=0),
+        **dict(
+            id=number, type=kind, pos=[0, 0], size=[COLUMN - 60, 40 + 21 * rows + room], flags={}, order=number, mode=0
+        ),
         **dict(inputs=inputs, outputs=outputs, properties=properties, widgets_values=values),
         **({"title": title} if title else {}),
     )
 
 
 def _lay_out(nodes: list[dict[str, Any]], links: list[list[Any]]) -> None:
-    """Columns by the longest way from a source; in a column from top to bottom."""
+    """Columns by the longest way from a source; in a column from top to bottom, some below what they come after."""
     depth = {node["id"]: 0 for node in nodes}
+    steps = {node["id"]: 0 if node["type"] in BELOW else 1 for node in nodes}
     for _ in nodes:
         for _, source, _, target, *_ in links:
-            depth[target] = max(depth[target], depth[source] + 1)
+            depth[target] = max(depth[target], depth[source] + steps[target])
     bottom: dict[int, int] = {}
     for node in nodes:
         column = depth[node["id"]]
@@ -162,28 +173,29 @@ def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) ->
 
 
 def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
-    steps, rate = (200, 3e-4) if bundled else (500, 3e-5)
+    config = TUNING if bundled else TuningConfig()
     return workflow.add(
         "tune",
         "TAVOneShotTune",
         **dict(model=("inflate", 0), latents=("latents", 0), caption=("caption", 0)),
-        **dict(steps=steps, learning_rate=rate, gradient_checkpointing=not bundled),
+        **dict(steps=config.steps, learning_rate=config.learning_rate, gradient_checkpointing=not bundled),
     )
 
 
 def inverted(workflow: Workflow, model: tuple[str, int], bundled: bool) -> None:
-    inputs = dict(model=model, latents=("latents", 0), conditioning=("empty", 0), steps=40 if bundled else 50)
-    workflow.add("invert", "TAVDDIMInvert", **inputs)
+    steps = (INVERSION if bundled else InversionConfig()).num_inference_steps
+    workflow.add("invert", "TAVDDIMInvert", model=model, latents=("latents", 0), conditioning=("empty", 0), steps=steps)
 
 
 def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: str, mark: str = "") -> tuple[str, int]:
     title = "What the edit shall show"
+    config = SAMPLING if bundled else SamplingConfig()
     workflow.add(f"prompt{mark}", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
     workflow.add(
         f"sample{mark}",
         "TAVSample",
         **dict(model=model, latents=("invert", 0), positive=(f"prompt{mark}", 0), negative=("empty", 0)),
-        **(dict(steps=40, guidance=5.0) if bundled else dict(steps=50, guidance=12.5)),
+        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale),
     )
     return workflow.add(f"decode{mark}", "VAEDecode", samples=(f"sample{mark}", 0), vae=("model", 2))
 

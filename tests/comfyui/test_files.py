@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.comfyui import make_workflows
 from tests.comfyui.make_workflows import sockets_of, widgets_of
@@ -53,6 +54,19 @@ def test_each_workflow_gives_every_required_input(path: Path) -> None:
         info = INFOS[node["class_type"]]
         assert set(info["input"].get("required", {})) <= set(node["inputs"])
         assert set(node["inputs"]) <= {*widgets_of(info), *sockets_of(info)}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_each_workflow_has_a_thumbnail(path: Path) -> None:
+    with Image.open(path.with_suffix(".jpg")) as picture:
+        assert picture.format == "JPEG" and picture.width >= 400
+    assert path.with_suffix(".jpg").stat().st_size < 100_000
+
+
+def test_icon_and_banner_have_the_sizes_of_the_registry() -> None:
+    with Image.open(ROOT / "docs" / "icon.png") as icon, Image.open(ROOT / "docs" / "banner.png") as banner:
+        assert icon.width == icon.height <= 400
+        assert banner.width * 9 == banner.height * 21
 
 
 @pytest.mark.parametrize("name", make_workflows.WORKFLOWS if WORKFLOWS else [])

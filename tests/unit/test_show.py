@@ -1,10 +1,14 @@
 """Pictures for people."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib import font_manager
 
+from tav_core.captions import caption_strip, drawable
 from tav_core.show import contact_sheet, save_curves, save_loss_plot, save_picture, side_by_side
 
 
@@ -62,3 +66,40 @@ def test_curves_are_drawn_in_a_panel_each_with_gaps_where_undefined(tmp_path):
         save_curves(tmp_path / "curves.png", curves)
         heights.append(cv2.imread(str(tmp_path / "curves.png")).shape[0])
     assert heights[1] == 3 * heights[0]
+def test_captions_of_different_lengths_stand_side_by_side():
+    clips = {"a": clip(0.111), "so many words that they need several lines in a narrow picture": clip(0.222)}
+    shown = side_by_side(clips, columns=2, enlarge=1)
+    assert (shown[0, -32:, :48] == 0.111).all() and (shown[0, -32:, 48:] == 0.222).all()
+
+
+def test_a_caption_is_drawn_in_the_letters_that_it_is_written_in():
+    latin, greek = caption_strip("red star", 200), caption_strip("κόκκινο αστέρι — étoile, größe, звезда", 400)
+    assert (latin < 128).any() and (greek < 128).any()
+
+
+def test_letters_that_no_font_has_are_left_out(monkeypatch):
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    drawable.cache_clear()
+    unheard = "\U000e0041\u4e00\u661f star"  # a tag, which no font draws, and Chinese
+    _, text = drawable(unheard)
+    drawable.cache_clear()
+    assert text == " star"
+
+
+def test_a_font_that_has_all_letters_is_looked_for(monkeypatch):
+    default = font_manager.findfont("DejaVu Sans")
+    letters = {default: frozenset("abc"), "/a.ttf": frozenset("一"), "/b.ttf": frozenset("一二c")}
+    monkeypatch.setattr("tav_core.captions._known", letters.__getitem__)
+    fonts = [SimpleNamespace(fname=path) for path in sorted(letters)]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    drawable.cache_clear()
+    assert [drawable(text) for text in ("a b", "一 二", "a二")] == [
+        (default, "a b"),
+        ("/b.ttf", "一 二"),
+        (default, "a"),
+    ]
+    drawable.cache_clear()
+
+
+def test_a_word_wider_than_the_picture_is_broken():
+    assert len(caption_strip("m" * 60, 120)) > len(caption_strip("m", 120))

@@ -1,0 +1,73 @@
+"""Captions as strips of pixels, in any script for which a font is at hand.
+
+The font is DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic. Text beyond it is drawn in the
+first installed font that has all its characters. Where none has, those that DejaVu Sans lacks are left out: a caption
+never shows boxes or question marks in place of letters.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
+
+_SIZE, _LINE, _MARGIN = 13, 16, 4  # pixels: of the letters, from line to line, on either side
+_INK = (20, 20, 20)
+
+
+def caption_strip(text: str, width: int, least_lines: int = 2) -> np.ndarray:
+    """Text on white, broken into as many lines as its width needs: uint8 (height, width, 3)."""
+    path, text = drawable(text)
+    font = _font(path)
+    lines = _wrapped(text, width - 2 * _MARGIN, font)
+    strip = Image.new("RGB", (width, _LINE * max(len(lines), least_lines) + 6), "white")
+    draw = ImageDraw.Draw(strip)
+    for index, line in enumerate(lines):
+        draw.text((_MARGIN, _LINE * (index + 1)), line, fill=_INK, font=font, anchor="ls")
+    return np.asarray(strip)
+
+
+@lru_cache(maxsize=256)
+def drawable(text: str) -> tuple[str, str]:
+    """The file of a font, and as much of the text as it can draw."""
+    default = font_manager.findfont("DejaVu Sans")
+    characters = frozenset(text) - frozenset(" \t\n")
+    if characters <= _known(default):
+        return default, text
+    for path in sorted(entry.fname for entry in font_manager.fontManager.ttflist):
+        if characters <= _known(path):
+            return path, text
+    return default, "".join(letter for letter in text if letter.isspace() or letter in _known(default))
+
+
+@cache
+def _known(path: str) -> frozenset[str]:
+    """The characters that a font file draws; none if it cannot be read."""
+    try:
+        return frozenset(map(chr, FT2Font(path).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@cache
+def _font(path: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, _SIZE)
+
+
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Lines that are no wider than so many pixels, broken at spaces, and within words that are wider by themselves."""
+    lines = [""]
+    for word in text.split():
+        space = " " if lines[-1] else ""
+        if font.getlength(lines[-1] + space + word) > width and lines[-1]:
+            lines.append("")
+            space = ""
+        lines[-1] += space
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > width and lines[-1].strip():
+                lines.append("")
+            lines[-1] += letter
+    return lines

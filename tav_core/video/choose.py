@@ -1,0 +1,121 @@
+"""Which frames of a video make the clip: the request, checked, and the choice by time stamps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from math import isfinite
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from .media import VideoError, as_rate, find_images, local_path
+
+_DEFAULT_IMAGE_RATE = Fraction(8)
+_FITS = ("crop", "pad", "stretch")
+
+
+class Timed(Protocol):
+    """Anything that is shown at a time, for a duration, in seconds."""
+
+    @property
+    def time(self) -> Fraction: ...
+    @property
+    def duration(self) -> Fraction: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `read_video` is asked for, checked."""
+
+    path: Path
+    num_frames: int | None
+    start: Fraction
+    stride: int
+    fps: Fraction | None
+    image_rate: Fraction
+
+    def __str__(self) -> str:
+        pace = f"stride={self.stride}" if self.fps is None else f"fps={self.fps}"
+        return f"from start={float(self.start):g} s with {pace}"
+
+
+def checked(
+    path: str | os.PathLike[str],
+    num_frames: int | None,
+    start: float,
+    stride: int | None,
+    fps: float | Fraction | None,
+) -> Request:
+    if stride is not None and fps is not None:
+        raise VideoError("stride and fps both choose the frames: give one of them.")
+    if num_frames is not None and num_frames < 1:
+        raise VideoError(f"num_frames must be 1 or more, not {num_frames}.")
+    if stride is not None and stride < 1:
+        raise VideoError(f"stride must be 1 or more, not {stride}.")
+    if not isfinite(start) or start < 0:
+        raise VideoError(f"start must be a time of 0 seconds or later, not {start}.")
+    rate = None if fps is None else as_rate(fps)
+    local = local_path(path)
+    exact_start = Fraction(start).limit_denominator(1_000_000)
+    if find_images(local):
+        return Request(local, num_frames, exact_start, stride or 1, None, rate or _DEFAULT_IMAGE_RATE)
+    return Request(local, num_frames, exact_start, stride or 1, rate, _DEFAULT_IMAGE_RATE)
+
+
+def check_size(width: int | None, height: int | None, fit: str) -> None:
+    for name, value in (("width", width), ("height", height)):
+        if value is not None and value < 1:
+            raise VideoError(f"{name} must be 1 pixel or more, not {value}.")
+    if fit not in _FITS:
+        raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {fit!r}.")
+
+
+def every_nth(frames: Iterator[T], start: Fraction, stride: int) -> Iterator[T]:
+    """From the frame nearest to `start` on, each stride-th one."""
+    before = None
+    for frame in frames:
+        if frame.time >= start:
+            break
+        before = frame
+    else:
+        if before is not None and before.time + before.duration > start:
+            yield before
+        return
+    early = before is not None and start - before.time <= frame.time - start
+    head = [before, frame] if before is not None and early else [frame]
+    yield from islice(chain(head, frames), 0, None, stride)
+
+
+def at_rate(frames: Iterator[T], start: Fraction, fps: Fraction) -> Iterator[T]:
+    """For each moment start + k / fps before the end, the frame nearest to it (the earlier of two equally near)."""
+    current, moment = next(frames, None), start
+    if current is None:
+        return
+    for following in frames:
+        while 2 * moment <= current.time + following.time:
+            yield current
+            moment += 1 / fps
+        current = following
+    while moment < current.time + current.duration:
+        yield current
+        moment += 1 / fps
+
+
+def check_count(request: Request, count: int, end: Fraction) -> None:
+    if count >= (request.num_frames or 1):
+        return
+    if count == 0:
+        raise VideoError(
+            f"{request.path} lasts {float(end):.3f} s and has no frame at start={float(request.start):g} s:"
+            " choose an earlier start."
+        )
+    raise VideoError(
+        f"{request.path} has {count} frames {request}, and num_frames={request.num_frames} was asked:"
+        f" ask for at most {count}."
+    )

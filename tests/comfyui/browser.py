@@ -1,0 +1,77 @@
+"""ComfyUI's page in a headless Chromium. Needs the Python package playwright and a Chromium of the system.
+
+CHROMIUM      its file; the one on PATH if not set
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.comfyui.client import Server
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+PAGE_MILLISECONDS = 180_000
+READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['TAVSample']"
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
+
+
+@contextmanager
+def opened(server: Server, width: int = 1600, height: int = 900) -> Iterator[Any]:
+    """The page of a server, with all nodes registered."""
+    from playwright.sync_api import sync_playwright
+
+    for name, value in SETTINGS.items():
+        server.post(f"/settings/{name}", value)
+    arguments = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PAGE_MILLISECONDS)
+        page.goto(server.url("/"))
+        page.wait_for_function(READY)
+        yield page
+        browser.close()
+
+
+def load(page: Any, workflow: dict[str, Any]) -> list[str]:
+    """Open a workflow; returns the types of nodes that the page does not know."""
+    page.evaluate("async text => { await window.app.loadGraphData(JSON.parse(text)) }", json.dumps(workflow))
+    return page.evaluate(
+        "() => window.app.graph._nodes.map(node => node.type)"
+        ".filter(type => !(type in window.LiteGraph.registered_node_types))"
+    )
+
+
+def run(page: Any) -> str:
+    """Press Run, so that the page shows what comes; returns the id of the prompt."""
+    with page.expect_response("**/prompt") as answer:
+        page.evaluate("async () => { await window.app.queuePrompt(0) }")
+    return answer.value.json()["prompt_id"]
+
+
+def show_all(page: Any, left: int, top: int, margin: int = 30) -> tuple[int, int]:
+    """Bring all nodes into view, right of and below the page's own bars; returns where they end, in pixels."""
+    return page.evaluate(
+        """([left, top, margin]) => {
+            const canvas = window.app.canvas, nodes = window.app.graph._nodes
+            const edge = (pick, of) => pick(...nodes.map(of))
+            const x = edge(Math.min, n => n.pos[0]), y = edge(Math.min, n => n.pos[1] - 30)
+            const width = edge(Math.max, n => n.pos[0] + n.size[0]) - x
+            const height = edge(Math.max, n => n.pos[1] + n.size[1]) - y
+            const wide = window.innerWidth - left - 2 * margin, high = window.innerHeight - top - 2 * margin
+            const scale = Math.min(wide / width, high / height)
+            canvas.ds.scale = scale
+            canvas.ds.offset = [(left + margin) / scale - x, (top + margin) / scale - y]
+            canvas.setDirty(true, true)
+            return [left, top].map((edge, axis) => Math.ceil(edge + 2 * margin + [width, height][axis] * scale))
+        }""",
+        [left, top, margin],
+    )
+
+
+def prompt_of(page: Any) -> dict[str, Any]:
+    """What the page would send of the workflow that is open, in API format."""
+    return page.evaluate("async () => (await window.app.graphToPrompt()).output")

@@ -1,0 +1,62 @@
+"""The example workflows in ComfyUI's own page."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfyui import browser
+from tests.comfyui.client import Server
+
+EXAMPLES = Path(__file__).parents[2] / "example_workflows"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
+NEEDS_A_DOWNLOAD = {"edit_sd15", "edit_sd15_lora"}
+NEEDS_A_FILE = {"load_and_edit": "tune_and_save"}  # that another workflow makes
+
+
+@pytest.fixture(scope="module")
+def page(server: Server) -> Iterator[Any]:
+    if browser.CHROMIUM is None or importlib.util.find_spec("playwright") is None:
+        pytest.skip("install Chromium and the Python package playwright to open the workflows in ComfyUI's page")
+    with browser.opened(server) as opened:
+        yield opened
+
+
+def opened_prompt(page: Any, name: str) -> dict[str, Any]:
+    """A workflow's API form as the page makes it, without the value of the upload button."""
+    workflow = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    assert browser.load(page, workflow) == []
+    prompt = browser.prompt_of(page)
+    for node in prompt.values():
+        node["inputs"].pop("upload", None)
+    return prompt
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_makes_the_twin_of_each_workflow(page: Any, name: str) -> None:
+    twin = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    made = opened_prompt(page, name)
+    assert {key: (node["class_type"], node["inputs"]) for key, node in made.items()} == {
+        key: (node["class_type"], node["inputs"]) for key, node in twin.items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEEDS_A_DOWNLOAD])
+def test_the_server_takes_what_the_page_makes(page: Any, server: Server, name: str) -> None:
+    if name in NEEDS_A_FILE:
+        make = json.loads((EXAMPLES / "api" / f"{NEEDS_A_FILE[name]}.json").read_text(encoding="utf-8"))
+        for node in make.values():
+            node["inputs"] |= {key: 2 for key in ("steps", "num_frames") if key in node["inputs"]}
+        server.run(make)
+    prompt_id = server.submit(opened_prompt(page, name))
+    server.post("/interrupt", {"prompt_id": prompt_id})
+    server.post("/queue", {"delete": [prompt_id]})
+    server.wait(prompt_id)
+
+
+def test_a_node_brings_its_help_page_and_chinese_names(page: Any, server: Server) -> None:
+    texts = page.evaluate("async () => (await (await fetch('/i18n')).json()).zh.nodeDefs.TAVSample")
+    assert texts["display_name"].startswith("采样")

@@ -1,0 +1,189 @@
+"""What goes wrong, and what is rarely used, in a real ComfyUI: it says so clearly, and the next prompt works."""
+
+import io
+import threading
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tav_core import write_video
+from tests.comfyui import prompts
+from tests.comfyui.client import Outcome, Server
+from tests.comfyui.prompts import edit_prompt, node
+
+
+def video_stream(server: Server, outcome: Outcome, save: str = prompts.SAVE) -> tuple[str, list[Any], Any]:
+    """Codec, pictures and rate of the file that a node saved."""
+    with av.open(io.BytesIO(server.view(outcome.files(save)[0]))) as container:
+        stream = container.streams.video[0]
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return stream.codec_context.name, pictures, stream.average_rate
+
+
+def pixels(server: Server, prompt: dict[str, Any]) -> bytes:
+    return b"".join(picture.tobytes() for picture in video_stream(server, server.run(prompt))[1])
+
+
+def saved_clip(**inputs: Any) -> dict[str, Any]:
+    """Load Clip straight into Save Clip."""
+    clip = node("TAVLoadVideo", file="bundled: red star", num_frames=4, width=64, height=64, stride=1) | {}
+    clip["inputs"] |= inputs
+    save = node("TAVSaveVideo", images=["clip", 0], fps=["clip", 1], filename_prefix="clip", audio=["clip", 3])
+    return {"clip": clip, prompts.SAVE: save}
+
+
+def test_frames_of_another_node_are_taken_as_a_video(server: Server) -> None:
+    """CreateVideo keeps them in memory; every second one of 8, from 0.25 s on, at 8 a second."""
+    made = {
+        "pictures": node("TAVLoadVideo", file="bundled: red star", num_frames=12, width=96, height=64, stride=1),
+        "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
+    }
+    prompt = made | saved_clip(video=["made", 0], stride=2, start=0.25)
+    _, pictures, rate = video_stream(server, server.run(prompt))
+    assert (len(pictures), pictures[0].shape, rate) == (4, (64, 64, 3), 4)
+    where, message = server.error_of(made | saved_clip(video=["made", 0], num_frames=13))
+    assert where == "clip" and "ask for at most 12" in message
+
+
+def test_a_video_of_another_shape_is_padded(server: Server, tmp_path: Any) -> None:
+    file = write_video(tmp_path / "wide.mp4", torch.full((5, 32, 64, 3), 0.8), Fraction(10))
+    server.upload("wide.mp4", file.read_bytes())
+    _, (picture, *_), _ = video_stream(server, server.run(saved_clip(file="wide.mp4", fit="pad")))
+    assert picture[:14].max() < 20 and picture[50:].max() < 20 and picture[20:44].min() > 180
+
+
+def test_webm_is_written(server: Server) -> None:
+    prompt = saved_clip()
+    prompt[prompts.SAVE]["inputs"]["format"] = "webm"
+    codec, pictures, rate = video_stream(server, server.run(prompt))
+    assert (codec, len(pictures), rate) == ("vp9", 4, 8)
+
+
+@pytest.mark.parametrize("file", ["../../../input/secret.safetensors", "../red.safetensors", "/etc/passwd", "none"])
+def test_tuned_weights_are_read_from_their_folder_alone(server: Server, file: str) -> None:
+    (server.base / "input" / "secret.safetensors").write_bytes(b"not for you")
+    load = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file=file, strength=1.0)
+    prompt = edit_prompt(invert=dict(model=["load", 0]), sample=dict(model=["load", 0])) | {"load": load}
+    where, message = server.error_of(prompt)
+    assert where == "load" and "not found" in message
+
+
+@pytest.mark.parametrize("prefix", ["../gone", "../../output/gone", "/tmp/gone"])
+def test_tuned_weights_are_written_to_their_folder_alone(server: Server, prefix: str) -> None:
+    prompt = edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix=prefix)}
+    where, message = server.error_of(prompt)
+    assert where == "keep" and "outside" in message
+
+
+def test_strength_fades_a_tuning(server: Server) -> None:
+    keep = edit_prompt(tune=dict(learning_rate=1e-2)) | {
+        "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="fade/star")
+    }
+
+    def at(strength: float) -> bytes:
+        later = edit_prompt(invert=dict(model=["load", 0]), sample=dict(model=["load", 0]))
+        del later[prompts.TUNE], later[prompts.CAPTION]
+        file = "fade/star_00001_.safetensors"
+        later["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file=file, strength=strength)
+        return pixels(server, later)
+
+    tuned = pixels(server, keep)
+    untuned = edit_prompt(invert=dict(model=[prompts.INFLATE, 0]), sample=dict(model=[prompts.INFLATE, 0]))
+    del untuned[prompts.TUNE], untuned[prompts.CAPTION]
+    half = at(0.5)
+    assert at(1.0) == tuned and at(0.0) == pixels(server, untuned)
+    assert half not in (tuned, at(0.0))
+
+
+def test_denoise_starts_within_the_inversion(server: Server) -> None:
+    """At the last step alone there is next to no noise, and the clip comes back."""
+    source = saved_clip(stride=2)
+    _, clip, _ = video_stream(server, server.run(source))
+
+    def distance(denoise: float) -> float:
+        _, edit, _ = video_stream(server, server.run(edit_prompt(sample=dict(denoise=denoise))))
+        return sum(float(abs(a.astype(float) - b).mean()) for a, b in zip(edit, clip, strict=True))
+
+    whole, half, last_step = (distance(denoise) for denoise in (1.0, 0.5, 0.25))
+    assert last_step < 0.6 * min(half, whole) and half != whole
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [(dict(start_from="fresh noise"), "Set denoise to 1"), (dict(latents=[prompts.ENCODE, 0]), "directly")],
+)
+def test_denoise_needs_the_inversion(server: Server, sample: dict[str, Any], words: str) -> None:
+    where, message = server.error_of(edit_prompt(sample=sample | dict(denoise=0.5)))
+    assert where == prompts.SAMPLE and words in message
+
+
+def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
+    first, second = edit_prompt("a green star on a navy background"), edit_prompt("a pink circle on a navy background")
+    alone = [video_stream(server, server.run(prompt))[1] for prompt in (first, second)]
+    for prompt in (first, second):
+        prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "test/at once"
+    queued: dict[int, str] = {}
+    threads = [
+        threading.Thread(target=lambda index=index, prompt=prompt: queued.update({index: server.submit(prompt)}))
+        for index, prompt in enumerate((first, second))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, expected in enumerate(alone):
+        outcome = server.wait(queued[index])
+        assert outcome.succeeded
+        got = video_stream(server, outcome)[1]
+        own, other = (
+            np.abs(np.stack(got) - np.stack(clip).astype(float)).mean() for clip in (expected, alone[1 - index])
+        )
+        assert own < 0.1 * other, (own, other)  # grey levels
+
+
+def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
+    keep = edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="doomed")}
+    server.run(keep)
+    load = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="doomed_00001_.safetensors", strength=1.0)
+    waiting = edit_prompt(invert=dict(model=["load", 0]), sample=dict(model=["load", 0])) | {"load": load}
+    running = server.submit(edit_prompt(tune=dict(steps=10000, seed=21)))
+    queued = server.submit(waiting)
+    (server.base / "models" / "tune_a_video" / "doomed_00001_.safetensors").unlink()
+    server.post("/interrupt", {})
+    server.wait(running)
+    failed = server.wait(queued).message("execution_error")
+    assert failed is not None and failed["node_id"] == "load"
+    assert "doomed_00001_.safetensors" in failed["exception_message"] and "not found" in failed["exception_message"]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (
+            prompts.TUNE,
+            "while tuning on 4 frames of 64 x 64 pixels. First turn on gradient_checkpointing; then set num",
+        ),
+        (
+            prompts.INVERT,
+            "while running the model on 4 frames of 64 x 64 pixels. First set num_frames of Load Clip to 2",
+        ),
+        (
+            prompts.SAMPLE,
+            "while running the model on 4 frames of 64 x 64 pixels. First set num_frames of Load Clip to 2",
+        ),
+    ],
+)
+def test_out_of_memory_says_what_to_lower_and_the_next_prompt_works(server: Server, where: str, words: str) -> None:
+    prompt = edit_prompt(tune=dict(seed=31))
+    fault = node("TestRunOutOfMemory", model=prompt[where]["inputs"]["model"], at_pass=2)
+    if where == prompts.SAMPLE:  # the fault sits on the module that the inversion shares
+        fault["inputs"]["after"] = [prompts.INVERT, 0]
+    prompt["fault"] = fault
+    prompt[where]["inputs"]["model"] = ["fault", 0]
+    name, message = server.error_of(prompt)
+    assert name == where and words in message
+    server.run(edit_prompt(tune=dict(seed=31)))
