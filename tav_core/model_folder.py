@@ -1,6 +1,6 @@
-"""What a model folder must be before diffusers or transformers read it: whole, plain numbers only, and of a size that
-its files bear out. Neither library bounds what a configuration makes it build, and both open pickled weights if a list of
-shards names them.
+"""What a model folder must be before diffusers or transformers read it: whole, without pickled weights, and of a size
+that its files bear out. Neither library bounds what a configuration makes it build, and both open pickled weights if a
+list of shards names them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def check_folder(folder: Path) -> None:
     for part in NETWORKS:
         if not any((folder / part).glob("*.safetensors")):
             raise ModelError(
-                f"{folder / part} holds no .safetensors weights. Pickled .bin weights are never opened, nor .ckpt: {CONVERT}."
+                f"{folder / part} holds no .safetensors weights. "
+                f"Pickled .bin weights are never opened, nor .ckpt: {CONVERT}."
             )
         if (folder / part / "adapter_config.json").exists():
             raise ModelError(

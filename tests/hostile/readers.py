@@ -18,13 +18,15 @@ from tav_core.video import Audio
 from tests.conftest import EPSILON, SD1
 
 from .mutations import mutated
+from .sandbox import GIB, Report, read_all
 
 disable_progress_bar()
 set_verbosity_error()
 
 WORDS = 652  # that the bundled tokenizer knows
 FEW_PIXELS = 2**20
-VIDEO_SUFFIXES = (".mp4", ".webm", ".gif", ".png")
+KINDS = ("mp4", "webm", "gif", "png", "tuned weights", "model")
+MEMORY = {"tuned weights": GIB // 4, "model": GIB // 4}  # bytes beyond the process's own; 2 GiB for videos
 
 
 def make_video(folder: Path, suffix: str) -> Path:
@@ -97,3 +99,16 @@ def broken_models(good: Path, count: int) -> Iterator[Path]:
         file.write_bytes(mutated(file.read_bytes(), seed))
         yield copy
         shutil.rmtree(copy)
+
+
+def read_mutated(kind: str, folder: Path, count: int) -> Report:
+    """Make a good file of a kind, and read so many broken copies of it in a bounded process."""
+    memory = MEMORY.get(kind, 2 * GIB)
+    if kind == "model":
+        good = make_model(folder)
+        return read_all(read_model, good, broken_models(good, count), memory)
+    if kind == "tuned weights":
+        good = make_tuned(folder)
+        return read_all(read_tuned, good, broken_files(good, count), memory)
+    good = make_video(folder, f".{kind}")
+    return read_all(read_any_video, good, broken_files(good, count), memory)
