@@ -13,5 +13,7 @@ def clear_error(*names: str) -> Iterator[None]:
         yield
     except EXPECTED as error:
         text = str(error)
-        assert "\n" not in text.replace("\\n", "") and 15 <= len(text) <= 1000, f"unclear {type(error).__name__}: {text!r}"
+        assert "\n" not in text.replace("\\n", "") and 15 <= len(text) <= 1000, (
+            f"unclear {type(error).__name__}: {text!r}"
+        )
         assert not names or any(name in text for name in names), f"{names} not named: {text!r}"

@@ -1,4 +1,4 @@
-"""Out of memory at any point of the method, and configurations of any numbers: nothing stays changed, the next call works."""
+"""Out of memory at any point of the method, and strange numbers: nothing stays changed, the next call works."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,7 +31,9 @@ CALLS: dict[str, Callable[[VideoUNet], Iterator[Any]]] = {
     "invert": lambda unet: invert(unet, LATENTS, TEXT, EPSILON, InversionConfig(2)),
     "sample": lambda unet: sample(unet, LATENTS, TEXT, TEXT, EPSILON, SamplingConfig(2)),
 }
-NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, 1e308, -1, 0, True, None, "", "3", [], 2**63]))
+NUMBERS = st.one_of(
+    st.integers(), st.floats(), st.sampled_from([10**400, 1e308, -1, 0, True, None, "", "3", [], 2**63])
+)
 
 
 def run_out(module: torch.nn.Module, call: int) -> Any:
@@ -103,7 +105,9 @@ def test_configurations_of_any_numbers(kind: Any, values: list[Any]) -> None:
         kind(**dict(zip(names, values, strict=False)))
 
 
-@pytest.mark.parametrize("prompt", ["", " ", "word " * 2000, "שלום עולם", "\u202eabc", "👩‍👩‍👧‍👦" * 500, "\0", "\ud800", "é\n\t"])
+@pytest.mark.parametrize(
+    "prompt", ["", " ", "word " * 2000, "שלום עולם", "\u202eabc", "👩‍👩‍👧‍👦" * 500, "\0", "\ud800", "é\n\t"]
+)
 def test_prompts(prompt: str) -> None:
     with clear_error():
         assert encode_prompts(load_model(), [prompt]).isfinite().all()

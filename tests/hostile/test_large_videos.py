@@ -1,4 +1,4 @@
-"""Long and large videos: only the frames that are asked for are kept, and memory is bounded by one picture of the source.
+"""Long and large videos: only the frames asked for are kept, memory is bounded by one picture of the source.
 
 Stated bound: 160 MiB, and 24 bytes for each pixel of a picture of the source.
 """
@@ -33,7 +33,9 @@ def make(path: Path, width: int, height: int, count: int) -> Path:
 
 def read_the_end(path: Path) -> None:
     """A few frames far into the clip, as an edit takes them."""
-    clip = read_video(path, num_frames=8, start=0 if path.stem.startswith(("wide", "good")) else 3300, width=64, height=64)
+    clip = read_video(
+        path, num_frames=8, start=0 if path.stem.startswith(("wide", "good")) else 3300, width=64, height=64
+    )
     assert clip.frames.shape == (8, 64, 64, 3) or path.stem == "good"
 
 

@@ -1,4 +1,4 @@
-"""Every argument of read_video and write_video, however strange: it works, or one clear sentence and nothing left behind."""
+"""Any argument of read_video and write_video: it works, or one clear sentence comes and nothing is left behind."""
 
 import math
 import os
@@ -21,18 +21,34 @@ NUMBERS = st.one_of(
     st.integers(),
     st.floats(),
     st.fractions(),
-    st.sampled_from([1e-9, 1e-300, 1e9, 1e300, 10**30, Fraction(10**30, 10**30 - 1), 2**31, 2**63, True, "", "24", "é"]),
+    st.sampled_from(
+        [1e-9, 1e-300, 1e9, 1e300, 10**30, Fraction(10**30, 10**30 - 1), 2**31, 2**63, True, "", "24", "é"]
+    ),
 )
 NAMES = st.one_of(
     st.text(st.characters(exclude_categories=["Cc"]), max_size=12),
     st.sampled_from(
-        ["a.mp4", "a b.gif", "größe 日本語 🦀.mp4", "CON.mp4", "NUL", "aux.gif", "com1.mp4", "a.", "a ", "\0.mp4", "a\0b"]
+        [
+            "a.mp4",
+            "a b.gif",
+            "größe 日本語 🦀.mp4",
+            "CON.mp4",
+            "NUL",
+            "aux.gif",
+            "com1.mp4",
+            "a.",
+            "a ",
+            "\0.mp4",
+            "a\0b",
+        ]
         + ["", ".", "..", "../../x.mp4", "/", "//", "/dev/null", "/proc/self/mem", "~", "-i.mp4", "x" * 300 + ".mp4"]
         + ["frame_%04d.png", "%d.png", "%99d.png", "%0999999999d.png", "%s.mp4", "%n.gif", "http://x/y.mp4"]
         + ["שלום.mp4", "\u202egpj.mp4", "a\ud800.mp4", "file:a.mp4", "concat:a.mp4|b.mp4", "pipe:0", "C:\\a.mp4"]
     ),
 )
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+FEW = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +145,9 @@ def test_write_any_arguments(
         assert torch.equal(frames.nan_to_num(), before.nan_to_num()) if dtype.is_floating_point else True
 
 
-@pytest.mark.parametrize("samples", [torch.zeros(2), torch.zeros(7, 9), torch.full((1, 9), math.nan), torch.zeros(0, 0)])
+@pytest.mark.parametrize(
+    "samples", [torch.zeros(2), torch.zeros(7, 9), torch.full((1, 9), math.nan), torch.zeros(0, 0)]
+)
 @pytest.mark.parametrize("rate", [0, -1, 10**12, 1.5, math.nan, None, "é"])
 def test_write_any_sound(tmp_path: Path, samples: torch.Tensor, rate: Any) -> None:
     with clear_error():
