@@ -83,7 +83,8 @@ def test_no_pickle_is_published() -> None:
     "source",
     [
         "eval('1')", "exec('1')", "compile('1', '', 'eval')", "__import__('os')", "import subprocess as s",
-        "from urllib.request import urlopen", "import http.client", "import os; os.system('x')", "from os import system",
+        "from urllib.request import urlopen", "import http.client", "import os; os.system('x')",
+        "from os import system",
         "import pickle", "import torch; torch.load('a')", "from torch import load", "import os; os.environ['A'] = '1'",
         "import os; del os.environ['A']", "import os; os.environ.update(A='1')", "from os import environ",
         "f(trust_remote_code=True)", "import numpy as np; np.load('a', allow_pickle=True)", "f = eval",
