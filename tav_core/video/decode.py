@@ -28,6 +28,7 @@ _FORMATS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,webp,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+_LARGE = 2**23  # pixels of a picture; 4K has 8.8 million
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **_DECODER_OPTIONS}
 
@@ -97,7 +98,8 @@ def _open_file(path: Path) -> Iterator[InputContainer]:
 def _picture_track(container: InputContainer, path: Path) -> VideoStream:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            stream.thread_type = "AUTO"
+            # Threads that each decode a frame ahead would hold as many frames as there are cores.
+            stream.thread_type = "AUTO" if stream.width * stream.height < _LARGE else "SLICE"
             stream.codec_context.options = dict(_DECODER_OPTIONS)
             if stream.width * stream.height > MAX_PIXELS:
                 size = f"{stream.width} x {stream.height}"

@@ -21,7 +21,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from .media import MAX_SIDE, Audio, VideoError, as_rate, check_whole, frame_number, is_pattern, local_path, numbered
+from .media import Audio, VideoError, as_rate, check_whole, frame_number, is_pattern, local_path, numbered
 from .picture import SCALE_FLAGS
 
 _PNG_PATTERN = "frame_%05d.png"
@@ -125,8 +125,6 @@ def _check(clip: _Clip, suffix: str) -> None:
     shape = tuple(clip.frames.shape)
     if len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise VideoError(f"frames must be (frames, height, width, 3) and not empty, not {shape}.")
-    if max(shape[1:3]) > MAX_SIDE:
-        raise VideoError(f"frames must have at most {MAX_SIDE} pixels a side, not {shape[2]} x {shape[1]}.")
     kind = str(clip.frames.dtype).removeprefix("torch.")
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
         raise VideoError(f"frames must be float in [0, 1] or uint8, not {kind}.")

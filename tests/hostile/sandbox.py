@@ -35,7 +35,9 @@ class Report:
         )
 
 
-def read_all(reader: Callable[[Path], None], good: Path, files: Iterable[Path], memory: int) -> Report:
+def read_all(
+    reader: Callable[[Path], None], good: Path, files: Iterable[Path], memory: int, seconds: float = SECONDS
+) -> Report:
     """Let `reader` read each file in a child.
 
     Arguments:
@@ -43,18 +45,16 @@ def read_all(reader: Callable[[Path], None], good: Path, files: Iterable[Path], 
         good: a file that reads well, for a first try before the limits are set.
         files: read one after the other; each may be made when its turn comes.
         memory: bytes of address space that the child may take beyond what it has after the first try.
+        seconds: that a file may take.
     """
     report, child = Report(), None
     for file in files:
-        child = child or _Child(reader, good, memory)
+        child = child or _Child(reader, good, memory, seconds)
         began = time.monotonic()
         outcome, message, peak = child.read(file)
-        seconds = time.monotonic() - began
-        report.tried, report.longest, report.peak = (
-            report.tried + 1,
-            max(report.longest, seconds),
-            max(report.peak, peak),
-        )
+        report.tried += 1
+        report.longest = max(report.longest, time.monotonic() - began)
+        report.peak = max(report.peak, peak)
         report.read += outcome == "read"
         report.refused += outcome == "refused"
         if outcome not in ("read", "refused"):
@@ -80,7 +80,8 @@ def unclear(error: BaseException, name: str) -> str:
 
 
 class _Child:
-    def __init__(self, reader: Callable[[Path], None], good: Path, memory: int) -> None:
+    def __init__(self, reader: Callable[[Path], None], good: Path, memory: int, seconds: float) -> None:
+        self.seconds = seconds
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, reader, good, memory), daemon=True)
@@ -91,8 +92,8 @@ class _Child:
     def read(self, file: Path) -> tuple[str, str, int]:
         try:
             self.pipe.send(file)
-            if not self.pipe.poll(SECONDS):
-                return "hung", f"no answer for {SECONDS} s", 0
+            if not self.pipe.poll(self.seconds):
+                return "hung", f"no answer for {self.seconds} s", 0
             return self.pipe.recv()
         except (EOFError, ConnectionError):
             self.process.join(10)
