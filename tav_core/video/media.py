@@ -60,7 +60,7 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
     Raises:
         VideoError: with the name and the limits.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= high:
         raise VideoError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
 
 

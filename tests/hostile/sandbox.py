@@ -6,6 +6,7 @@ The process lives for many files, since importing torch is slow; one that dies o
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-SECONDS = 10.0  # a file may take
+SECONDS = 10.0  # of processor time that a file may take
+PATIENCE = 12  # times as much may pass on a busy machine
 GIB = 2**30
 
 
@@ -45,7 +47,7 @@ def read_all(
         good: a file that reads well, for a first try before the limits are set.
         files: read one after the other; each may be made when its turn comes.
         memory: bytes of address space that the child may take beyond what it has after the first try.
-        seconds: that a file may take.
+        seconds: of processor time that a file may take.
     """
     report, child = Report(), None
     for file in files:
@@ -92,12 +94,23 @@ class _Child:
     def read(self, file: Path) -> tuple[str, str, int]:
         try:
             self.pipe.send(file)
-            if not self.pipe.poll(self.seconds):
-                return "hung", f"no answer for {self.seconds} s", 0
+            began, worked = time.monotonic(), self._processor_time()
+            while not self.pipe.poll(1):
+                busy, passed = self._processor_time() - worked, time.monotonic() - began
+                if busy > self.seconds or passed > PATIENCE * self.seconds:
+                    return "hung", f"no answer after {busy:.0f} s of work and {passed:.0f} s", 0
             return self.pipe.recv()
         except (EOFError, ConnectionError):
             self.process.join(10)
             return "died", f"exit code {self.process.exitcode}", 0
+
+    def _processor_time(self) -> float:
+        """Seconds of processor time that all threads of the child have used; 0 once it has gone."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.kill()
