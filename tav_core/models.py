@@ -14,15 +14,14 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from einops import rearrange
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .model_folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
 
 ASSETS = Path(__file__).parent / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-
-
-class ModelError(ValueError):
-    """A model folder that cannot be used, with the reason and the remedy."""
+REASON_LENGTH = 300  # characters of a library's reason that are passed on
+DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
 
 
 @dataclass(frozen=True)
@@ -59,55 +58,61 @@ def load_model(
         The parts, in evaluation mode, with no parameter asking for a gradient.
 
     Raises:
-        ModelError: the folder or a part of it is missing or cannot be read, or its weights are pickled.
+        ModelError: the folder or a part of it is missing, incomplete or cannot be read, or its weights are pickled.
     """
     folder = ASSETS / "demo-model" if str(path_or_name) == DEMO_MODEL else Path(path_or_name)
-    _check(folder)
-    options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True)
-    networks = dict(unet=UNet2DConditionModel, vae=AutoencoderKL)
+    check_folder(folder)
     loaded: dict[str, Any] = {}
     for part in PARTS:
         try:
-            if part in networks:
-                spare = is_accelerate_available()  # without it diffusers only warns
-                loaded[part] = networks[part].from_pretrained(
-                    folder / part, torch_dtype=dtype, low_cpu_mem_usage=spare, **options
-                )
-            elif part == "text_encoder":
-                loaded[part] = CLIPTextModel.from_pretrained(folder / part, dtype=dtype, **options)
-            elif part == "tokenizer":
-                loaded[part] = CLIPTokenizer.from_pretrained(folder / part, local_files_only=True)
-            else:
-                loaded[part] = DDIMScheduler.from_pretrained(folder / part, local_files_only=True)
+            loaded[part] = _read_network(folder / part, dtype) if part in NETWORKS else _read_other(folder / part)
         except Exception as error:  # each library raises its own kinds; all mean that this part cannot be read
+            reason = " ".join(str(error).split())[:REASON_LENGTH].rstrip(". ")
             raise ModelError(
-                f"The {part} of the model in {folder} cannot be read: {error} "
+                f"The {part} of the model in {folder} cannot be read: {reason}. "
                 f"Copy the model again, or save it once more with save_pretrained(safe_serialization=True)."
             ) from error
-    for part in ("unet", "vae", "text_encoder"):
+    _check_vocabulary(folder, loaded["tokenizer"], loaded["text_encoder"])
+    for part in NETWORKS:
         loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
     return BaseModel(**loaded)
 
 
-def _check(folder: Path) -> None:
-    """Refuse a folder that lacks a part or holds pickled weights, before anything is read."""
-    if not folder.is_dir():
+def _read_network(part: Path, dtype: torch.dtype) -> Any:
+    """A network and all of its weights: where some are missing the libraries would draw them and only warn."""
+    config = check_network(part)
+    options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
+    if part.name in DIFFUSERS:
+        kind = DIFFUSERS[part.name]
+        with torch.device("meta"):
+            check_size(part, kind.from_config(config))
+        spare = is_accelerate_available()  # without it diffusers only warns
+        network, info = kind.from_pretrained(part, torch_dtype=dtype, low_cpu_mem_usage=spare, **options)
+    else:
+        with torch.device("meta"):
+            check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
+        network, info = CLIPTextModel.from_pretrained(part, dtype=dtype, **options)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"the weights lack {len(missing)} tensors, such as {missing[0]}.")
+    return network
+
+
+def _read_other(part: Path) -> Any:
+    """The tokenizer, or the scheduler."""
+    if part.name == "tokenizer":
+        return CLIPTokenizer.from_pretrained(part, local_files_only=True)
+    check_scheduler(part)
+    return DDIMScheduler.from_pretrained(part, local_files_only=True)
+
+
+def _check_vocabulary(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+    """Refuse a tokenizer that gives numbers for which the text encoder has no embedding."""
+    largest, words = max(tokenizer.get_vocab().values()), text_encoder.get_input_embeddings().num_embeddings
+    if largest >= words:
         raise ModelError(
-            f"There is no model folder at {folder}. "
-            'Give a local folder in diffusers\' layout, or "demo" for the bundled model.'
+            f"The tokenizer of the model in {folder} numbers its words up to {largest}, and the text encoder knows "
+            f"{words}: they do not belong together. Copy the model again."
         )
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise ModelError(
-            f"{folder} is not a model in diffusers' layout: it lacks {', '.join(missing)}. "
-            f"Expected folders: {', '.join(PARTS)}."
-        )
-    for part in ("unet", "vae", "text_encoder"):
-        if not any((folder / part).glob("*.safetensors")):
-            raise ModelError(
-                f"{folder / part} holds no .safetensors weights. Pickled .bin weights are never opened: "
-                f"convert them with save_pretrained(safe_serialization=True)."
-            )
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@
 and a DDIM step for each timestep, falling (Song et al., arXiv:2010.02502, equation 12).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
-        if not self.guidance_scale >= 0:
-            raise ValueError(f"guidance_scale is not below 0, got {self.guidance_scale}.")
+        if not 0 <= self.guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale is finite and not below 0, got {self.guidance_scale}.")
         if not (0 <= self.eta <= 1 and 0 <= self.guidance_rescale <= 1):
             raise ValueError(f"eta and guidance_rescale lie in [0, 1], got {self.eta} and {self.guidance_rescale}.")
         if not 0 < self.denoise <= 1:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .media import VideoError, as_rate, find_images, local_path
+from .media import MAX_SIDE, VideoError, as_rate, check_whole, find_images, local_path
 
 _DEFAULT_IMAGE_RATE = Fraction(8)
+_MAX_COUNT = 10**9  # frames
+_MAX_START = 10**7  # seconds
 _FITS = ("crop", "pad", "stretch")
 
 
@@ -54,15 +56,15 @@ def checked(
 ) -> Request:
     if stride is not None and fps is not None:
         raise VideoError("stride and fps both choose the frames: give one of them.")
-    if num_frames is not None and num_frames < 1:
-        raise VideoError(f"num_frames must be 1 or more, not {num_frames}.")
-    if stride is not None and stride < 1:
-        raise VideoError(f"stride must be 1 or more, not {stride}.")
-    if not isfinite(start) or start < 0:
-        raise VideoError(f"start must be a time of 0 seconds or later, not {start}.")
+    if num_frames is not None:
+        check_whole("num_frames", num_frames, 1, _MAX_COUNT)
+    if stride is not None:
+        check_whole("stride", stride, 1, _MAX_COUNT)
+    if not isinstance(start, Real) or not 0 <= start <= _MAX_START:
+        raise VideoError(f"start must be a time from 0 to {_MAX_START} seconds, not {start!r}.")
     rate = None if fps is None else as_rate(fps)
     local = local_path(path)
-    exact_start = Fraction(start).limit_denominator(1_000_000)
+    exact_start = Fraction(float(start)).limit_denominator(1_000_000)
     if find_images(local):
         return Request(local, num_frames, exact_start, stride or 1, None, rate or _DEFAULT_IMAGE_RATE)
     return Request(local, num_frames, exact_start, stride or 1, rate, _DEFAULT_IMAGE_RATE)
@@ -70,8 +72,8 @@ def checked(
 
 def check_size(width: int | None, height: int | None, fit: str) -> None:
     for name, value in (("width", width), ("height", height)):
-        if value is not None and value < 1:
-            raise VideoError(f"{name} must be 1 pixel or more, not {value}.")
+        if value is not None:
+            check_whole(name, value, 1, MAX_SIDE)
     if fit not in _FITS:
         raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {fit!r}.")
 

@@ -20,7 +20,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .media import Audio, VideoError, find_images, is_cut_off
+from .media import MAX_PIXELS, Audio, VideoError, find_images, is_cut_off
 
 _SEEK_MARGIN = Fraction(1)  # seconds decoded ahead of the wanted moment, so that decoders have settled by then
 _MAX_SOUND_DRIFT = 0.05  # seconds between the time stamps of sound and its count of samples that are only rounding
@@ -28,7 +28,9 @@ _FORMATS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,webp,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+_LARGE = 2**23  # pixels of a picture; 4K has 8.8 million
+_DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **_DECODER_OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,12 @@ def _open_file(path: Path) -> Iterator[InputContainer]:
 def _picture_track(container: InputContainer, path: Path) -> VideoStream:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            stream.thread_type = "AUTO"
+            # Threads that each decode a frame ahead would hold as many frames as there are cores.
+            stream.thread_type = "AUTO" if stream.width * stream.height < _LARGE else "SLICE"
+            stream.codec_context.options = dict(_DECODER_OPTIONS)
+            if stream.width * stream.height > MAX_PIXELS:
+                size = f"{stream.width} x {stream.height}"
+                raise VideoError(f"The pictures of {path} have {size} pixels; at most {MAX_PIXELS} can be read.")
             return stream
     raise VideoError(f"The file {path} has no moving pictures (sound or text only): choose a video.")
 

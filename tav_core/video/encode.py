@@ -21,11 +21,12 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from .media import Audio, VideoError, as_rate, frame_number, is_pattern, local_path
+from .media import Audio, VideoError, as_rate, check_whole, frame_number, is_pattern, local_path, numbered
 from .picture import SCALE_FLAGS
 
 _PNG_PATTERN = "frame_%05d.png"
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+_MAX_SAMPLE_RATE = 384_000  # Hz
 _OVERSHOOT = 0.5  # how far beyond [0, 1] a pixel is taken for a decoder's overshoot and clipped
 _BT709, _LIMITED_RANGE = 1, 1  # ISO 23091-2 code of matrix, primaries and transfer; AVCOL_RANGE_MPEG
 
@@ -134,8 +135,10 @@ def _check(clip: _Clip, suffix: str) -> None:
         if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
             raise VideoError(f"float frames must lie in [0, 1], not {low:g} to {high:g}: rescale them.")
     settings = _FORMATS.get(suffix)
-    if clip.crf is not None and settings is not None and not 0 <= clip.crf <= settings.max_crf:
-        raise VideoError(f"crf must be from 0 to {settings.max_crf} for {suffix}, not {clip.crf}.")
+    if clip.crf is not None and settings is not None:
+        check_whole(f"crf of {suffix}", clip.crf, 0, settings.max_crf)
+    if not all(isinstance(text, str) for texts in clip.metadata.items() for text in texts):
+        raise VideoError("metadata are texts by name: encode other values as JSON.")
     if clip.audio is not None:
         _check_audio(clip.audio)
 
@@ -146,8 +149,7 @@ def _check_audio(audio: Audio) -> None:
         raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
     if not samples.isfinite().all():
         raise VideoError("audio holds NaN or infinite samples: look for a failure in the step that made them.")
-    if audio.sample_rate < 1:
-        raise VideoError(f"the sample rate must be 1 Hz or more, not {audio.sample_rate}.")
+    check_whole("the sample rate", audio.sample_rate, 1, _MAX_SAMPLE_RATE)
 
 
 def _byte_pictures(clip: _Clip) -> Iterator[np.ndarray]:
@@ -302,7 +304,7 @@ def _write_folder(target: Path, pattern: str, clip: _Clip) -> None:
     try:
         temporary.mkdir(parents=True)
         for index, picture in enumerate(_byte_pictures(clip)):
-            Image.fromarray(picture).save(temporary / (pattern % index), pnginfo=texts)
+            Image.fromarray(picture).save(temporary / numbered(pattern, index), pnginfo=texts)
         if target.exists():
             os.replace(target, old)
         try:

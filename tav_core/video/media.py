@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
-from numbers import Rational, Real
+from numbers import Integral, Rational, Real
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,10 @@ import torch
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+[:,]")  # two letters or more before the colon: C:\ is a drive
-_NUMBER_FIELD = re.compile(r"%0?(\d*)d")
+_NUMBER_FIELD = re.compile(r"%0?(\d{0,2})d")
+MAX_SIDE = 16_384  # pixels of a picture's width or height
+MAX_PIXELS = 2**27  # of a picture of a source: 16,384 x 8,192
+MAX_RATE = 1000  # frames per second, and seconds per frame
 
 
 class VideoError(ValueError):
@@ -35,11 +38,14 @@ class Audio:
 
 
 def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
-    """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes just that."""
-    if not isinstance(fps, Real) or not isfinite(fps) or fps <= 0:
-        raise VideoError(f"{name} must be a positive number of frames per second, not {fps!r}.")
+    """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes just that.
+
+    Numerator and denominator fit the 32 bits that files have for them.
+    """
+    if not isinstance(fps, Real) or not isfinite(fps) or not Fraction(1, MAX_RATE) <= fps <= MAX_RATE:
+        raise VideoError(f"{name} must be from {1 / MAX_RATE:g} to {MAX_RATE} frames per second, not {fps!r}.")
     if isinstance(fps, Rational):
-        return Fraction(int(fps.numerator), int(fps.denominator))
+        return Fraction(int(fps.numerator), int(fps.denominator)).limit_denominator(2**20)
     fps = float(fps)
     if fps != round(fps):
         ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
@@ -48,13 +54,29 @@ def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
     return Fraction(fps).limit_denominator(100_000)
 
 
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Refuse what is no whole number from `low` to `high`.
+
+    Raises:
+        VideoError: with the name and the limits.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= high:
+        raise VideoError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+
+
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """The path, unless it is an address or an FFmpeg protocol such as http: or concat:."""
-    if _SCHEME.match(os.fspath(path)):
-        raise VideoError(
-            f"{os.fspath(path)!r} is an address, and only local files are used: give a path on this machine."
-        )
-    return Path(path)
+    """The path, unless it is an address or an FFmpeg protocol such as http: or concat:, or no name at all."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
+        raise VideoError(f"A path is a text or a pathlib.Path, not {type(path).__name__}.")
+    if _SCHEME.match(name):
+        raise VideoError(f"{name!r} is an address, and only local files are used: give a path on this machine.")
+    try:
+        usable = bool(os.fsencode(name)) and "\0" not in name
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise VideoError(f"{name!r} is no name that a file can have: choose another path.")
+    return Path(name)
 
 
 def frame_number(pattern: str, name: str) -> int | None:
@@ -64,6 +86,11 @@ def frame_number(pattern: str, name: str) -> int | None:
     before, after = re.escape(pattern[: field.start()]), re.escape(pattern[field.end() :])
     match = re.fullmatch(rf"{before}(\d+){after}", name)
     return int(match.group(1)) if match else None
+
+
+def numbered(pattern: str, number: int) -> str:
+    """The name of a number in a pattern with one number field; other percent signs are plain text."""
+    return _NUMBER_FIELD.sub(lambda field: field[0] % number, pattern)
 
 
 def is_pattern(name: str) -> bool:

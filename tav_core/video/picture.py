@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from .decode import TimedFrame
-from .media import VideoError
+from .media import MAX_SIDE, VideoError
 
 # ISO 23091-2 MatrixCoefficients, by their names in FFmpeg's scale filter
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
@@ -55,6 +55,12 @@ class PictureMaker:
             self.width = max(1, round((self.height or 1) * shape))
         elif self.height is None:
             self.height = max(1, round(self.width / shape))
+        assert self.width and self.height
+        if max(self.width, self.height) > MAX_SIDE:  # very flat pictures, or pixels that the file says are very wide
+            raise VideoError(
+                f"The frames would have {self.width} x {self.height} pixels, and a side can have at most {MAX_SIDE}: "
+                "give width and height."
+            )
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """(h, w, 3) or, with alpha, (h, w, 4), uint8 or uint16; the FFmpeg graph is kept while frames stay alike."""

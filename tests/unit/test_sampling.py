@@ -108,6 +108,7 @@ def test_latents_come_back_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dty
     [
         {"num_inference_steps": 0},
         {"guidance_scale": -1.0},
+        {"guidance_scale": float("inf")},
         {"eta": 1.5},
         {"guidance_rescale": -0.1},
         {"denoise": 0.0},

@@ -423,14 +423,14 @@ class TestErrors:
     @pytest.mark.parametrize(
         "words, arguments",
         [
-            ("num_frames must be 1 or more, not 0", {"num_frames": 0}),
+            ("num_frames must be a whole number from 1 to .*, not 0", {"num_frames": 0}),
             ("start must be", {"start": -1.0}),
             ("start must be", {"start": float("nan")}),
-            ("stride must be 1 or more", {"stride": 0}),
+            ("stride must be a whole number from 1", {"stride": 0}),
             ("give one of them", {"stride": 2, "fps": 8}),
-            ("fps must be a positive number", {"fps": float("nan")}),
-            ("fps must be a positive number", {"fps": 0}),
-            ("width must be 1 pixel or more", {"width": 0}),
+            ("fps must be from 0.001 to 1000", {"fps": float("nan")}),
+            ("fps must be from 0.001 to 1000", {"fps": 0}),
+            ("width must be a whole number from 1", {"width": 0}),
             ("fit must be one of", {"fit": "squash"}),
         ],
     )

@@ -270,7 +270,7 @@ class TestFailures:
             ("fps must be", "a.mp4", torch.zeros(1, 8, 8, 3), float("nan"), {}),
             ("names no format", "a.xyz", torch.zeros(1, 8, 8, 3), 8, {}),
             ("names no format", "a.png", torch.zeros(1, 8, 8, 3), 8, {}),
-            ("crf must be from 0 to 51", "a.mp4", torch.zeros(1, 8, 8, 3), 8, {"crf": 60}),
+            ("crf of .mp4 must be a whole number from 0 to 51", "a.mp4", torch.zeros(1, 8, 8, 3), 8, {"crf": 60}),
             ("is an address", "rtmp://x/a.mp4", torch.zeros(1, 8, 8, 3), 8, {}),
             ("audio samples", "a.mp4", torch.zeros(1, 8, 8, 3), 8, {"audio": Audio(torch.zeros(99), 48000)}),
             (
