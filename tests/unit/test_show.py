@@ -66,6 +66,8 @@ def test_curves_are_drawn_in_a_panel_each_with_gaps_where_undefined(tmp_path):
         save_curves(tmp_path / "curves.png", curves)
         heights.append(cv2.imread(str(tmp_path / "curves.png")).shape[0])
     assert heights[1] == 3 * heights[0]
+
+
 def test_captions_of_different_lengths_stand_side_by_side():
     clips = {"a": clip(0.111), "so many words that they need several lines in a narrow picture": clip(0.222)}
     shown = side_by_side(clips, columns=2, enlarge=1)
