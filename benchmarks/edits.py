@@ -3,7 +3,8 @@
     python -m benchmarks.edits [--clips 20] [--ablation-clips 20] [--num-frames 16] [--output DIR]
 
 Each clip is a random scene on a random path; each is edited four times (colour, shape, background, two words at once).
-Ablation as in the paper's figure 8: no tuning, no inversion (plain noise), no sparse-causal attention (each frame
+The whole method starts from the fully inverted clip, as published; "starting partway" from the level that the demo
+takes. Ablation as in the paper's figure 8: no tuning, no inversion (plain noise), no sparse-causal attention (each frame
 attends to itself alone, tuned and inverted all the same). Gates for the whole method: 90 % or more of frames as asked,
 median position error of 4 pixels or less.
 """
@@ -28,7 +29,8 @@ from tav_core.models import DEMO_MODEL, load_model
 from tav_core.schedule import plain_noise
 from tav_core.show import contact_sheet, save_picture
 
-VARIANTS = ("whole method", "no tuning", "no inversion", "no sparse-causal attention")
+VARIANTS = ("whole method", "starting partway", "no inversion", "no tuning", "no sparse-causal attention")
+MAIN = VARIANTS[:2]  # the others are the ablation
 
 
 def random_clip(seed: int, num_frames: int) -> list[world.Scene]:
@@ -71,10 +73,11 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
             for _ in editor.invert(inversion):
                 pass
         noise = plain_noise(tuple(editor.latents.shape), seed) if variant == "no inversion" else None
+        start = SAMPLING.denoise if variant == "starting partway" else 1.0
         clips = {scenes[0].caption: frames}
         for kind, words in edits.items():
             prompt = scenes[0].edited(**words).caption
-            *_, last = editor.edit(prompt, sampling, noise=noise)
+            *_, last = editor.edit(prompt, replace(sampling, denoise=start), noise=noise)
             clips[prompt] = editor.decode(last.latents)
             score = score_edit(clips[prompt].numpy(), frames.numpy(), scenes, words)
             records.append({"clip": seed, "variant": variant, "edit": kind, "prompt": prompt} | asdict(score))
@@ -121,7 +124,7 @@ def main() -> None:
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
 
-    jobs = [(args.first_seed + i, VARIANTS if i < args.ablation_clips else VARIANTS[:1]) for i in range(args.clips)]
+    jobs = [(args.first_seed + i, VARIANTS if i < args.ablation_clips else MAIN) for i in range(args.clips)]
     with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
         records: list[dict] = []
         for result in pool.imap_unordered(partial(edit_clip, args=args), jobs):

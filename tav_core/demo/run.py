@@ -29,9 +29,9 @@ Step = TypeVar("Step")
 Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
 
 # Found on other clips than those that are reported on: docs/LOG.md.
-TUNING = TuningConfig(steps=200, learning_rate=1e-3, seed=0)
+TUNING = TuningConfig(steps=100, learning_rate=1e-3, seed=0)
 INVERSION = InversionConfig(num_inference_steps=50)
-SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=3.0)
+SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=2.5, denoise=0.8)
 
 EDITS = {
     "colour": {"colour": "yellow"},
@@ -108,7 +108,10 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
     losses = [step.loss for step in watch("tune", editor.tune(tuning), tuning.steps)]
     for _ in watch("invert", editor.invert(INVERSION), INVERSION.num_inference_steps):
         pass
-    clips = {"source": source.frames, "reconstruction": edit("reconstruction", "", replace(SAMPLING, guidance_scale=1))}
+    clips = {
+        "source": source.frames,
+        "reconstruction": edit("reconstruction", "", replace(SAMPLING, guidance_scale=1.0, denoise=1.0)),
+    }
     edits: dict[str, Any] = {}
     for name, words in EDITS.items():
         prompt = scenes[0].edited(**words).caption
