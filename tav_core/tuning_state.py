@@ -1,7 +1,7 @@
 """What a tuning must keep to go on later, to the bit.
 
-Trained weights, the moments of AdamW, the place in the learning-rate schedule, the generator of noise and timesteps, and
-the scale of float16's loss. All of it lies as tensors in one flat mapping, so that safetensors can hold it.
+Trained weights, the moments of AdamW, the place in the learning-rate schedule, the generator of noise and timesteps,
+and the scale of float16's loss. All of it lies as tensors in one flat mapping, so that safetensors can hold it.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ class TuningState:
         with torch.inference_mode(False), torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weights.{name}"])
-            states = {
+            states = {  # copies: the optimiser writes to them, and may not if they were made in inference mode
                 index: {"step": tensors["updates"][index].clone()}
-                | {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
+                | {moment: tensors[f"{moment}.{name}"].clone() for moment in MOMENTS}
                 for index, name in enumerate(self.parameters)
             }
             self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})

@@ -36,7 +36,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _tensor_digest(tensor: Tensor) -> str:
     tensor = tensor.detach()
-    content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
 
 
@@ -126,7 +126,9 @@ def _incomplete(path: Path, error: Exception) -> ValueError:
 
 
 def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError:
-    full = getattr(error, "errno", None) in DISK_FULL or any(f"os error {number})" in str(error) for number in DISK_FULL)
+    full = getattr(error, "errno", None) in DISK_FULL or any(
+        f"os error {number})" in str(error) for number in DISK_FULL
+    )
     if not full:
         return OSError(f"{path} cannot be written ({error}). Choose a folder on a disk that can be written to.")
     needed = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
