@@ -55,10 +55,8 @@ class EntryFolder:
     """
 
     def __init__(self, folder: str | PathLike[str], *, max_bytes: int):
-        if max_bytes < 0:
-            raise ValueError(f"max_bytes is not below 0, got {max_bytes}.")
         self.folder = Path(folder)
-        self.max_bytes = max_bytes
+        self.max_bytes = _checked(max_bytes)
 
     def entries(self) -> list[StoreEntry]:
         """All entries, the least recently used first. Their content is not looked at."""
@@ -70,12 +68,11 @@ class EntryFolder:
         return sorted(entries, key=lambda entry: (entry.used, entry.path.name))
 
     def about(self, entry: StoreEntry) -> str:
-        """What an entry says of itself.
-
-        Raises:
-            FileNotFoundError, ValueError: if it is gone, or no whole file of its kind.
-        """
-        return read_metadata(entry.path, FORMATS[entry.kind]).get("about", "")
+        """What an entry says of itself, or what is wrong with its file."""
+        try:
+            return read_metadata(entry.path, FORMATS[entry.kind]).get("about", "")
+        except (OSError, ValueError) as error:
+            return str(error)
 
     def verify(self) -> list[str]:
         """Read every entry, and compare it with its checksum and its name.
@@ -101,8 +98,9 @@ class EntryFolder:
         Returns:
             The names of the entries that were removed.
         """
+        limit = _checked(self.max_bytes if max_bytes is None else max_bytes)
         with self._locked():
-            return self._prune(self.max_bytes if max_bytes is None else max_bytes)
+            return self._prune(limit)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -178,3 +176,9 @@ class EntryFolder:
                 total -= entry.num_bytes
                 removed.append(entry.path.name)
         return removed
+
+
+def _checked(max_bytes: int) -> int:
+    if max_bytes < 0:
+        raise ValueError(f"max_bytes is not below 0, got {max_bytes}.")
+    return max_bytes
