@@ -4,13 +4,16 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test format check bench clean
+.PHONY: demo test soak format check bench clean
 
 demo: $(VENV)/installed
 	$(RUN) -m tav_core demo --output tav-demo
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest
+
+soak: $(VENV)/installed-dev
+	$(RUN) -m pytest -m soak
 
 format: $(VENV)/installed-dev
 	$(RUN) -m ruff format .

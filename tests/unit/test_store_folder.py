@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ import tav_core.store.files
 import tav_core.store.folder
 from tav_core import Store
 from tav_core.__main__ import main
+from tests.soak.kills import CONTEXT
 
 KEYS = [f"{number:032x}" for number in range(6)]
 
@@ -225,9 +225,7 @@ def hammer(folder: str, seed: int, rounds: int) -> None:
 
 
 def test_processes_share_a_folder(store: Store) -> None:
-    context = get_context("forkserver" if os.name == "posix" else "spawn")
-    context.set_forkserver_preload([__name__])
-    processes = [context.Process(target=hammer, args=(str(store.folder), seed, 150)) for seed in range(3)]
+    processes = [CONTEXT.Process(target=hammer, args=(str(store.folder), seed, 40)) for seed in range(3)]
     for process in processes:
         process.start()
     for process in processes:
