@@ -9,10 +9,11 @@ Files under other names are never touched.
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike, utime
 from pathlib import Path
+from stat import S_ISREG
 
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -62,9 +63,11 @@ class EntryFolder:
         """All entries, the least recently used first. Their content is not looked at."""
         entries = []
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if (match := ENTRY.fullmatch(path.name)) is not None and path.is_file():
-                status = path.stat()
-                entries.append(StoreEntry(match[1], match[2], path, status.st_size, status.st_mtime_ns))
+            if (match := ENTRY.fullmatch(path.name)) is not None:
+                with suppress(FileNotFoundError):  # another process has removed it just now
+                    status = path.stat()
+                    if S_ISREG(status.st_mode):
+                        entries.append(StoreEntry(match[1], match[2], path, status.st_size, status.st_mtime_ns))
         return sorted(entries, key=lambda entry: (entry.used, entry.path.name))
 
     def about(self, entry: StoreEntry) -> str:
