@@ -17,6 +17,13 @@ from tav_core.models import ASSETS
 from tests.e2e.test_command_line import ROOT
 
 STEPS = 54  # a state is kept at 50
+# Started from a background job a process ignores the interruption, unless it says otherwise.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tav_core.__main__ import main
+sys.exit(main())
+"""
 
 
 def arguments(store: Path, output: Path) -> list[str]:
@@ -43,7 +50,7 @@ def steps_kept(store: Path) -> int:
 
 def start_until(command: list[str], stop: int, ready: Callable[[subprocess.Popen], bool]) -> tuple[int, str]:
     """Run the command until it is ready to be stopped, and stop it with a signal."""
-    process = subprocess.Popen([sys.executable, "-m", "tav_core", *command], cwd=ROOT, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", START, *command], cwd=ROOT, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not ready(process):
         assert process.poll() is None and time.monotonic() < deadline
