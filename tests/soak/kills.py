@@ -1,9 +1,11 @@
 """Processes that tune into a store until they are killed, and what must hold afterwards."""
 
+import itertools
 import math
 import os
 import random
 import shutil
+import signal
 import time
 from collections import Counter
 from multiprocessing import get_context
@@ -28,8 +30,21 @@ CONTEXT.set_forkserver_preload([__name__])
 Content = dict[str, tuple[dict[str, Tensor], dict[str, str]]]
 
 
-def work(folder: str) -> None:
-    """Tune and invert to the end, from what the store has; the state is kept after each step."""
+def work(folder: str, deadly_write: int | None) -> None:
+    """Tune and invert to the end, from what the store has; the state is kept after each step.
+
+    Arguments:
+        deadly_write: at which flush to the disk the process kills itself: a file is then written and not yet renamed,
+            or renamed and not yet known to be.
+    """
+    flushes = itertools.count()
+
+    def fsync(number: int) -> None:
+        if next(flushes) == deadly_write:
+            os.kill(os.getpid(), signal.SIGKILL)
+        flush(number)
+
+    flush, os.fsync = os.fsync, fsync
     torch.set_num_threads(1)
     torch.manual_seed(1)
     video_unet = inflate(UNet2DConditionModel(**SD1).eval())
@@ -38,14 +53,15 @@ def work(folder: str) -> None:
     list(store.invert(video_unet, draw(*CLIP), draw(*TEXT, seed=2), EPSILON, InversionConfig(5)))
 
 
-def run(folder: Path, seconds: float | None = None) -> bool:
+def run(folder: Path, seconds: float | None = None, deadly_write: int | None = None) -> bool:
     """Work in a process of its own; kill it after so many seconds. Returns whether it came to the end."""
-    process = CONTEXT.Process(target=work, args=(str(folder),))
+    process = CONTEXT.Process(target=work, args=(str(folder), deadly_write))
     process.start()
     process.join(seconds)
     if process.exitcode is None:
         process.kill()
         process.join()
+    if process.exitcode == -signal.SIGKILL:
         return False
     assert process.exitcode == 0
     return True
@@ -75,7 +91,7 @@ def same(first: Content, second: Content) -> bool:
 
 
 def kill_again_and_again(folder: Path, kills: int, seed: int = 0) -> Counter[str]:
-    """Kill tunings at random moments and start them again, until there were so many kills.
+    """Kill tunings at random moments, every other time within a write, until there were so many kills.
 
     After each kill no file may be broken and no kept step lost; each tuning that comes to its end must be that of the
     uninterrupted run, to the bit.
@@ -94,8 +110,13 @@ def kill_again_and_again(folder: Path, kills: int, seed: int = 0) -> Counter[str
     assert len(expected) == 2
     while counts["kills"] < kills or store.exists():
         kept = steps_kept(store) if store.exists() else 0
-        enough = counts["kills"] >= kills
-        if run(store, None if enough else chance.uniform(0, seconds / 3)):
+        if counts["kills"] >= kills:
+            finished = run(store)
+        elif counts["kills"] % 2:
+            finished = run(store, deadly_write=chance.randrange(12))
+        else:
+            finished = run(store, chance.uniform(0, seconds / 3))
+        if finished:
             assert same(contents(store), expected)
             shutil.rmtree(store)
             counts["tunings finished"] += 1
