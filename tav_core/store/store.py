@@ -89,6 +89,8 @@ class Store(EntryFolder):
         with self._locked():
             finished = self._get("tuned", key)
             begun = None if finished else self._get("run", key)
+            if finished:  # a process may have been killed after its last write and before it removed this
+                self._path("run", key).unlink(missing_ok=True)
         if finished is not None:
             tensors, metadata = finished
             apply_tuned(video_unet, tensors)

@@ -191,6 +191,16 @@ def test_a_run_that_is_behind_another_process_does_not_write_over_it(make_unet: 
     assert kinds(store) == ["tuned"]
 
 
+def test_a_state_beside_a_finished_tuning_is_cleared_away(make_unet: MakeUNet, store: Store) -> None:
+    next(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
+    (entry,) = store.entries()
+    state = entry.path.read_bytes()
+    list(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
+    entry.path.write_bytes(state)  # as if killed before it was removed
+    store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG)
+    assert kinds(store) == ["tuned"]
+
+
 def test_inversions_are_found_again(make_unet: MakeUNet, store: Store, no_forward: Callable[[], None]) -> None:
     video_unet, config = inflate(make_unet()), InversionConfig(4)
     expected = list(invert(video_unet, LATENTS, TEXT, EPSILON, config))
