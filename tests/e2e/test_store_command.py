@@ -17,6 +17,7 @@ from tav_core.models import ASSETS
 from tests.e2e.test_command_line import ROOT
 
 STEPS = 54  # a state is kept at 50
+HANG = 600  # seconds after which a process is not slow but stuck
 # Started from a background job a process ignores the interruption, unless it says otherwise.
 START = """
 import signal, sys
@@ -51,11 +52,14 @@ def steps_kept(store: Path) -> int:
 def start_until(command: list[str], stop: int, ready: Callable[[subprocess.Popen], bool]) -> tuple[int, str]:
     """Run the command until it is ready to be stopped, and stop it with a signal."""
     process = subprocess.Popen([sys.executable, "-c", START, *command], cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not ready(process):
-        assert process.poll() is None and time.monotonic() < deadline
-    process.send_signal(stop)
-    _, errors = process.communicate(timeout=60)
+    deadline = time.monotonic() + HANG
+    try:
+        while not ready(process):
+            assert process.poll() is None and time.monotonic() < deadline
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=HANG)
+    finally:
+        process.kill()
     return process.returncode, errors.decode()
 
 

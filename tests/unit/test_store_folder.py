@@ -229,7 +229,7 @@ def test_processes_share_a_folder(store: Store) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert store.verify() == []
     assert sum(entry.num_bytes for entry in store.entries()) <= 15_000
