@@ -13,7 +13,7 @@ test: $(VENV)/installed-dev
 	$(RUN) -m pytest
 
 soak: $(VENV)/installed-dev
-	$(RUN) -m pytest tests/soak
+	$(RUN) -m pytest -m soak
 
 format: $(VENV)/installed-dev
 	$(RUN) -m ruff format .

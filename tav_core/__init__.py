@@ -15,7 +15,7 @@ from .inversion import InversionConfig, InversionStep, invert
 from .models import BaseModel, load_model
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
-from .store import load_tuned, save_tuned
+from .store import Store, load_tuned, save_tuned
 from .tuning import TuningConfig, TuningStep, tune
 from .video import VideoClip, read_video, write_video
 
@@ -27,6 +27,7 @@ __all__ = [
     "NoiseSchedule",
     "SamplingConfig",
     "SamplingStep",
+    "Store",
     "TuningConfig",
     "TuningStep",
     "VideoClip",

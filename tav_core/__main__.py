@@ -1,4 +1,4 @@
-"""The command line: `python -m tav_core demo`, `edit` and `evaluate`."""
+"""The command line: `python -m tav_core demo`, `edit`, `evaluate` and `store`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .editor import ClipEditor
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .sampling import SamplingConfig
+from .store import Store
 from .tuning import TuningConfig
 from .video import check_output, read_video, write_video
 
@@ -25,24 +26,29 @@ Step = TypeVar("Step")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns 0, or 1 after bad input, with one sentence on standard error."""
+    """Run one command. Returns 0, or 1 after bad input, with one sentence on standard error; 130 if it was stopped."""
     args = _parser().parse_args(arguments)
     disable_progress_bar()  # of loading weights; ours shows the long parts
     try:
-        args.run(args)
+        status: int | None = args.run(args)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        return 130
     except (ValueError, OSError, FloatingPointError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return 0
+    return status or 0
 
 
 def show_progress(steps: Iterator[Step], label: str, total: int) -> Iterator[Step]:
     """Pass steps on, with a bar on standard error; the loss is shown where a step has one."""
-    with tqdm(steps, desc=f"{label:>22}", total=total, dynamic_ncols=True) as bar:
-        for step in bar:
+    with tqdm(desc=f"{label:>22}", total=total, dynamic_ncols=True) as bar:
+        for step in steps:
+            bar.update(getattr(step, "step", bar.n + 1) - bar.n)  # a tuning may go on in its midst
             if (loss := getattr(step, "loss", None)) is not None:
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             yield step
+        bar.update(total - bar.n)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -72,7 +78,8 @@ def _edit(args: argparse.Namespace) -> None:
         width=args.width or size,
         height=args.height or size,
     )
-    editor = ClipEditor(model, clip.frames, args.source_prompt)
+    store = None if args.store is None else Store(args.store)
+    editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
     for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
         pass
     for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
@@ -81,6 +88,25 @@ def _edit(args: argparse.Namespace) -> None:
     *_, last = show_progress(edit, "sample", sampling.num_inference_steps)
     write_video(args.output, editor.decode(last.latents), clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
+
+
+def _store(args: argparse.Namespace) -> int:
+    if not args.store.is_dir():
+        raise FileNotFoundError(f"There is no store at {args.store}. Give the folder that was given to edit --store.")
+    store = Store(args.store)
+    if args.task == "list":
+        sys.stdout.writelines(
+            f"{entry.path.name}  {entry.num_bytes / 1e6:.1f} MB  {store.about(entry)}\n" for entry in store.entries()
+        )
+    elif args.task == "prune":
+        removed = store.prune(None if args.max_gb is None else round(args.max_gb * 1e9))
+        sys.stdout.writelines(f"removed {name}\n" for name in removed)
+    else:
+        faults = store.verify()
+        sys.stdout.writelines(f"{fault}\n" for fault in faults)
+        sys.stdout.write(f"{len(store.entries())} entries, {len(faults)} of them bad.\n")
+        return 1 if faults else 0
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,10 +140,20 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--num-inference-steps", type=int, default=SamplingConfig.num_inference_steps)
     edit.add_argument("--guidance-scale", type=float, default=SamplingConfig.guidance_scale)
     edit.add_argument("--seed", type=int, default=TuningConfig.seed)
+    edit.add_argument(
+        "--store",
+        type=Path,
+        help="a folder that keeps tunings and inversions: started again, the command goes on there",
+    )
     edit.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
 
     measure = _command(commands, "evaluate", evaluate.run, "measure an edit, or all edits of a data set; write a page")
     evaluate.add_arguments(measure)
+
+    store = _command(commands, "store", _store, "look after the folder that edit --store keeps its results in")
+    store.add_argument("task", choices=["list", "verify", "prune"], help="prune removes the least recently used")
+    store.add_argument("--store", type=Path, required=True, help="the folder")
+    store.add_argument("--max-gb", type=float, help="gigabytes that prune leaves at most (default: the store's limit)")
     return parser
 
 

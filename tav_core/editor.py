@@ -20,6 +20,7 @@ from .inversion import InversionConfig, InversionStep, invert
 from .models import BaseModel, decode_latents, encode_frames, encode_prompts
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
+from .store import Store
 from .tuning import TuningConfig, TuningStep, tune
 
 
@@ -31,6 +32,7 @@ class ClipEditor:
         frames: (f, h, w, 3) in [0, 1], height and width multiples of 8.
         source_prompt: the caption of the clip, which the tuning learns it under.
         group_norm, attention: as `inflate` takes them.
+        store: where tunings and inversions are kept and found again; None to keep nothing.
     """
 
     def __init__(
@@ -41,22 +43,30 @@ class ClipEditor:
         *,
         group_norm: str = "video",
         attention: str = "sparse_causal",
+        store: Store | None = None,
     ):
         self.model = model
+        self.store = store
         self.source_prompt = source_prompt
         self.latents = encode_frames(model, frames)
         self.video_unet = inflate(model.unet, group_norm=group_norm, attention=attention)
         self.trajectory: list[InversionStep] = []
 
     def tune(self, config: TuningConfig = TuningConfig()) -> Iterator[TuningStep]:
-        """Tune on the clip under its caption. What was inverted before is forgotten: it belongs to other weights."""
+        """Tune the untuned model on the clip under its caption.
+
+        What was tuned and inverted before is forgotten. With a store only the updates are made that it lacks.
+        """
         self.trajectory = []
-        return tune(self.video_unet, self.latents, self._embed(self.source_prompt), self.model.scheduler, config)
+        self.video_unet.reset()
+        run = tune if self.store is None else self.store.tune
+        return run(self.video_unet, self.latents, self._embed(self.source_prompt), self.model.scheduler, config)
 
     def invert(self, config: InversionConfig = InversionConfig(), prompt: str = "") -> Iterator[InversionStep]:
         """Invert the clip under `prompt`, the empty one as published, and keep the steps for `edit`."""
         self.trajectory = []
-        for step in invert(self.video_unet, self.latents, self._embed(prompt), self.model.scheduler, config):
+        run = invert if self.store is None else self.store.invert
+        for step in run(self.video_unet, self.latents, self._embed(prompt), self.model.scheduler, config):
             self.trajectory.append(step)
             yield step
 

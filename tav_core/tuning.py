@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from .frames import check_clip, model_float32
 from .inflation import VideoUNet, trainable_parameters
 from .schedule import NoiseSchedule
-
-SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
+from .tuning_state import SCHEDULES, TuningState
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ def tune(
     *,
     noise: Sequence[Tensor] | Tensor | None = None,
     timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None = None,
+    state: TuningState | None = None,
 ) -> Iterator[TuningStep]:
     """Tune `video_unet`, in place, one update for each item taken.
 
@@ -108,9 +107,11 @@ def tune(
         config: how to tune.
         noise: the noise of each forward pass, in place of drawn ones, each like `latents`.
         timesteps: the timestep of each forward pass, each an int or (b,).
+        state: of this model and config. It is kept up to date; one that was loaded goes on where it stopped, to the
+            bit on the CPU.
 
     Yields:
-        A TuningStep after each update.
+        A TuningStep after each update that is left to make.
 
     Raises:
         FloatingPointError: if loss or gradient is not finite; the update is not made.
@@ -119,37 +120,31 @@ def tune(
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
     check_clip(latents, video_unet.unet.config.in_channels)
-    compute_dtype = _compute_dtype(video_unet, parameters, config)
-    draws = _draws(latents, schedule, config, noise, timesteps)
+    _refuse_precision(video_unet, parameters, config)
+    state = state or TuningState(video_unet, config)
+    if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
+        raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
+    draws = _draws(latents, schedule, config, state, noise, timesteps)
     with torch.inference_mode(False):
         clip = model_float32(latents, video_unet.device).detach().clone()
         text = encoder_hidden_states.to(video_unet.device).detach().clone()
-        optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
-        )
-        lr_scheduler = get_scheduler(SCHEDULES[config.lr_schedule], optimizer, None, config.warmup_steps, config.steps)
-        scaler = torch.amp.GradScaler(video_unet.device.type, enabled=compute_dtype == torch.float16)
 
     with _prepared(video_unet, parameters, config):
-        for step in range(1, config.steps + 1):
-            learning_rate = lr_scheduler.get_last_lr()[0]
+        for step in range(len(state.steps) + 1, config.steps + 1):
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
                 losses = []
                 for _ in range(config.gradient_accumulation_steps):
                     loss = _loss(video_unet, clip, text, schedule, config, *next(draws))
                     _refuse_non_finite("loss", loss, step, config)
-                    scaler.scale(loss / config.gradient_accumulation_steps).backward()
+                    state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
                     losses.append(float(loss.detach()))
-                scaler.unscale_(optimizer)
+                state.scaler.unscale_(state.optimizer)
                 norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                if not scaler.is_enabled():  # the scaler leaves out an update that overflowed, and scales down
+                if not state.scaler.is_enabled():  # the scaler leaves out an update that overflowed, and scales down
                     _refuse_non_finite("gradient", norm, step, config)
-                scaler.step(optimizer)
-                scaler.update()
-                lr_scheduler.step()
-                optimizer.zero_grad(set_to_none=True)
-            yield TuningStep(step, sum(losses) / len(losses), learning_rate)
+                state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
+            yield state.steps[-1]
 
 
 def _loss(
@@ -176,6 +171,7 @@ def _draws(
     latents: Tensor,
     schedule: NoiseSchedule,
     config: TuningConfig,
+    state: TuningState,
     noise: Sequence[Tensor] | Tensor | None,
     timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -184,10 +180,9 @@ def _draws(
     for name, given in (("noise", noise), ("timesteps", timesteps)):
         if given is not None and len(given) < passes:
             raise ValueError(f"{name} holds {len(given)} draws, {passes} forward passes need as many.")
-    generator = torch.Generator().manual_seed(config.seed)
-    for index in range(passes):
-        drawn_noise = torch.randn(latents.shape, generator=generator)
-        drawn_timestep = torch.randint(schedule.num_train_timesteps, latents.shape[:1], generator=generator)
+    for index in range(len(state.steps) * config.gradient_accumulation_steps, passes):
+        drawn_noise = torch.randn(latents.shape, generator=state.generator)
+        drawn_timestep = torch.randint(schedule.num_train_timesteps, latents.shape[:1], generator=state.generator)
         if noise is not None:
             drawn_noise = noise[index]
             if drawn_noise.shape != latents.shape:
@@ -197,7 +192,7 @@ def _draws(
         yield drawn_noise, drawn_timestep
 
 
-def _compute_dtype(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> torch.dtype:
+def _refuse_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:
     compute_dtype = config.compute_dtype or video_unet.dtype
     wrong = {p.dtype for p in parameters if p.dtype in (torch.float16, torch.bfloat16)}
     if wrong:
@@ -211,7 +206,6 @@ def _compute_dtype(video_unet: VideoUNet, parameters: list[nn.Parameter], config
         raise ValueError("Tuning in float16 needs a CUDA device for loss scaling. Use bfloat16 or float32.")
     if any(parameter.is_inference() for parameter in video_unet.parameters()):
         raise ValueError("This model was moved under torch.inference_mode() and cannot train. Move it outside of it.")
-    return compute_dtype
 
 
 def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:

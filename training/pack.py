@@ -6,6 +6,7 @@ python -m training.pack --model build/demo-model --output tav_core/assets/demo-m
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def main() -> None:
     )
     DDIMScheduler.from_pretrained(args.model / "scheduler").save_pretrained(args.output / "scheduler")
     CLIPTokenizer.from_pretrained(args.model / "tokenizer").save_pretrained(args.output / "tokenizer")
+    for part in ("unet", "vae"):
+        config = args.output / part / "config.json"  # diffusers notes the folder that it loaded from
+        values = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     for name in ("vocab.json", "merges.txt"):  # what readers other than transformers look for
         shutil.copy(args.model / "tokenizer" / name, args.output / "tokenizer")
     size = sum(f.stat().st_size for f in args.output.rglob("*"))

@@ -14,6 +14,7 @@ from tests.hostile.readers import KINDS, read_mutated
 COUNT = int(os.environ.get("TAV_MUTATIONS", "2000"))
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bounds memory by means of Linux")
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutated_files(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

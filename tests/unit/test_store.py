@@ -121,6 +121,17 @@ def test_files_that_are_no_tuned_weights(tuned_unet: VideoUNet, tmp_path: Path) 
         load_tuned(tuned_unet, path)
 
 
+def test_a_flipped_bit_is_found_and_changes_nothing(tuned_unet: VideoUNet, tmp_path: Path) -> None:
+    path = save_tuned(tuned_unet, tmp_path / "a.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    before = {name: parameter.detach().clone() for name, parameter in trainable_parameters(tuned_unet).items()}
+    with pytest.raises(ValueError, match=r"a.safetensors is damaged: its content does not match its checksum"):
+        load_tuned(tuned_unet, path)
+    assert all(torch.equal(before[name], now) for name, now in trainable_parameters(tuned_unet).items())
+
+
 def test_interrupted_write_leaves_the_old_file(
     tuned_unet: VideoUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

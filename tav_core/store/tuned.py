@@ -6,19 +6,16 @@ names. The strength of a tuning is therefore measured from the queries that the 
 """
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .inflation import VideoUNet, trainable_parameters
+from ..inflation import VideoUNet, trainable_parameters
+from .files import read_file, refuse_damaged, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
-VERSION = "1"
 
 
 def save_tuned(
@@ -34,13 +31,14 @@ def save_tuned(
         video_unet: the tuned model.
         path: of the .safetensors file; folders are made, a file of this name is replaced.
         dtype: the type to store, None for that of the weights (float32).
-        metadata: strings to keep with them, by name, say the caption; "format" and "version" are taken.
+        metadata: strings to keep with them, by name, say the caption; "format", "version" and "checksum" are taken.
 
     Returns:
         The path.
 
     Raises:
         TypeError: if metadata holds something other than strings.
+        OSError: if it cannot be written, say because the disk is full; an old file of this name is whole then.
     """
     strange = [key for key, value in (metadata or {}).items() if not (isinstance(key, str) and isinstance(value, str))]
     if strange:
@@ -51,14 +49,7 @@ def save_tuned(
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        save_file(tensors, temporary, {**(metadata or {}), "format": FORMAT, "version": VERSION})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(path, tensors, {**(metadata or {}), "format": FORMAT})
     return path
 
 
@@ -77,23 +68,18 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, or belongs to another model, or holds a number that is not finite.
+        ValueError: if it is no such file, is damaged, belongs to another model, or holds a number that is not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No tuned weights at {path}.")
+    tensors, metadata = read_file(path, FORMAT)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a complete safetensors file ({error}). Save or copy it again.") from error
-    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-        raise ValueError(f"{path} is not a file of save_tuned, version {VERSION}: its metadata are {metadata}.")
-    try:
-        apply_tuned(video_unet, tensors, strength=strength)
+        _refuse_foreign(tensors, trainable_parameters(video_unet))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    refuse_damaged(path, tensors, metadata)
+    apply_tuned(video_unet, tensors, strength=strength)
     return metadata
 
 

@@ -1,0 +1,154 @@
+"""Files that are whole or not there: safetensors, with what they are and a checksum in their metadata.
+
+A file is written under a temporary name in its own folder, flushed to the disk and renamed. The checksum covers names,
+types, shapes and bytes of all tensors and the other metadata: a flipped bit anywhere is found, or is none that is read.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+VERSION = "1"
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, whatever the order and the device.
+
+    It reads about one gigabyte a second and core; threads share the tensors, for hashing frees the interpreter.
+    """
+    workers = min(8, os.cpu_count() or 1)
+    shares = [list(tensors)[start::workers] for start in range(workers)]
+    parts: dict[str, str] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(lambda names: {name: _tensor_digest(tensors[name]) for name in names}, shares):
+            parts |= part
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    tensor = tensor.detach()
+    content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Over the tensors and all metadata but the checksum itself."""
+    others = {key: value for key, value in metadata.items() if key != "checksum"}
+    return hashlib.sha256((json.dumps(others, sort_keys=True) + digest(tensors)).encode()).hexdigest()
+
+
+def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that replaces an old one as a whole, or not at all.
+
+    Arguments:
+        path: of the file, in a folder that exists.
+        tensors: by name, of any type and device.
+        metadata: strings by name; "version" and "checksum" are added.
+
+    Raises:
+        OSError: if it cannot be written, say because the disk is full; the old file is whole then.
+    """
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = {**metadata, "version": VERSION}
+    described["checksum"] = checksum(content, described)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        save_file(content, temporary, described)
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise _write_error(path, content, error) from error
+    finally:
+        with suppress(OSError):  # it must not hide why the file could not be written
+            temporary.unlink(missing_ok=True)
+
+
+def read_file(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the CPU and metadata of a file of `write_file`. Check them with `refuse_damaged` before use.
+
+    Arguments:
+        path: of the file.
+        kind: what the metadata must name under "format".
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no whole safetensors file, or is of another kind or version; tensors are not read then.
+    """
+    metadata = read_metadata(path, kind)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            # Copies: the tensors of safe_open lie in the mapped file, and change with it.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise _incomplete(path, error) from error
+
+
+def read_metadata(path: Path, kind: str) -> dict[str, str]:
+    """As `read_file`, without the tensors."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise _incomplete(path, error) from error
+    if metadata.get("format") != kind or metadata.get("version") != VERSION or "checksum" not in metadata:
+        found = {key: metadata.get(key, "none")[:40] for key in ("format", "version", "checksum")}
+        raise ValueError(
+            f"{path} is not a file of save_tuned or of a store: expected format {kind!r}, version {VERSION} and a "
+            f"checksum, found {found}. Give another file."
+        )
+    return metadata
+
+
+def refuse_damaged(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Compare content and checksum.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if checksum(tensors, metadata) != metadata["checksum"]:
+        raise ValueError(f"{path} is damaged: its content does not match its checksum. Delete it, or copy it again.")
+
+
+def _incomplete(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is not a complete safetensors file ({error}). Save or copy it again.")
+
+
+def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError:
+    full = getattr(error, "errno", None) in DISK_FULL or any(
+        f"os error {number})" in str(error) for number in DISK_FULL
+    )
+    if not full:
+        return OSError(f"{path} cannot be written ({error}). Choose a folder on a disk that can be written to.")
+    needed = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
+    free = shutil.disk_usage(path.parent).free / 1e6
+    return OSError(
+        f"The disk is full: {path} needs {needed:.1f} MB, {free:.1f} MB are free. Free some space and start again; "
+        "what had been written before is whole."
+    )
+
+
+def _flush(path: Path) -> None:
+    """Have the disk write a file, or the names in a folder, which Windows does on its own."""
+    if path.is_dir() and os.name == "nt":
+        return
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,187 @@
+"""A folder of entries under a limit of bytes, shared by processes, from which the least recently used go first.
+
+An entry is one file KIND-KEY.safetensors. Whoever reads or writes holds the folder's lock, which the system frees when
+a process dies; so whatever temporary file lies there when the lock is taken was left behind by a process that was
+killed.
+Files under other names are never touched.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from os import PathLike, utime
+from pathlib import Path
+from stat import S_ISREG
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from .files import read_file, read_metadata, refuse_damaged, write_file
+from .tuned import FORMAT as TUNED_FORMAT
+
+FORMATS = {"tuned": TUNED_FORMAT, "run": "tune-a-video-run-state", "inversion": "tune-a-video-inversion"}
+ENTRY = re.compile(rf"({'|'.join(FORMATS)})-([0-9a-f]{{32}})\.safetensors")
+LEFT_BEHIND = re.compile(rf"\.{ENTRY.pattern}\.[0-9a-f]{{8}}\.tmp")
+LOCK_SECONDS = 600
+USE_STEP = 2_000_000_000  # nanoseconds: the coarsest clock of a file system, FAT's
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """A file of a store.
+
+    Attributes:
+        kind: "tuned" (finished weights), "run" (an unfinished tuning) or "inversion".
+        key: the digest of everything that decides the content, 32 hexadecimal digits.
+        path: of the file.
+        num_bytes: its size.
+        used: when it was last written or read, in nanoseconds since 1970; only the order is meant.
+    """
+
+    kind: str
+    key: str
+    path: Path
+    num_bytes: int
+    used: int
+
+
+class EntryFolder:
+    """Entries by kind and key.
+
+    Arguments:
+        folder: where they lie; made when first written to.
+        max_bytes: beyond which the least recently used are removed; the entry just written stays, whatever its size.
+    """
+
+    def __init__(self, folder: str | PathLike[str], *, max_bytes: int):
+        self.folder = Path(folder)
+        self.max_bytes = _checked(max_bytes)
+
+    def entries(self) -> list[StoreEntry]:
+        """All entries, the least recently used first. Their content is not looked at."""
+        entries = []
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if (match := ENTRY.fullmatch(path.name)) is not None:
+                with suppress(FileNotFoundError):  # another process has removed it just now
+                    status = path.stat()
+                    if S_ISREG(status.st_mode):
+                        entries.append(StoreEntry(match[1], match[2], path, status.st_size, status.st_mtime_ns))
+        return sorted(entries, key=lambda entry: (entry.used, entry.path.name))
+
+    def about(self, entry: StoreEntry) -> str:
+        """What an entry says of itself, or what is wrong with its file."""
+        try:
+            return read_metadata(entry.path, FORMATS[entry.kind]).get("about", "")
+        except (OSError, ValueError) as error:
+            return str(error)
+
+    def verify(self) -> list[str]:
+        """Read every entry, and compare it with its checksum and its name.
+
+        Returns:
+            One sentence for each bad entry.
+        """
+        faults = []
+        with self._locked():
+            for entry in self.entries():
+                try:
+                    self._read(entry.kind, entry.key)
+                except ValueError as error:
+                    faults.append(str(error))
+        return faults
+
+    def prune(self, max_bytes: int | None = None) -> list[str]:
+        """Remove the least recently used entries, and what killed processes left behind.
+
+        Arguments:
+            max_bytes: to be kept at most, None for the limit of the store.
+
+        Returns:
+            The names of the entries that were removed.
+        """
+        limit = _checked(self.max_bytes if max_bytes is None else max_bytes)
+        with self._locked():
+            return self._prune(limit)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes and threads out; clear away what a killed one left."""
+        lock = FileLock(self.folder / ".lock", timeout=LOCK_SECONDS)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            message = f"Another process has kept the store {self.folder} for {LOCK_SECONDS} s. End it and start again."
+            raise TimeoutError(message) from error
+        except OSError as error:
+            raise OSError(
+                f"The store {self.folder} cannot be written to ({error}). Choose a folder in which files can be made."
+            ) from error
+        try:
+            for path in self.folder.iterdir():
+                if LEFT_BEHIND.fullmatch(path.name) is not None:
+                    path.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.folder / f"{kind}-{key}.safetensors"
+
+    def _read(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        path = self._path(kind, key)
+        tensors, metadata = read_file(path, FORMATS[kind])
+        refuse_damaged(path, tensors, metadata)
+        if metadata.get("key") != key:
+            raise ValueError(f"{path} holds the entry {metadata.get('key')}: it was renamed or swapped. Delete it.")
+        return tensors, metadata
+
+    def _get(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """An entry, which is thereby used, or None. To be called with the lock.
+
+        Raises:
+            ValueError: if the file is damaged or another one.
+        """
+        path = self._path(kind, key)
+        if not path.is_file():
+            return None
+        found = self._read(kind, key)
+        self._mark_used(path)
+        return found
+
+    def _put(self, kind: str, key: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write an entry, then remove others beyond the limit. To be called with the lock.
+
+        Raises:
+            OSError: if it cannot be written; nothing was removed then, and an old one of this key is whole.
+        """
+        path = self._path(kind, key)
+        write_file(path, tensors, {**metadata, "format": FORMATS[kind], "key": key})
+        self._mark_used(path)
+        self._prune(self.max_bytes, keep=path)
+
+    def _mark_used(self, path: Path) -> None:
+        """Later than all others, also where the clock was put back."""
+        others = [entry.used for entry in self.entries() if entry.path != path]
+        used = max([time.time_ns(), *(other + USE_STEP for other in others)])
+        utime(path, ns=(used, used))
+
+    def _prune(self, max_bytes: int, keep: Path | None = None) -> list[str]:
+        entries = self.entries()
+        total, removed = sum(entry.num_bytes for entry in entries), []
+        for entry in entries:
+            if total <= max_bytes:
+                break
+            if entry.path != keep:
+                entry.path.unlink(missing_ok=True)
+                total -= entry.num_bytes
+                removed.append(entry.path.name)
+        return removed
+
+
+def _checked(max_bytes: int) -> int:
+    if max_bytes < 0:
+        raise ValueError(f"max_bytes is not below 0, got {max_bytes}.")
+    return max_bytes

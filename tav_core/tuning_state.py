@@ -1,0 +1,133 @@
+"""What a tuning must keep to go on later, to the bit.
+
+Trained weights, the moments of AdamW, the place in the learning-rate schedule, the generator of noise and timesteps,
+and the scale of float16's loss. All of it lies as tensors in one flat mapping, so that safetensors can hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor
+
+from .inflation import VideoUNet, trainable_parameters
+
+if TYPE_CHECKING:
+    from .tuning import TuningConfig, TuningStep
+
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class TuningState:
+    """A tuning between two updates. `tune` is given one, works on it and keeps it up to date.
+
+    Arguments:
+        video_unet: the model to tune; its trained weights are part of the state and are not copied.
+        config: how to tune.
+
+    Attributes:
+        steps: the updates made so far, those before a `load_state_dict` included.
+        whole: False while an update is being made, and for good if one broke off: the weights are then of two steps.
+    """
+
+    def __init__(self, video_unet: VideoUNet, config: TuningConfig):
+        self.steps: list[TuningStep] = []
+        self.whole = True
+        self.parameters = trainable_parameters(video_unet)
+        half = (config.compute_dtype or video_unet.dtype) == torch.float16
+        with torch.inference_mode(False):
+            self.optimizer = torch.optim.AdamW(
+                list(self.parameters.values()),
+                lr=config.learning_rate,
+                betas=config.betas,
+                eps=config.eps,
+                weight_decay=config.weight_decay,
+            )
+            self.lr_scheduler = get_scheduler(
+                SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps
+            )
+            self.scaler = torch.amp.GradScaler(video_unet.device.type, enabled=half)
+            self.generator = torch.Generator().manual_seed(config.seed)
+            self._generator_state = self.generator.get_state()
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next update."""
+        return float(self.lr_scheduler.get_last_lr()[0])
+
+    def update(self, step: TuningStep) -> None:
+        """Make the update for which gradients have been gathered and unscaled."""
+        self.whole = False
+        self.scaler.step(self.optimizer)  # leaves out an update that overflowed in float16
+        self.scaler.update()
+        self.lr_scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        # A step that breaks off later has drawn from the generator by then; to go on means to draw the same again.
+        self._generator_state = self.generator.get_state()
+        self.steps.append(step)
+        self.whole = True
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights by their published names, not copied."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that `load_state_dict` needs beside `steps`: "weights.NAME", moments by NAME, and the small rest.
+
+        Raises:
+            RuntimeError: if an update broke off, so that there is no state to keep.
+        """
+        if not self.whole:
+            raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
+        tensors = {f"weights.{name}": weight for name, weight in self.weights().items()}
+        states = {name: self.optimizer.state.get(parameter, {}) for name, parameter in self.parameters.items()}
+        for moment in MOMENTS:
+            for name, weight in self.weights().items():
+                tensors[f"{moment}.{name}"] = states[name].get(moment, torch.zeros_like(weight))
+        tensors["updates"] = torch.tensor([float(state.get("step", 0)) for state in states.values()])
+        tensors["generator"] = self._generator_state
+        if self.scaler.is_enabled():
+            scaler = self.scaler.state_dict()
+            tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
+        return tensors
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], steps: Sequence[TuningStep]) -> None:
+        """Go back to a state of the same tuning.
+
+        Arguments:
+            tensors: of `state_dict`, on any device.
+            steps: the updates that had been made.
+
+        Raises:
+            ValueError: if the tensors are not those of such a state; nothing is changed then.
+        """
+        expected = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError("This state belongs to another tuning or model: its tensors have other names or shapes.")
+        with torch.inference_mode(False), torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"weights.{name}"])
+            states = {  # copies: the optimiser writes to them, and may not if they were made in inference mode
+                index: {"step": tensors["updates"][index].clone()}
+                | {moment: tensors[f"{moment}.{name}"].clone() for moment in MOMENTS}
+                for index, name in enumerate(self.parameters)
+            }
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+        if self.scaler.is_enabled():
+            scale, tracker = tensors["scaler"].tolist()
+            self.scaler.load_state_dict(self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)})
+        self._generator_state = tensors["generator"].cpu()
+        self.generator.set_state(self._generator_state)
+        self.steps[:] = steps
+        self._set_schedule(len(steps))
+
+    def _set_schedule(self, made: int) -> None:
+        (base,), (factor,) = self.lr_scheduler.base_lrs, self.lr_scheduler.lr_lambdas
+        rate = base * factor(made)
+        self.lr_scheduler.last_epoch, self.lr_scheduler._last_lr = made, [rate]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate

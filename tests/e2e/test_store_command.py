@@ -1,0 +1,93 @@
+"""`edit --store`: stopped and killed, started again, it ends in the video of the run that was let alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tav_core import Store, read_video
+from tav_core.__main__ import main
+from tav_core.models import ASSETS
+from tests.e2e.test_command_line import ROOT
+
+STEPS = 54  # a state is kept at 50
+HANG = 600  # seconds after which a process is not slow but stuck
+# Started from a background job a process ignores the interruption, unless it says otherwise.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tav_core.__main__ import main
+sys.exit(main())
+"""
+
+
+def arguments(store: Path, output: Path) -> list[str]:
+    options = {
+        "--video": ASSETS / "demo-clip.mp4",
+        "--source-prompt": "a clip",
+        "--prompt": "a red star",
+        "--output": output,
+        "--store": store,
+        "--num-frames": 2,
+        "--width": 32,
+        "--height": 32,
+        "--tuning-steps": STEPS,
+        "--num-inference-steps": 3,
+        "--device": "cpu",
+    }
+    return ["edit", *(str(part) for pair in options.items() for part in pair)]
+
+
+def steps_kept(store: Path) -> int:
+    about = [Store(store).about(entry) for entry in Store(store).entries()]
+    return int(about[0].split()[0]) if about else 0
+
+
+def start_until(command: list[str], stop: int, ready: Callable[[subprocess.Popen], bool]) -> tuple[int, str]:
+    """Run the command until it is ready to be stopped, and stop it with a signal."""
+    process = subprocess.Popen([sys.executable, "-c", START, *command], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + HANG
+    try:
+        while not ready(process):
+            assert process.poll() is None and time.monotonic() < deadline
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=HANG)
+    finally:
+        process.kill()
+    return process.returncode, errors.decode()
+
+
+def a_step_was_made(process: subprocess.Popen) -> bool:
+    return b"loss=" in os.read(process.stderr.fileno(), 10_000)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
+def test_stopped_then_killed_then_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, output = tmp_path / "mein Speicher", tmp_path / "edit.mp4"
+    code, errors = start_until(arguments(store, output), signal.SIGINT, a_step_was_made)
+    assert code == 130 and errors.endswith("Stopped.\n") and "Traceback" not in errors
+    stopped_at = steps_kept(store)
+    assert 0 < stopped_at < STEPS
+
+    start_until(arguments(store, output), signal.SIGKILL, lambda _: steps_kept(store) > stopped_at)
+    assert not output.exists()
+    assert steps_kept(store) in (50, STEPS)
+
+    assert main(arguments(store, output)) == 0
+    alone = tmp_path / "alone.mp4"
+    assert main(arguments(tmp_path / "another store", alone)) == 0
+    assert torch.equal(read_video(output).frames, read_video(alone).frames)
+    assert output.read_bytes() == alone.read_bytes()
+    capsys.readouterr()
+
+    assert main(["store", "list", "--store", str(store)]) == 0
+    listed = capsys.readouterr().out
+    assert listed.count("tuned-") == listed.count("inversion-") == 1 and "run-" not in listed
+    assert main(["store", "verify", "--store", str(store)]) == 0
+    assert "2 entries, 0 of them bad" in capsys.readouterr().out
