@@ -4,9 +4,9 @@
 
 Each clip is a random scene on a random path, edited four times (colour, shape, background, two words at once).
 The whole method starts from the fully inverted clip, as published; "starting partway" from the level that the demo
-takes. Ablation as in the paper's figure 8: no tuning, no inversion (plain noise), no sparse-causal attention (each frame
-attends to itself alone, tuned and inverted all the same). Gates for the whole method: 90 % or more of frames as asked,
-median position error of 4 pixels or less.
+takes. Ablation as in the paper's figure 8: no tuning, no inversion (plain noise), no sparse-causal attention (each
+frame attends to itself alone, tuned and inverted all the same). Gates for the whole method: 90 % or more of frames as
+asked, median position error of 4 pixels or less.
 """
 
 from __future__ import annotations

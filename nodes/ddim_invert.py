@@ -6,12 +6,14 @@ from comfy_api.latest import io
 
 from ..tav_core import InversionConfig, invert
 from . import adapters
-from .sockets import CATEGORY, TavModelSocket
+from .sockets import CATEGORY, TavModelSocket, advanced
 
 
 class DDIMInvert(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        refinements = "Predictions more for each step: sampling then returns to the clip more exactly. 0 as published."
+        keep = "Keep the inversion in models/tune_a_video_store, so that the same one is found again at once."
         return io.Schema(
             node_id="TAVDDIMInvert",
             display_name="DDIM Invert (Tune-A-Video)",
@@ -30,15 +32,26 @@ class DDIMInvert(io.ComfyNode):
                     max=1000,
                     tooltip="As many as Sample takes. More follow the clip more closely.",
                 ),
+                advanced(io.Int, "refinements", InversionConfig().refinements, refinements, min=0, max=10),
+                advanced(io.Boolean, "keep", True, keep),
             ],
             outputs=[io.Latent.Output("noise", display_name="LATENT", tooltip="The noise, for Sample.")],
         )
 
     @classmethod
-    def execute(cls, model: adapters.TavModel, latents: dict, conditioning: Any, steps: int) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: adapters.TavModel,
+        latents: dict,
+        conditioning: Any,
+        steps: int,
+        refinements: int = 0,
+        keep: bool = True,
+    ) -> io.NodeOutput:
         clip = adapters.clip_latents(latents, model)
         text = adapters.embeddings(conditioning, "conditioning")
         with adapters.put_to_work(model, clip) as video_unet:
-            walk = invert(video_unet, clip, text, model.schedule, InversionConfig(steps))
+            run = adapters.store().invert if keep else invert
+            walk = run(video_unet, clip, text, model.schedule, InversionConfig(steps, refinements))
             trajectory = list(adapters.Progress(steps).over(walk))
         return io.NodeOutput(adapters.inverted_latents(trajectory, model))

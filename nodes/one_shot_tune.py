@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..tav_core import SamplingConfig, TuningConfig, plain_noise, sample, tune
 from ..tav_core.show import save_loss_plot
+from ..tav_core.store import StoredTuning
 from . import adapters
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
@@ -47,17 +48,19 @@ class OneShotTune(io.ComfyNode):
         preview_every: int = 0,
         preview_prompt: Any = None,
         preview_vae: Any = None,
+        keep: bool = True,
         **settings: Any,
     ) -> io.NodeOutput:
         config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
         clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
         wanted = _preview_text(preview_every, preview_prompt, preview_vae)
-        losses: list[float] = []
         progress = adapters.Progress(config.steps)
         checkpointing = config.gradient_checkpointing
         with adapters.put_to_work(model, clip, tuning=True, checkpointing=checkpointing) as video_unet:
-            walk = tune(video_unet, clip, text, model.schedule, config)
-            for step in progress.over(walk, lambda step: f"loss {step.loss:.4f}"):
+            inputs = (video_unet, clip, text, model.schedule, config)
+            walk = adapters.store().tune(*inputs) if keep else tune(*inputs)
+            losses = [step.loss for step in walk.steps] if isinstance(walk, StoredTuning) else []
+            for step in progress.over(walk, lambda step: f"loss {step.loss:.4f}", done=len(losses)):
                 losses.append(step.loss)
                 if wanted is not None and step.step % preview_every == 0:
                     progress.show(_preview(model, video_unet, clip, wanted, preview_vae))

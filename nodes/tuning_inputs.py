@@ -49,6 +49,7 @@ def tuning_inputs() -> list[io.Input]:
 
 def _advanced_inputs() -> list[io.Input]:
     every = "Show a quick sample of the edit every so many steps; 0 for never. Needs prompt and VAE below."
+    keep = "Keep the tuning in models/tune_a_video_store: the same one is found again at once, a stopped one goes on."
     checkpointing = "Takes less memory and more time. The result is the same."
     schedule = "Keep the learning rate, or let it fall to zero."
     warmup = "Steps over which the learning rate rises from zero."
@@ -58,6 +59,7 @@ def _advanced_inputs() -> list[io.Input]:
     d = DEFAULTS
     return [
         advanced(io.Int, "preview_every", 0, every, min=0, max=10000),
+        advanced(io.Boolean, "keep", True, keep),
         advanced(io.Boolean, "gradient_checkpointing", d.gradient_checkpointing, checkpointing),
         advanced(io.Combo, "lr_schedule", d.lr_schedule, schedule, options=list(SCHEDULES)),
         advanced(io.Int, "warmup_steps", d.warmup_steps, warmup, min=0, max=1000),

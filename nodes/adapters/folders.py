@@ -8,13 +8,22 @@ from typing import Any
 import folder_paths
 from comfy.cli_args import args
 
+from ...tav_core import Store
+
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
+STORE_FOLDER = "tune_a_video_store"  # likewise; tunings and inversions that the pack keeps by itself
 
 
 def register_folders() -> None:
-    """Tell the host where tuned weights are, so that extra_model_paths.yaml may add places."""
-    folder_paths.add_model_folder_path(TUNED_FOLDER, str(Path(folder_paths.models_dir) / TUNED_FOLDER))
+    """Tell the host where tuned weights and the store are, so that extra_model_paths.yaml may add places."""
+    for name in (TUNED_FOLDER, STORE_FOLDER):
+        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
+
+
+def store() -> Store:
+    """The store in the host's models folder: what was tuned or inverted before is found again there."""
+    return Store(folder_paths.get_folder_paths(STORE_FOLDER)[0])
 
 
 def input_videos() -> list[str]:

@@ -27,16 +27,21 @@ class Progress:
         context = get_executing_context()
         self.node_id = context.node_id if context else None
         self.began = self.last_text = 0.0
+        self.done = 0
         self.picture: Image.Image | None = None
 
-    def over(self, steps: Iterator[T], describe: Callable[[T], str] = lambda step: "") -> Iterator[T]:
+    def over(self, steps: Iterator[T], describe: Callable[[T], str] = lambda step: "", *, done: int = 0) -> Iterator[T]:
         """Take the steps one by one and show each; see `stoppable`.
 
         Arguments:
             describe: what to say of a step beside its number and the time left.
+            done: how many were made earlier and do not come again.
         """
-        self.began = time.monotonic()
-        for number, step in enumerate(stoppable(steps), 1):
+        self.began, self.done = time.monotonic(), done
+        if done:
+            self.bar.update_absolute(done, self.total)
+            self._tell(f"{done} of {self.total} steps were kept")
+        for number, step in enumerate(stoppable(steps), done + 1):
             yield step
             preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
             self.picture = None
@@ -50,12 +55,16 @@ class Progress:
 
     def _say(self, number: int, words: str) -> None:
         now = time.monotonic()
-        if self.node_id is None or (now - self.last_text < TEXT_INTERVAL and number not in (1, self.total)):
+        if now - self.last_text < TEXT_INTERVAL and number not in (1, self.total):
             return
         self.last_text = now
-        left = (now - self.began) / number * (self.total - number)
+        left = (now - self.began) / (number - self.done) * (self.total - number)
         parts = [f"step {number} of {self.total}", words, f"{_duration(left)} left"]
-        PromptServer.instance.send_progress_text(", ".join(part for part in parts if part), self.node_id)
+        self._tell(", ".join(part for part in parts if part))
+
+    def _tell(self, words: str) -> None:
+        if self.node_id is not None:
+            PromptServer.instance.send_progress_text(words, self.node_id)
 
 
 def stoppable(steps: Iterator[T]) -> Iterator[T]:

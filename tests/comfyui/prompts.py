@@ -13,7 +13,7 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 
 def edit_prompt(edit: str = EDIT, steps: int = 4, tuning_steps: int = 3, **changes: dict[str, Any]) -> dict[str, Any]:
-    """Load, tune, invert, sample, save on the bundled model, 4 frames of 64 x 64.
+    """Load, tune, invert, sample, save on the bundled model, 4 frames of 64 x 64, and keep nothing.
 
     Arguments:
         changes: by the name of a node, inputs to replace; None takes one away.
@@ -32,9 +32,12 @@ def edit_prompt(edit: str = EDIT, steps: int = 4, tuning_steps: int = 3, **chang
         TUNE: node(
             "TAVOneShotTune",
             **dict(model=[INFLATE, 0], latents=[ENCODE, 0], caption=[CAPTION, 0]),
-            **dict(steps=tuning_steps, learning_rate=3e-4, seed=1),
+            **dict(steps=tuning_steps, learning_rate=3e-4, seed=1, keep=False),
         ),
-        INVERT: node("TAVDDIMInvert", model=[TUNE, 0], latents=[ENCODE, 0], conditioning=[EMPTY, 0], steps=steps),
+        INVERT: node(
+            "TAVDDIMInvert",
+            **dict(model=[TUNE, 0], latents=[ENCODE, 0], conditioning=[EMPTY, 0], steps=steps, keep=False),
+        ),
         SAMPLE: node(
             "TAVSample",
             **dict(model=[TUNE, 0], latents=[INVERT, 0], positive=[PROMPT, 0], negative=[EMPTY, 0]),

@@ -18,8 +18,8 @@ SNAPSHOT = Path(__file__).with_name("object_info.json")
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVCompareVideos", "TAVDDIMInvert", "TAVInflateUNet", "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo",
-    "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo",
+    "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVInflateUNet", "TAVLoadDemoModel", "TAVLoadTuned",
+    "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo",
 ]  # fmt: skip
 
 
@@ -36,6 +36,9 @@ def described(server: Server, names: list[str] = NODES) -> dict[str, Any]:
         info["TAVLoadTuned"]["input"]["required"]["file"][1]["options"] = []
         loaded = info["TAVLoadVideo"]["input"]["required"]["file"][1]
         loaded["options"] = loaded["options"][-1:]
+    if "TAVEvaluate" in info:
+        for encoder in ("clip", "pickscore", "dino"):
+            info["TAVEvaluate"]["input"]["optional"][encoder][1]["options"] = ["none"]
     for node_info in info.values():
         node_info.pop("python_module")
     return info

@@ -12,7 +12,7 @@ import torch
 
 from tav_core import write_video
 from tests.comfyui import prompts
-from tests.comfyui.client import Outcome, Server
+from tests.comfyui.client import Events, Outcome, Server
 from tests.comfyui.prompts import edit_prompt, node
 
 
@@ -143,6 +143,35 @@ def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
             np.abs(np.stack(got) - np.stack(clip).astype(float)).mean() for clip in (expected, alone[1 - index])
         )
         assert own < 0.1 * other, (own, other)  # grey levels
+
+
+def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Server) -> None:
+    """A, stopped; A to its end from there; B; A again without a step. The same bytes as with nothing kept."""
+    steps = 60
+    whole = pixels(server, edit_prompt(tune=dict(steps=steps, seed=31)))
+    kept = edit_prompt(tune=dict(steps=steps, seed=31, keep=True), invert=dict(keep=True))
+
+    def first_step() -> tuple[int, bytes]:
+        events = Events(server, "kept")
+        prompt_id = server.submit(kept, client_id="kept")
+        first = events.until_step(prompts.TUNE, 1)
+        events.close()
+        outcome = server.wait(prompt_id)
+        assert outcome.succeeded
+        return first, b"".join(picture.tobytes() for picture in video_stream(server, outcome)[1])
+
+    events = Events(server, "stopped")
+    stopped = server.submit(kept, client_id="stopped")
+    reached = events.until_step(prompts.TUNE, 5)
+    server.post("/interrupt", {})
+    assert not server.wait(stopped).succeeded
+    events.close()
+    first, pictures = first_step()
+    assert reached <= first < steps and pictures == whole
+    server.run(edit_prompt())
+    assert first_step() == (steps, whole)
+    store = server.base / "models" / "tune_a_video_store"
+    assert sorted(path.name.split("-")[0] for path in store.glob("*.safetensors")) == ["inversion", "tuned"]
 
 
 def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
