@@ -195,7 +195,7 @@ def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: st
         f"sample{mark}",
         "TAVSample",
         **dict(model=model, latents=("invert", 0), positive=(f"prompt{mark}", 0), negative=("empty", 0)),
-        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale),
+        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale, denoise=config.denoise),
     )
     return workflow.add(f"decode{mark}", "VAEDecode", samples=(f"sample{mark}", 0), vae=("model", 2))
 
