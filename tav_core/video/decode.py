@@ -98,6 +98,8 @@ def _open_file(path: Path) -> Iterator[InputContainer]:
 def _picture_track(container: InputContainer, path: Path) -> VideoStream:
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if not hasattr(stream, "width"):  # PyAV has no decoder for it, whatever its types say
+                raise VideoError(f"The pictures of {path} are in a codec that is not known here: convert it to .mp4.")
             # Threads that each decode a frame ahead would hold as many frames as there are cores.
             stream.thread_type = "AUTO" if stream.width * stream.height < _LARGE else "SLICE"
             stream.codec_context.options = dict(_DECODER_OPTIONS)
