@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,16 @@ def test_an_error_within_a_step_keeps_the_step_before(
     assert run.steps == expected[:2]
     list(run)
     assert same(weights(video_unet), expected_weights)
+
+
+def test_a_tuning_goes_on_with_gradient_checkpointing_to_the_same_bits(make_unet: MakeUNet, store: Store) -> None:
+    _, expected = reference(make_unet)
+    next(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
+    video_unet = inflate(make_unet())
+    run = store.tune(video_unet, LATENTS, TEXT, EPSILON, replace(CONFIG, gradient_checkpointing=True))
+    assert len(run.steps) == 1
+    list(run)
+    assert same(weights(video_unet), expected)
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(
