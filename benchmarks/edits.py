@@ -3,10 +3,11 @@
     python -m benchmarks.edits [--clips 20] [--ablation-clips 20] [--num-frames 16] [--output DIR]
 
 Each clip is a random scene on a random path, edited four times (colour, shape, background, two words at once).
-The whole method starts from the fully inverted clip, as published; "starting partway" from the level that the demo
-takes. Ablation as in the paper's figure 8: no tuning, no inversion (plain noise), no sparse-causal attention (each
-frame attends to itself alone, tuned and inverted all the same). Gates for the whole method: 90 % or more of frames as
-asked, median position error of 4 pixels or less.
+The whole method has the demo's settings: tuned and sampled below the level where the bundled model's schedule carries
+no signal. "published range" tunes over the whole schedule and starts from the fully inverted clip. Ablation as in the
+paper's figure 8: no tuning, no inversion (plain noise), no sparse-causal attention (each frame attends to itself alone,
+tuned and inverted all the same). Gates for the whole method: 90 % or more of frames as asked, median position error of
+4 pixels or less.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tav_core.models import DEMO_MODEL, load_model
 from tav_core.schedule import plain_noise
 from tav_core.show import contact_sheet, save_picture
 
-VARIANTS = ("whole method", "starting partway", "no inversion", "no tuning", "no sparse-causal attention")
+VARIANTS = ("whole method", "no tuning", "no inversion", "no sparse-causal attention", "published range")
 MAIN = ("whole method", "no tuning")  # for all clips; the others for as many as asked
 
 
@@ -61,19 +62,18 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
     tuning = replace(TUNING, steps=args.tuning_steps, learning_rate=args.learning_rate)
     inversion = replace(INVERSION, num_inference_steps=args.num_inference_steps)
     sampling = replace(SAMPLING, num_inference_steps=args.num_inference_steps, guidance_scale=args.guidance_scale)
-    records, editor, prepared = [], None, None
+    records = []
     for variant in variants:
+        whole = variant in ("published range", "no inversion")  # plain noise has no level but the highest
         attention = "per_frame" if variant == "no sparse-causal attention" else "sparse_causal"
-        tuned = variant != "no tuning"
-        if prepared != (attention, tuned):
-            prepared = (attention, tuned)
-            editor = ClipEditor(load_model(args.model), frames, scenes[0].caption, attention=attention)
-            for _ in editor.tune(tuning) if tuned else ():
-                pass
-            for _ in editor.invert(inversion):
-                pass
+        editor = ClipEditor(load_model(args.model), frames, scenes[0].caption, attention=attention)
+        drawn_from = 1.0 if variant == "published range" else tuning.timestep_range
+        for _ in editor.tune(replace(tuning, timestep_range=drawn_from)) if variant != "no tuning" else ():
+            pass
+        for _ in editor.invert(inversion):
+            pass
         noise = plain_noise(tuple(editor.latents.shape), seed) if variant == "no inversion" else None
-        start = SAMPLING.denoise if variant == "starting partway" else 1.0
+        start = 1.0 if whole else sampling.denoise
         clips = {scenes[0].caption: frames}
         for kind, words in edits.items():
             prompt = scenes[0].edited(**words).caption

@@ -54,6 +54,9 @@ def _advanced_inputs() -> list[io.Input]:
     schedule = "Keep the learning rate, or let it fall to zero."
     warmup = "Steps over which the learning rate rises from zero."
     accumulation = "Draws of noise averaged in one step: steadier, and as many times slower."
+    part = (
+        "Share of the noise levels to tune on, from the clean end: 1 as published. Take that of denoise in Sample Edit."
+    )
     clipping = "The gradient is clipped to this norm."
     snr = "Weighs the loss by min-SNR; 5 is usual, 0 is off, as published."
     d = DEFAULTS
@@ -64,6 +67,7 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Combo, "lr_schedule", d.lr_schedule, schedule, options=list(SCHEDULES)),
         advanced(io.Int, "warmup_steps", d.warmup_steps, warmup, min=0, max=1000),
         advanced(io.Int, "gradient_accumulation_steps", d.gradient_accumulation_steps, accumulation, min=1, max=64),
+        advanced(io.Float, "timestep_range", d.timestep_range, part, min=0.05, max=1.0, step=0.05),
         advanced(io.Float, "weight_decay", d.weight_decay, "Of AdamW.", min=0.0, max=1.0, step=0.001),
         advanced(io.Float, "max_grad_norm", d.max_grad_norm, clipping, min=0.01, max=100.0, step=0.01),
         advanced(io.Float, "min_snr_gamma", 0.0, snr, min=0.0, max=20.0, step=0.5),

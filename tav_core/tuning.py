@@ -35,6 +35,9 @@ class TuningConfig:
         gradient_accumulation_steps: draws of noise and timestep averaged in one update.
         gradient_checkpointing: compute activations twice and keep fewer of them; same gradients.
         seed: of the noise and the timesteps.
+        timestep_range: the share of the schedule, from its clean end, that timesteps are drawn from, in (0, 1]. Where
+            the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the
+            clip; sampling that starts below, `SamplingConfig.denoise`, need not have learnt it.
         min_snr_gamma: weigh the loss by min-SNR with this gamma (5 is usual); None for no weights.
         compute_dtype: torch.bfloat16 or torch.float16 (CUDA only) for autocast; None for that of the frozen weights.
     """
@@ -50,6 +53,7 @@ class TuningConfig:
     gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
     seed: int = 0
+    timestep_range: float = 1.0
     min_snr_gamma: float | None = None
     compute_dtype: torch.dtype | None = None
 
@@ -62,6 +66,8 @@ class TuningConfig:
             raise ValueError(f"learning_rate and max_grad_norm are above 0, got {values}.")
         if self.lr_schedule not in SCHEDULES:
             raise ValueError(f"lr_schedule is one of {list(SCHEDULES)}, got {self.lr_schedule!r}.")
+        if not 0 < self.timestep_range <= 1:
+            raise ValueError(f"timestep_range lies in (0, 1], got {self.timestep_range}.")
         if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
             raise ValueError(f"min_snr_gamma is above 0, or None for no weights, got {self.min_snr_gamma}.")
         if self.compute_dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
@@ -180,9 +186,10 @@ def _draws(
     for name, given in (("noise", noise), ("timesteps", timesteps)):
         if given is not None and len(given) < passes:
             raise ValueError(f"{name} holds {len(given)} draws, {passes} forward passes need as many.")
+    drawn_below = max(1, round(config.timestep_range * schedule.num_train_timesteps))
     for index in range(len(state.steps) * config.gradient_accumulation_steps, passes):
         drawn_noise = torch.randn(latents.shape, generator=state.generator)
-        drawn_timestep = torch.randint(schedule.num_train_timesteps, latents.shape[:1], generator=state.generator)
+        drawn_timestep = torch.randint(drawn_below, latents.shape[:1], generator=state.generator)
         if noise is not None:
             drawn_noise = noise[index]
             if drawn_noise.shape != latents.shape:

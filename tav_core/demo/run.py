@@ -29,7 +29,7 @@ Step = TypeVar("Step")
 Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
 
 # Found on other clips than those that are reported on: docs/LOG.md.
-TUNING = TuningConfig(steps=150, learning_rate=2e-4, seed=0)
+TUNING = TuningConfig(steps=150, learning_rate=3e-4, timestep_range=0.8)
 INVERSION = InversionConfig(num_inference_steps=50)
 SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=2.5, denoise=0.8)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 _BATCH = 16  # frames that pass through the network at once
@@ -86,15 +87,15 @@ def load_inception(weights: str | Path, device: torch.device | str = "cpu") -> n
         raise ValueError(_INSTALL) from error
     outputs = ["2048", "logits_unbiased"]
     try:
-        # torch-fidelity would unpickle whatever the file holds; it gets a copy of what the restricted reader passed.
+        # torch-fidelity unpickles what it is given: it gets what we have read from safetensors, packed in memory.
         state = BytesIO()
-        torch.save(torch.load(weights, map_location="cpu", weights_only=True), state)
+        torch.save(load_file(weights), state)
         state.seek(0)
         network = FeatureExtractorInceptionV3("inception", outputs, feature_extractor_weights_path=state)
-    except Exception as error:  # the file is missing, no torch file, holds more than tensors, or other tensors
+    except Exception as error:  # the file is missing, no safetensors file, or holds other tensors
         raise ValueError(
             f"The Inception weights {weights} cannot be read ({error}). Give torch-fidelity's "
-            "weights-inception-2015-12-05-6726825d.pth."
+            "weights-inception-2015-12-05-6726825d as .safetensors; pickled weights (.pth) are never opened."
         ) from error
     return network.to(device).eval().requires_grad_(False)
 

@@ -62,6 +62,16 @@ def test_same_seed_same_bits(make_unet: MakeUNet) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(("share", "below"), [(1.0, 1000), (0.3, 300), (0.0001, 1)])
+def test_timesteps_are_drawn_from_the_clean_end_of_the_schedule(make_unet: MakeUNet, share: float, below: int) -> None:
+    video_unet, seen = inflate(make_unet()), []
+    video_unet.register_forward_pre_hook(lambda _, arguments: seen.append(int(arguments[1])))
+    list(tune(video_unet, LATENTS, TEXT, EPSILON, TuningConfig(steps=24, timestep_range=share)))
+    assert below // 2 <= max(seen) < below
+    with pytest.raises(ValueError, match="timestep_range lies in"):
+        TuningConfig(timestep_range=0.0)
+
+
 def gradients(video_unet: VideoUNet, checkpointing: bool) -> dict[str, Tensor]:
     if checkpointing:
         video_unet.unet.enable_gradient_checkpointing()
