@@ -50,9 +50,7 @@ def test_edits_show_what_was_asked_where_the_source_was(demo):
     _, report = demo
     edits = report["edits"].values()
     assert sum(edit["success"] for edit in edits) / len(edits) >= 0.75
-    assert (
-        report["edits"]["colour"]["position_error"] <= 4
-    )  # the other edits still lose the place at times: docs/LOG.md
+    assert sorted(edit["position_error"] for edit in edits)[1] <= 4  # half of them at least: a change of shape may miss
     for edit in edits:
         assert (edit["background_psnr"] is None) == ("background" in run.EDITS[_name(report, edit)])
 

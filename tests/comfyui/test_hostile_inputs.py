@@ -1,0 +1,84 @@
+"""Strange values in every widget of every node, in a real ComfyUI: refused, or one clear error, and the server lives.
+
+A part of all pairs of widget and value is drawn from a fixed seed; TAV_HOSTILE_INPUTS sets how many, "all" takes all.
+"""
+
+import json
+import os
+import random
+from typing import Any
+
+import pytest
+
+from tests.comfyui import prompts
+from tests.comfyui.client import Refused, Server
+from tests.comfyui.prompts import edit_prompt, node
+from tests.comfyui.test_nodes import SNAPSHOT
+
+COUNT = os.environ.get("TAV_HOSTILE_INPUTS", "60")
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+VALUES: list[Any] = [
+    float("nan"), float("inf"), -1, 0, -1e308, 1e308, 2**63, 2**200, None, [], {}, True, "", "nan", "x" * 10_000,
+    "שלום עולם", "🎬🦊", "a\x00b", "../../../etc/passwd", "/etc/passwd", "CON", "a b/ü.mp4", "%s%n", "\ud800",
+]  # fmt: skip
+
+
+def whole_prompt() -> dict[str, Any]:
+    """Every node of the pack, in one prompt of a few seconds."""
+    prompt = edit_prompt()
+    prompt["compare"] = node("TAVCompareVideos", first=[prompts.CLIP, 0], second=[prompts.DECODE, 0])
+    prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a star")
+    prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/star")
+    prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="base.safetensors", strength=1.0)
+    return prompt
+
+
+def pairs() -> list[tuple[str, str, Any]]:
+    """Node, widget and value."""
+    snapshot, found = json.loads(SNAPSHOT.read_text()), []
+    for name, entry in whole_prompt().items():
+        if not entry["class_type"].startswith("TAV"):
+            continue
+        for group in ("required", "optional"):
+            for widget, spec in snapshot[entry["class_type"]]["input"].get(group, {}).items():
+                if isinstance(spec[0], list) or spec[0] in WIDGETS:
+                    found += [(name, widget, value) for value in VALUES]
+    random.Random(0).shuffle(found)
+    return found if COUNT == "all" else found[: int(COUNT)]
+
+
+def test_strange_inputs_are_refused_or_named(server: Server) -> None:
+    server.run({**edit_prompt(), "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="base")})
+    tuned = server.base / "models" / "tune_a_video"
+    next(tuned.glob("base_*")).rename(tuned / "base.safetensors")
+    outside = {path for path in server.base.parent.rglob("*") if not path.is_relative_to(server.base)}
+    faults = []
+    for name, widget, value in pairs():
+        prompt = whole_prompt()
+        prompt[name]["inputs"][widget] = value
+        where = f"{prompt[name]['class_type']}.{widget} = {str(value)[:40]!r}"
+        try:
+            outcome = server.wait(server.submit(prompt))
+        except Refused as refused:
+            if not refused.answer["node_errors"] and not refused.answer.get("error"):
+                faults.append(f"{where}: refused without a reason")
+            continue
+        failed = outcome.message("execution_error")
+        if failed is not None:
+            message = failed["exception_message"].strip()
+            if (
+                not message
+                or "\n" in message
+                or failed["exception_type"] in ("AttributeError", "KeyError", "IndexError")
+            ):
+                faults.append(f"{where}: {failed['exception_type']}: {message[:200]}")
+    assert faults == []
+    assert {path for path in server.base.parent.rglob("*") if not path.is_relative_to(server.base)} == outside
+    server.run(edit_prompt("a white star on a navy background"))
+
+
+@pytest.mark.parametrize("value", VALUES[-6:])
+def test_strange_prompts_run(server: Server, value: str) -> None:
+    if value == "\ud800":
+        pytest.skip("half a character cannot be sent as text")
+    server.run(edit_prompt(value))
