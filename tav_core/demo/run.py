@@ -108,10 +108,8 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
     losses = [step.loss for step in watch("tune", editor.tune(tuning), tuning.steps)]
     for _ in watch("invert", editor.invert(INVERSION), INVERSION.num_inference_steps):
         pass
-    clips = {
-        "source": source.frames,
-        "reconstruction": edit("reconstruction", "", replace(SAMPLING, guidance_scale=1.0, denoise=1.0)),
-    }
+    unguided = replace(SAMPLING, guidance_scale=1.0)
+    clips = {"source": source.frames, "reconstruction": edit("reconstruction", "", unguided)}
     edits: dict[str, Any] = {}
     for name, words in EDITS.items():
         prompt = scenes[0].edited(**words).caption
