@@ -10,7 +10,7 @@ from ..tav_core.models import ASSETS
 from . import adapters
 from .sockets import CATEGORY, advanced
 
-BUNDLED = "bundled: red star"
+BUNDLED = "bundled: pink star"
 
 
 class LoadVideo(io.ComfyNode):

@@ -1,6 +1,6 @@
 """The whole method on one clip: encode, tune, invert, sample, decode (arXiv:2212.11565, figure 3).
 
-    editor = ClipEditor(load_model(), frames, "a red star on a navy background")
+    editor = ClipEditor(load_model(), frames, "a pink star on a navy background")
     for step in editor.tune(TuningConfig(steps=300)): print(step.loss)
     for step in editor.invert(): pass
     for step in editor.edit("a blue star on a navy background"): pass

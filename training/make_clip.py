@@ -1,4 +1,4 @@
-"""Draw the bundled clip and its truth: a red star that flies an arc over a navy ground.
+"""Draw the bundled clip and its truth: a pink star that flies an arc over a navy ground.
 
     python -m training.make_clip --output tav_core/assets
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     folder = parser.parse_args().output
-    scene = world.Scene("star", "red", "navy", x=0.0, y=0.0, radius=23.0)
+    scene = world.Scene("star", "pink", "navy", x=0.0, y=0.0, radius=23.0)
     scenes = world.moving(scene, arc(NUM_FRAMES))
     drawn = [world.draw(s) for s in scenes]
     write_video(folder / "demo-clip.mp4", np.stack([picture for picture, _ in drawn]), FPS)

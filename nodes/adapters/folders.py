@@ -62,19 +62,17 @@ def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path
     """A name in the host's output folder that is not taken, numbered as the host does; and its subfolder.
 
     Raises:
-        Exception: the host's own, if the prefix leads out of its output folder.
+        ValueError: if the prefix leads out of that folder.
     """
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height
-    )
-    return _free(Path(folder), name, counter, suffix), subfolder
+    folder, name, counter, subfolder = _place(prefix, folder_paths.get_output_directory(), width, height)
+    return _free(folder, name, counter, suffix), subfolder
 
 
 def next_tuned_file(prefix: str) -> Path:
     """A name that is not taken in the folder of tuned weights; same rules as `next_output`."""
     root = folder_paths.get_folder_paths(TUNED_FOLDER)[0]
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
-    return _free(Path(folder), name, counter, TUNED_SUFFIX)
+    folder, name, counter, _ = _place(prefix, root)
+    return _free(folder, name, counter, TUNED_SUFFIX)
 
 
 def tuned_files() -> list[str]:
@@ -97,6 +95,15 @@ def video_metadata(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, st
         return {}
     texts = {name: json.dumps(value) for name, value in (extra or {}).items()}
     return texts if prompt is None else {**texts, "prompt": json.dumps(prompt)}
+
+
+def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Path, str, int, str]:
+    """Folder, name, number and subfolder that the host makes of a prefix."""
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    except Exception as error:  # the host raises no kind of its own
+        raise ValueError(f"filename_prefix {prefix!r} leads out of {root}. Give a name, or subfolder/name.") from error
+    return Path(folder), name, counter, subfolder
 
 
 def _free(folder: Path, name: str, counter: int, suffix: str) -> Path:

@@ -20,6 +20,7 @@ from ..inversion import InversionConfig
 from ..metrics import background_psnr
 from ..models import ASSETS, load_model
 from ..sampling import SamplingConfig
+from ..schedule import NoiseSchedule
 from ..show import contact_sheet, save_loss_plot, save_picture, side_by_side
 from ..tuning import TuningConfig
 from ..video import read_video, write_video
@@ -95,13 +96,15 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
     source = read_video(ASSETS / "demo-clip.mp4")
     scenes = load_truth()
     editor = ClipEditor(load_model(), source.frames, scenes[0].caption)
+    schedule = NoiseSchedule.from_scheduler(editor.model.scheduler)
     times: dict[str, float] = {}
 
     def watch(name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
         return _timed(times, name, progress(steps, name, total))
 
     def edit(name: str, prompt: str, config: SamplingConfig) -> Tensor:
-        *_, last = watch(name, editor.edit(prompt, config), config.num_inference_steps)
+        steps = schedule.timesteps(config.num_inference_steps, config.denoise)
+        *_, last = watch(name, editor.edit(prompt, config), len(steps))
         return editor.decode(last.latents)
 
     tuning = replace(TUNING, seed=seed)

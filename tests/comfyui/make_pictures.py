@@ -61,7 +61,7 @@ def clips_of(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     """Run a workflow; its clip and its edits by their captions, each (f, h, w, 3) in [0, 1]."""
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     (clip,) = (key for key, entry in prompt.items() if entry["class_type"] == "TAVLoadVideo")
-    tapped = {"a red star on a navy background": clip}
+    tapped = {"a pink star on a navy background": clip}
     for key, entry in prompt.items():
         if entry["class_type"] == "VAEDecode":
             sampled = prompt[entry["inputs"]["samples"][0]]

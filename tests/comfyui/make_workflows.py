@@ -30,7 +30,7 @@ SD15 = {
     "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
     "directory": "checkpoints",
 }
-SOURCE = "a red star on a navy background"
+SOURCE = "a pink star on a navy background"
 
 
 @dataclass
@@ -156,10 +156,10 @@ def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) ->
     """Model, clip, prompts, latents and the inflated model. It sets `workflow.text`."""
     if bundled:
         workflow.add("model", "TAVLoadDemoModel")
-        clip = dict(file="bundled: red star", num_frames=16, width=128, height=128)
+        clip = dict(file="bundled: pink star", num_frames=16, width=128, height=128)
     else:
         workflow.add("model", "CheckpointLoaderSimple", ckpt_name=SD15["name"])
-        clip = dict(file="bundled: red star", num_frames=24, width=512, height=512)
+        clip = dict(file="bundled: pink star", num_frames=24, width=512, height=512)
     workflow.add("clip", "TAVLoadVideo", **clip)
     model = ("model", 0)
     if lora:
@@ -250,9 +250,11 @@ def several_prompts() -> Workflow:
     model = tuned(workflow, True)
     inverted(workflow, model, True)
     clips = {SOURCE: ("clip", 0)}
-    for mark, prompt in enumerate((f"a {what} on a navy background" for what in ("yellow star", "red circle")), 1):
+    for mark, prompt in enumerate((f"a {what} on a navy background" for what in ("yellow star", "pink circle")), 1):
         clips[prompt] = edited(workflow, model, True, prompt, str(mark))
-    clips["a red star on a maroon background"] = edited(workflow, model, True, "a red star on a maroon background", "3")
+    clips["a pink star on a maroon background"] = edited(
+        workflow, model, True, "a pink star on a maroon background", "3"
+    )
     saved(workflow, compared(workflow, clips, 2), "several")
     return workflow
 
@@ -263,7 +265,7 @@ def tune_and_save() -> Workflow:
     )
     base(workflow, True, SOURCE)
     model = tuned(workflow, True)
-    workflow.add("keep", "TAVSaveTuned", model=model, filename_prefix="red-star")
+    workflow.add("keep", "TAVSaveTuned", model=model, filename_prefix="pink-star")
     workflow.add("curve", "PreviewImage", "Loss of each step", images=("tune", 2))
     return workflow
 
@@ -272,7 +274,7 @@ def load_and_edit() -> Workflow:
     workflow = Workflow("## Load and edit\nRun *Tune and save* first, then choose its file in *Load Tuned Weights*.")
     base(workflow, True, SOURCE)
     del workflow.nodes["caption"]
-    inputs = dict(model=("inflate", 0), file="red-star_00001_.safetensors", strength=1.0)
+    inputs = dict(model=("inflate", 0), file="pink-star_00001_.safetensors", strength=1.0)
     model = workflow.add("tuned", "TAVLoadTuned", **inputs)
     inverted(workflow, model, True)
     saved(workflow, edited(workflow, model, True, "a purple star on a navy background"), "loaded")

@@ -30,7 +30,7 @@ def pixels(server: Server, prompt: dict[str, Any]) -> bytes:
 
 def saved_clip(**inputs: Any) -> dict[str, Any]:
     """Load Clip straight into Save Clip."""
-    clip = node("TAVLoadVideo", file="bundled: red star", num_frames=4, width=64, height=64, stride=1) | {}
+    clip = node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=1) | {}
     clip["inputs"] |= inputs
     save = node("TAVSaveVideo", images=["clip", 0], fps=["clip", 1], filename_prefix="clip", audio=["clip", 3])
     return {"clip": clip, prompts.SAVE: save}
@@ -39,7 +39,7 @@ def saved_clip(**inputs: Any) -> dict[str, Any]:
 def test_frames_of_another_node_are_taken_as_a_video(server: Server) -> None:
     """CreateVideo keeps them in memory; every second one of 8, from 0.25 s on, at 8 a second."""
     made = {
-        "pictures": node("TAVLoadVideo", file="bundled: red star", num_frames=12, width=96, height=64, stride=1),
+        "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=12, width=96, height=64, stride=1),
         "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
     }
     prompt = made | saved_clip(video=["made", 0], stride=2, start=0.25)

@@ -31,7 +31,7 @@ def arguments(store: Path, output: Path) -> list[str]:
     options = {
         "--video": ASSETS / "demo-clip.mp4",
         "--source-prompt": "a clip",
-        "--prompt": "a red star",
+        "--prompt": "a pink star",
         "--output": output,
         "--store": store,
         "--num-frames": 2,

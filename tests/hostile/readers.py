@@ -86,7 +86,7 @@ def make_model(folder: Path) -> Path:
 
 def read_model(path: Path) -> None:
     """All parts, and one prompt through tokenizer and text encoder."""
-    encode_prompts(load_model(path), ["a red star"])
+    encode_prompts(load_model(path), ["a pink star"])
 
 
 def broken_models(good: Path, count: int) -> Iterator[Path]:

@@ -75,7 +75,7 @@ def test_captions_of_different_lengths_stand_side_by_side():
 
 
 def test_a_caption_is_drawn_in_the_letters_that_it_is_written_in():
-    latin, greek = caption_strip("red star", 200), caption_strip("κόκκινο αστέρι — étoile, größe, звезда", 400)
+    latin, greek = caption_strip("pink star", 200), caption_strip("κόκκινο αστέρι — étoile, größe, звезда", 400)
     assert (latin < 128).any() and (greek < 128).any()
 
 
