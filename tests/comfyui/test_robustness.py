@@ -76,7 +76,7 @@ def test_tuned_weights_are_read_from_their_folder_alone(server: Server, file: st
 def test_tuned_weights_are_written_to_their_folder_alone(server: Server, prefix: str) -> None:
     prompt = edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix=prefix)}
     where, message = server.error_of(prompt)
-    assert where == "keep" and "outside" in message
+    assert where == "keep" and "leads out of" in message
 
 
 def test_strength_fades_a_tuning(server: Server) -> None:
