@@ -18,7 +18,8 @@ from .media import MAX_SIDE, VideoError
 
 # ISO 23091-2 MatrixCoefficients, by their names in FFmpeg's scale filter
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+# bitexact: without it the result depends, by a level or two, on how the memory of a picture happens to be aligned.
+SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
 

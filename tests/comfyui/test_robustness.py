@@ -138,11 +138,7 @@ def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
     for index, expected in enumerate(alone):
         outcome = server.wait(queued[index])
         assert outcome.succeeded
-        got = video_stream(server, outcome)[1]
-        own, other = (
-            np.abs(np.stack(got) - np.stack(clip).astype(float)).mean() for clip in (expected, alone[1 - index])
-        )
-        assert own < 0.1 * other, (own, other)  # grey levels
+        assert np.array_equal(video_stream(server, outcome)[1], expected)
 
 
 def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Server) -> None:
@@ -171,7 +167,7 @@ def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Serv
     server.run(edit_prompt())
     assert first_step() == (steps, whole)
     store = server.base / "models" / "tune_a_video_store"
-    assert sorted(path.name.split("-")[0] for path in store.glob("*.safetensors")) == ["inversion", "tuned"]
+    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "tuned"}
 
 
 def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
