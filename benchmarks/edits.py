@@ -16,9 +16,11 @@ import argparse
 import json
 import multiprocessing
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,31 +109,41 @@ def summarise(records: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def clip_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark over clips of the demo world."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEMO_MODEL)
     parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--ablation-clips", type=int, default=20, help="how many of the clips run all variants")
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--tuning-steps", type=int, default=TUNING.steps)
-    parser.add_argument("--learning-rate", type=float, default=TUNING.learning_rate)
     parser.add_argument("--num-inference-steps", type=int, default=SAMPLING.num_inference_steps)
-    parser.add_argument("--guidance-scale", type=float, default=SAMPLING.guidance_scale)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, help="folder for a contact sheet of each clip and for records.json")
-    args = parser.parse_args()
+    return parser
+
+
+def records_of(measure: Callable[[Any], list[dict]], jobs: Iterable[Any], args: argparse.Namespace) -> list[dict]:
+    """What `measure` says of each job, in processes of their own; written to records.json after each."""
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-
-    jobs = [(args.first_seed + i, VARIANTS if i < args.ablation_clips else MAIN) for i in range(args.clips)]
+    records: list[dict] = []
     with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
-        records: list[dict] = []
-        for result in pool.imap_unordered(partial(edit_clip, args=args), jobs):
+        for result in pool.imap_unordered(measure, jobs):
             records += result
             if args.output:  # after each clip, so that a run that is cut short is not lost
                 (args.output / "records.json").write_text(json.dumps(records, indent=1) + "\n")
-    print(summarise(records))
+    return records
+
+
+def main() -> None:
+    parser = clip_parser(__doc__)
+    parser.add_argument("--ablation-clips", type=int, default=20, help="how many of the clips run all variants")
+    parser.add_argument("--learning-rate", type=float, default=TUNING.learning_rate)
+    parser.add_argument("--guidance-scale", type=float, default=SAMPLING.guidance_scale)
+    args = parser.parse_args()
+    jobs = [(args.first_seed + i, VARIANTS if i < args.ablation_clips else MAIN) for i in range(args.clips)]
+    print(summarise(records_of(partial(edit_clip, args=args), jobs, args)))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ plain grounds some flow.
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,11 +24,10 @@ from tav_core.demo import world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
 from tav_core.evaluate import evaluate
-from tav_core.models import DEMO_MODEL, load_model
-from tav_core.sampling import SamplingConfig
+from tav_core.models import load_model
 from tav_core.show import contact_sheet, save_picture
 
-from .edits import random_clip, random_edits
+from .edits import clip_parser, random_clip, random_edits, records_of
 
 # column -> how it is averaged over clips; the rest of a record's figures go into records.json only
 COLUMNS = {
@@ -78,7 +74,7 @@ def _sampled(
     for _ in editor.invert(replace(INVERSION, num_inference_steps=args.num_inference_steps)):
         pass
     guided = replace(SAMPLING, num_inference_steps=args.num_inference_steps)
-    unguided = SamplingConfig(num_inference_steps=args.num_inference_steps, guidance_scale=1.0)
+    unguided = replace(guided, guidance_scale=1.0)
     for words in list(edits.values())[1:]:
         prompt, config = (scene.edited(**words).caption, guided) if words else ("", unguided)
         *_, last = editor.edit(prompt, config)
@@ -111,27 +107,9 @@ def _cell(group: list[dict], name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEMO_MODEL)
-    parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("--num-frames", type=int, default=16)
-    parser.add_argument("--tuning-steps", type=int, default=TUNING.steps)
-    parser.add_argument("--num-inference-steps", type=int, default=SAMPLING.num_inference_steps)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="folder for a contact sheet of each clip and for records.json")
-    args = parser.parse_args()
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-
+    args = clip_parser(__doc__).parse_args()
     seeds = range(args.first_seed, args.first_seed + args.clips)
-    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
-        records: list[dict] = []
-        for result in pool.imap_unordered(partial(measure_clip, args=args), seeds):
-            records += result
-            if args.output:  # after each clip, so that a run that is cut short is not lost
-                (args.output / "records.json").write_text(json.dumps(records, indent=1) + "\n")
-    print(summarise(records))
+    print(summarise(records_of(partial(measure_clip, args=args), seeds, args)))
 
 
 if __name__ == "__main__":
