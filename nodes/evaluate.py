@@ -1,17 +1,14 @@
 """TAVEvaluate: measure an edit against its source."""
 
 import json
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
 from comfy_api.latest import io, ui
-from PIL import Image
 
 from ..tav_core.evaluate import evaluate, format_table
 from ..tav_core.show import save_curves
-from .adapters.encoders import NONE, encoder_folders, load_encoders
+from . import adapters
 from .sockets import CATEGORY
 
 
@@ -39,8 +36,8 @@ class Evaluate(io.ComfyNode):
                 *(
                     io.Combo.Input(
                         name,
-                        options=encoder_folders(model_type),
-                        default=NONE,
+                        options=adapters.encoder_folders(model_type),
+                        default=adapters.NO_ENCODER,
                         tooltip=f"A folder in models/tune_a_video_encoders with {what}.",
                         optional=True,
                         advanced=True,
@@ -71,21 +68,19 @@ class Evaluate(io.ComfyNode):
         edit: Any,
         prompt: str,
         source_prompt: str = "",
-        clip: str = NONE,
-        pickscore: str = NONE,
-        dino: str = NONE,
+        clip: str = adapters.NO_ENCODER,
+        pickscore: str = adapters.NO_ENCODER,
+        dino: str = adapters.NO_ENCODER,
         mask: Any = None,
     ) -> io.NodeOutput:
         count = min(len(source), len(edit))
         before, after = source[:count, ..., :3], edit[:count, ..., :3]
         covered = None if mask is None else _mask_of_each_frame(mask, count)
-        encoders = load_encoders(clip, pickscore, dino)
+        encoders = adapters.load_encoders(clip, pickscore, dino)
         result = evaluate(before, after, prompt, source_prompt or None, encoders, covered)
         report = format_table(result.figures)
-        plot = BytesIO()
-        save_curves(plot, result.curves)
-        picture = torch.from_numpy(np.asarray(Image.open(plot).convert("RGB"))).float().div(255)[None]
-        return io.NodeOutput(report, picture, json.dumps(result.figures), ui=ui.PreviewText(report))
+        plot = adapters.plot_image(lambda file: save_curves(file, result.curves))
+        return io.NodeOutput(report, plot, json.dumps(result.figures), ui=ui.PreviewText(report))
 
 
 def _mask_of_each_frame(mask: Any, count: int) -> np.ndarray:

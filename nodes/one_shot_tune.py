@@ -2,13 +2,9 @@
 
 import json
 from dataclasses import asdict, replace
-from io import BytesIO
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io
-from PIL import Image
 from torch import Tensor
 
 from ..tav_core import SamplingConfig, TuningConfig, plain_noise, sample, tune
@@ -67,7 +63,7 @@ class OneShotTune(io.ComfyNode):
                     model.load()  # the VAE may have taken its place
             notes = {"tuning": json.dumps(asdict(replace(config, compute_dtype=None)))}
             tuned = model.with_weights_in_place(notes)
-        return io.NodeOutput(tuned, {"loss": losses}, _loss_curve(losses))
+        return io.NodeOutput(tuned, {"loss": losses}, adapters.plot_image(lambda file: save_loss_plot(file, losses)))
 
 
 def _preview_text(preview_every: int, prompt: Any, vae: Any) -> Tensor | None:
@@ -85,10 +81,3 @@ def _preview(model: adapters.TavModel, video_unet: Any, clip: Tensor, text: Tens
     *_, last = adapters.stoppable(sample(video_unet, noise, text, None, model.schedule, PREVIEW))
     middle = clip.shape[2] // 2
     return adapters.decode_frame(vae, adapters.host_latents(last.latents[:, :, middle : middle + 1], model)["samples"])
-
-
-def _loss_curve(losses: list[float]) -> Tensor:
-    """A plot as the host's IMAGE, (1, h, w, 3)."""
-    file = BytesIO()
-    save_loss_plot(file, losses)
-    return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float().div(255)[None]

@@ -6,6 +6,7 @@ memory.py     how much memory it needs to run, and what to lower where there is 
 data.py       LATENT, CONDITIONING, AUDIO and VIDEO to and from what the core takes
 progress.py   steps with progress, time left, and Stop
 folders.py    names and places of files
+encoders.py   CLIP, PickScore and DINOv2 for the measures
 demo.py       the bundled model as MODEL, CLIP and VAE
 """
 
@@ -19,9 +20,11 @@ from .data import (
     host_latents,
     inverted_latents,
     inverted_start,
+    plot_image,
     read_any_video,
 )
 from .demo import load_demo
+from .encoders import NO_ENCODER, encoder_folders, load_encoders
 from .folders import (
     input_file,
     input_videos,
@@ -38,6 +41,7 @@ from .handle import TavModel, compute_dtype, hold, put_to_work
 from .progress import Progress, decode_frame, stoppable
 
 __all__ = [
+    "NO_ENCODER",
     "Progress",
     "TavModel",
     "UnsupportedModel",
@@ -47,6 +51,7 @@ __all__ = [
     "compute_dtype",
     "decode_frame",
     "embeddings",
+    "encoder_folders",
     "fresh_start",
     "hold",
     "host_latents",
@@ -55,9 +60,11 @@ __all__ = [
     "inverted_latents",
     "inverted_start",
     "load_demo",
+    "load_encoders",
     "next_output",
     "next_tuned_file",
     "noise_schedule",
+    "plot_image",
     "put_to_work",
     "read_any_video",
     "register_folders",

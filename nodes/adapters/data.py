@@ -4,11 +4,14 @@ The host's latents are unscaled, (f, c, h, w) with the frames as a batch; the co
 tensor that comes in is copied out of inference mode, in which it could not be trained on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from ...tav_core import InversionStep, SamplingConfig, VideoClip, plain_noise, read_video
@@ -151,3 +154,10 @@ def read_any_video(video: Any, **request: Any) -> VideoClip:
     components = video.get_components()
     sound = audio_to_core(components.audio)
     return choose_frames(components.images[..., :3], components.frame_rate, sound, **request)
+
+
+def plot_image(save: Callable[[BytesIO], None]) -> Tensor:
+    """A plot that `save` writes to a file, as the host's IMAGE, (1, h, w, 3)."""
+    file = BytesIO()
+    save(file)
+    return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float().div(255)[None]

@@ -7,15 +7,15 @@ import comfy.model_management as host
 import folder_paths
 
 from ...tav_core.evaluate import Encoders
+from .folders import ENCODERS_FOLDER
 
-ENCODERS_FOLDER = "tune_a_video_encoders"  # in ComfyUI's models folder
-NONE = "none"
+NO_ENCODER = "none"
 
 
 def encoder_folders(model_type: str) -> list[str]:
     """Names of the folders that hold a model of this type in transformers' layout, after "none"."""
     configs = {config.parent.name: config for root in _roots() for config in sorted(root.glob("*/config.json"))}
-    return [NONE, *sorted(name for name, config in configs.items() if _model_type(config) == model_type)]
+    return [NO_ENCODER, *sorted(name for name, config in configs.items() if _model_type(config) == model_type)]
 
 
 def load_encoders(clip: str, pickscore: str, dino: str) -> Encoders:
@@ -33,7 +33,7 @@ def load_encoders(clip: str, pickscore: str, dino: str) -> Encoders:
 
 
 def _folder(name: str, model_type: str) -> Path | None:
-    if name == NONE:
+    if name == NO_ENCODER:
         return None
     if name not in encoder_folders(model_type):  # so that no name leads out of the models folder
         raise ValueError(f"There is no {model_type} folder {name!r} in models/{ENCODERS_FOLDER}. Copy one there.")
@@ -41,7 +41,6 @@ def _folder(name: str, model_type: str) -> Path | None:
 
 
 def _roots() -> list[Path]:
-    folder_paths.add_model_folder_path(ENCODERS_FOLDER, str(Path(folder_paths.models_dir) / ENCODERS_FOLDER))
     return [Path(root) for root in folder_paths.get_folder_paths(ENCODERS_FOLDER)]
 
 

@@ -13,11 +13,12 @@ from ...tav_core import Store
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
 STORE_FOLDER = "tune_a_video_store"  # likewise; tunings and inversions that the pack keeps by itself
+ENCODERS_FOLDER = "tune_a_video_encoders"  # likewise; CLIP, PickScore and DINOv2 for the measures
 
 
 def register_folders() -> None:
-    """Tell the host where tuned weights and the store are, so that extra_model_paths.yaml may add places."""
-    for name in (TUNED_FOLDER, STORE_FOLDER):
+    """Tell the host where tuned weights, the store and encoders are, so that extra_model_paths.yaml may add places."""
+    for name in (TUNED_FOLDER, STORE_FOLDER, ENCODERS_FOLDER):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
