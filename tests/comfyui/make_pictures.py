@@ -4,7 +4,7 @@
 
 NAME is that of a workflow, whose thumbnail is drawn from its own run; or screenshot (docs/quickstart.png, the page
 after a run; needs Chromium); or emblems (docs/icon.png and docs/banner.png). All are drawn if none is given. It says
-how long each workflow took. The tuning is made once: the pack keeps it from one to the next, and the page finds it made.
+how long each workflow took. The tuning is made once: the pack keeps it from one to the next.
 
 Those of Stable Diffusion have no weights to run on here: their thumbnails show the bundled model, and say so.
 """
