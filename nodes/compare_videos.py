@@ -4,6 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..tav_core.captions import drawable
 from ..tav_core.show import side_by_side
 from .sockets import CATEGORY, advanced
 
@@ -23,7 +24,7 @@ class CompareVideos(io.ComfyNode):
                     default={1: "source", 2: "edit"}.get(number, ""),
                     optional=True,
                     advanced=optional,
-                    tooltip="What to write above it.",
+                    tooltip="What to write above it, in any script that an installed font covers.",
                 ),
             ]
         return io.Schema(
@@ -47,7 +48,10 @@ class CompareVideos(io.ComfyNode):
 
 
 def _captioned(panels: dict[str, Any]) -> dict[str, Any]:
-    """Caption -> frames, as many of each clip as the shortest has; a caption that comes twice is numbered."""
+    """Caption -> frames, as many of each clip as the shortest has.
+
+    A caption of which no installed font draws a letter gives way to a number; one that comes twice is numbered.
+    """
     numbers = [number for number in range(1, PANELS + 1) if panels.get(f"images_{number}") is not None]
     clips = {number: panels[f"images_{number}"][..., :3].cpu() for number in numbers}
     sizes = {tuple(frames.shape[1:3]) for frames in clips.values()}
@@ -56,6 +60,7 @@ def _captioned(panels: dict[str, Any]) -> dict[str, Any]:
     shortest = min(len(frames) for frames in clips.values())
     captioned: dict[str, Any] = {}
     for number, frames in clips.items():
-        caption = panels.get(f"caption_{number}") or f"clip {number}"
+        _, caption = drawable(panels.get(f"caption_{number}") or "")
+        caption = caption.strip() or f"clip {number}"
         captioned[f"{caption} ({number})" if caption in captioned else caption] = frames[:shortest]
     return captioned

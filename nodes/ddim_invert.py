@@ -12,7 +12,7 @@ from .sockets import CATEGORY, TavModelSocket, advanced
 class DDIMInvert(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        refinements = "Predictions more for each step: sampling then returns to the clip more exactly. 0 as published."
+        refinements = "Extra predictions in each step: sampling then returns to the clip more exactly. 0 as published."
         keep = "Keep the inversion in models/tune_a_video_store, so that the same one is found again at once."
         return io.Schema(
             node_id="TAVDDIMInvert",
@@ -30,12 +30,12 @@ class DDIMInvert(io.ComfyNode):
                     default=InversionConfig().num_inference_steps,
                     min=1,
                     max=1000,
-                    tooltip="As many as Sample takes. More follow the clip more closely.",
+                    tooltip="The same number as in Sample Edit. More follow the clip more closely.",
                 ),
                 advanced(io.Int, "refinements", InversionConfig().refinements, refinements, min=0, max=10),
                 advanced(io.Boolean, "keep", True, keep),
             ],
-            outputs=[io.Latent.Output("noise", display_name="LATENT", tooltip="The noise, for Sample.")],
+            outputs=[io.Latent.Output("noise", display_name="LATENT", tooltip="The inverted clip, for Sample Edit.")],
         )
 
     @classmethod

@@ -5,7 +5,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import read_video
 from ..tav_core.models import ASSETS
 from . import adapters
 from .sockets import CATEGORY, advanced
@@ -103,7 +102,9 @@ class LoadVideo(io.ComfyNode):
         video: Any = None,
     ) -> io.NodeOutput:
         request = dict(num_frames=num_frames, width=width, height=height, stride=stride, start=start, fit=fit)
-        clip = read_video(_path(file), **request) if video is None else adapters.read_any_video(video, **request)
+        clip = (
+            adapters.read_file(_path(file), **request) if video is None else adapters.read_any_video(video, **request)
+        )
         return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), adapters.audio_from_core(clip.audio))
 
 

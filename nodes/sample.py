@@ -23,7 +23,7 @@ class Sample(io.ComfyNode):
             search_aliases=["sample video", "video sampler", "edit video", "tune a video sample", "ksampler video"],
             inputs=[
                 TavModelSocket.Input("model", tooltip="The model tuned on the clip."),
-                io.Latent.Input("latents", tooltip="The noise, from DDIM Invert."),
+                io.Latent.Input("latents", tooltip="The inverted clip, from DDIM Invert."),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
                 io.Conditioning.Input("negative", tooltip="What to keep away from; the empty prompt, as published."),
                 io.Int.Input(
@@ -39,7 +39,7 @@ class Sample(io.ComfyNode):
                     min=0.0,
                     max=30.0,
                     step=0.5,
-                    tooltip="How strongly the prompt acts. 7 to 13 for Stable Diffusion, less for the bundled model; 1 "
+                    tooltip="How strongly the prompt acts. 7 to 13 for Stable Diffusion, 2.5 for the bundled model; 1 "
                     "is none, and takes half the time.",
                 ),
                 *_advanced_inputs(),
@@ -78,7 +78,10 @@ def _advanced_inputs() -> list[io.Input]:
     seed = "Of fresh noise; without effect while start_from is the inverted clip and eta is 0."
     eta = "Fresh noise in each step: 0 for none (DDIM), 1 for as much as DDPM adds."
     rescale = "Takes back the contrast that strong guidance adds. 0.7 if colours burn out."
-    denoise = "Share of the steps to run: below 1 starts from within the inversion and changes the clip less."
+    denoise = (
+        "Share of the steps to run: below 1 starts from within the inversion and changes the clip less. The bundled "
+        "model takes 0.8."
+    )
     start = "fresh noise uses only the size of LATENT: the motion is then the tuning's alone."
     share = dict(min=0.0, max=1.0, step=0.05)
     return [

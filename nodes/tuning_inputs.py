@@ -20,7 +20,8 @@ def tuning_inputs() -> list[io.Input]:
             default=DEFAULTS.steps,
             min=1,
             max=10000,
-            tooltip="Updates. 300 to 500 for Stable Diffusion; too many copy the clip and resist the edit.",
+            tooltip="Updates. 300 to 500 for Stable Diffusion, 150 for the bundled model; too many copy the clip and "
+            "resist the edit.",
         ),
         io.Float.Input(
             "learning_rate",
@@ -29,7 +30,7 @@ def tuning_inputs() -> list[io.Input]:
             max=1e-2,
             step=1e-6,
             tooltip="How far each step goes. The default is the published one for Stable Diffusion; the small bundled "
-            "model takes the higher one of its example workflows.",
+            "model takes 3e-4.",
         ),
         io.Int.Input(
             "seed",
@@ -55,7 +56,8 @@ def _advanced_inputs() -> list[io.Input]:
     warmup = "Steps over which the learning rate rises from zero."
     accumulation = "Draws of noise averaged in one step: steadier, and as many times slower."
     part = (
-        "Share of the noise levels to tune on, from the clean end: 1 as published. Take that of denoise in Sample Edit."
+        "Share of the noise levels to tune on, from the clean end: 1 as published, 0.8 for the bundled model. Take "
+        "that of denoise in Sample Edit."
     )
     clipping = "The gradient is clipped to this norm."
     snr = "Weighs the loss by min-SNR; 5 is usual, 0 is off, as published."

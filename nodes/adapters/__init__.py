@@ -22,6 +22,7 @@ from .data import (
     inverted_start,
     plot_image,
     read_any_video,
+    read_file,
 )
 from .demo import load_demo
 from .encoders import NO_ENCODER, encoder_folders, load_encoders
@@ -38,7 +39,7 @@ from .folders import (
     video_metadata,
 )
 from .handle import TavModel, compute_dtype, hold, put_to_work
-from .progress import Progress, decode_frame, stoppable
+from .progress import Progress, decode_frame, hear_stop, stoppable
 
 __all__ = [
     "NO_ENCODER",
@@ -53,6 +54,7 @@ __all__ = [
     "embeddings",
     "encoder_folders",
     "fresh_start",
+    "hear_stop",
     "hold",
     "host_latents",
     "input_file",
@@ -67,6 +69,7 @@ __all__ = [
     "plot_image",
     "put_to_work",
     "read_any_video",
+    "read_file",
     "register_folders",
     "stamp",
     "stoppable",

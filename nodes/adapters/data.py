@@ -6,6 +6,7 @@ tensor that comes in is copied out of inference mode, in which it could not be t
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from ...tav_core import InversionStep, SamplingConfig, VideoClip, plain_noise, read_video
 from ...tav_core.video import Audio, choose_frames
 from .handle import TavModel
+from .progress import hear_stop
 
 TRAJECTORY = "tav_trajectory"  # in the LATENT that an inversion gives: its samples at each timestep, rising
 REMEDIES = {
@@ -141,6 +143,11 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
     return None if audio is None else {"waveform": audio.samples[None], "sample_rate": audio.sample_rate}
 
 
+def read_file(path: Path, **request: Any) -> VideoClip:
+    """Frames of a file as `tav_core.read_video` chooses them. Stop is heard before each."""
+    return read_video(path, **request, before_frame=hear_stop)
+
+
 def read_any_video(video: Any, **request: Any) -> VideoClip:
     """Frames of the host's VIDEO, as `tav_core.read_video` chooses them.
 
@@ -150,7 +157,7 @@ def read_any_video(video: Any, **request: Any) -> VideoClip:
     source = video.get_stream_source()
     trimmed = not hasattr(video, "get_active_trim_window") or tuple(video.get_active_trim_window()) != (0.0, 0.0)
     if isinstance(source, str) and not trimmed:
-        return read_video(source, **request)
+        return read_file(Path(source), **request)
     components = video.get_components()
     sound = audio_to_core(components.audio)
     return choose_frames(components.images[..., :3], components.frame_rate, sound, **request)

@@ -67,13 +67,18 @@ class Progress:
             PromptServer.instance.send_progress_text(words, self.node_id)
 
 
+def hear_stop() -> None:
+    """Ends the node, by the host's own exception, if Stop was pressed."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 def stoppable(steps: Iterator[T]) -> Iterator[T]:
     """The same steps. Stop is heard before each, and ends `steps` in an orderly way."""
     with closing(steps):
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        hear_stop()
         for step in steps:
             yield step
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            hear_stop()
 
 
 def _duration(seconds: float) -> str:

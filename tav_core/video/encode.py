@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +52,7 @@ class _Clip:
     audio: Audio | None
     crf: int | None
     metadata: dict[str, str]
+    before_frame: Callable[[], object] | None
 
 
 _FORMATS = {
@@ -69,6 +70,7 @@ def write_video(
     audio: Audio | None = None,
     crf: int | None = None,
     metadata: dict[str, str] | None = None,
+    before_frame: Callable[[], object] | None = None,
 ) -> Path:
     """Write a clip; the name decides the format.
 
@@ -85,6 +87,7 @@ def write_video(
         audio: sound to go with the frames; what is longer than them is cut.
         crf: constant rate factor of H.264 (0 to 51, default 17) or VP9 (0 to 63, default 24); lower is better.
         metadata: texts to keep in the file.
+        before_frame: called before each frame; what it raises ends the writing, and nothing is left of the file.
 
     Returns:
         The path written.
@@ -93,7 +96,7 @@ def write_video(
         VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails.
     """
     target = check_output(path)
-    clip = _Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}))
+    clip = _Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}), before_frame)
     suffix = target.suffix.lower()
     _check(clip, suffix)
     if suffix == ".png":
@@ -156,6 +159,8 @@ def _check_audio(audio: Audio) -> None:
 def _byte_pictures(clip: _Clip) -> Iterator[np.ndarray]:
     """Each frame as contiguous uint8 (h, w, 3)."""
     for frame in clip.frames:
+        if clip.before_frame is not None:
+            clip.before_frame()
         pixels = frame.detach().cpu() if isinstance(frame, torch.Tensor) else torch.as_tensor(frame)
         if pixels.dtype != torch.uint8:
             pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)

@@ -8,7 +8,7 @@ not matter; `memory.py` does the same with frames that are in memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -49,6 +49,7 @@ def read_video(
     width: int | None = None,
     height: int | None = None,
     fit: str = "crop",
+    before_frame: Callable[[], object] | None = None,
 ) -> VideoClip:
     """Read frames of a video file, a GIF, a folder of images (in natural order) or an image pattern (frame_%04d.png).
 
@@ -61,6 +62,7 @@ def read_video(
             Images have no clock: there fps is the rate of the images themselves (default 8) and none is left out.
         width, height: in pixels; with one of them the shape is kept, with neither the source's size.
         fit: what to do with another shape: "crop" the middle, "pad" with black, or "stretch".
+        before_frame: called before each frame that is decoded; what it raises ends the reading.
 
     Returns:
         VideoClip. Its fps is fps, or the source's rate / stride, exactly; the mean rate of the frames taken if their
@@ -77,7 +79,7 @@ def read_video(
     try:
         with open_source(request.path, request.start, request.image_rate) as source:
             last = None
-            for timed in islice(_chosen(source, request), num_frames):
+            for timed in islice(_chosen(_told(source, before_frame), request), num_frames):
                 pictures.append(pictures[-1] if timed is last else make_picture(timed))
                 times.append(timed.time)
                 last = timed
@@ -91,10 +93,17 @@ def read_video(
     return VideoClip(_as_tensor(pictures), rate, audio, *size, tuple(float(time) for time in times))
 
 
-def _chosen(source: Source, request: Request) -> Iterator[TimedFrame]:
+def _told(source: Source, before_frame: Callable[[], object] | None) -> Iterator[TimedFrame]:
+    for timed in source:
+        if before_frame is not None:
+            before_frame()
+        yield timed
+
+
+def _chosen(frames: Iterator[TimedFrame], request: Request) -> Iterator[TimedFrame]:
     if request.fps is None:
-        return every_nth(iter(source), request.start, request.stride)
-    return at_rate(iter(source), request.start, request.fps)
+        return every_nth(frames, request.start, request.stride)
+    return at_rate(frames, request.start, request.fps)
 
 
 def _rate_of(times: list[Fraction], nominal: Fraction, source_rate: Fraction) -> Fraction:

@@ -17,11 +17,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = ("__init__.py", "nodes", "tav_core", "web", "locales", "example_workflows", "pyproject.toml")
 FOLDER = "tune-a-video"
 FAULTS = Path(__file__).with_name("faults.py")
 START_SECONDS = float(os.environ.get("COMFYUI_START_SECONDS", "900"))
 RUN_SECONDS = float(os.environ.get("COMFYUI_RUN_SECONDS", "900"))
+
+
+def archived() -> list[str]:
+    """The files of the registry's archive: those that git tracks, without those that .comfyignore names."""
+
+    def listed(*options: str) -> set[str]:
+        command = ["git", "-C", str(ROOT), "ls-files", "-z", *options]
+        return {*subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")} - {""}
+
+    return sorted(listed() - listed("--cached", "--ignored", "--exclude-from=.comfyignore"))
 
 
 class Refused(Exception):
@@ -55,18 +64,14 @@ class Outcome:
 
 
 class Server:
-    """A running ComfyUI with the published files of this pack in custom_nodes of a base directory of its own."""
+    """A running ComfyUI with what the registry would publish of this pack in a base directory of its own."""
 
     def __init__(self, comfyui: Path, python: str, base: Path):
         self.base, self.log_path = base, base / "server.log"
         pack = base / "custom_nodes" / FOLDER
-        pack.mkdir(parents=True)
-        for name in PUBLISHED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, pack / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, pack / name)
+        for name in archived():
+            (pack / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, pack / name)
         shutil.copy(FAULTS, pack.parent)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

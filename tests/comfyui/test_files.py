@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.comfyui import make_workflows
+from tests.comfyui.client import archived
 from tests.comfyui.make_workflows import sockets_of, widgets_of
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,17 @@ def test_each_workflow_has_a_thumbnail(path: Path) -> None:
     with Image.open(path.with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG" and picture.width >= 400
     assert path.with_suffix(".jpg").stat().st_size < 100_000
+
+
+def test_the_archive_holds_all_that_the_pack_needs_and_no_more() -> None:
+    """The host's tests run on these very files."""
+    names = archived()
+    needed = ["__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "NOTICE", "README.md"]
+    needed += [path.relative_to(ROOT).as_posix() for path in (ROOT / "web").rglob("*.md")]
+    assert set(needed) <= set(names)
+    folders = {name.split("/")[0] for name in names if "/" in name}
+    assert folders == {"example_workflows", "locales", "nodes", "tav_core", "web"}
+    assert sum((ROOT / name).stat().st_size for name in names) < 20e6
 
 
 def test_icon_and_banner_have_the_sizes_of_the_registry() -> None:

@@ -95,6 +95,17 @@ class TestWhichFrames:
         assert clip.fps == NTSC and clip.audio is None
         assert (clip.source_width, clip.source_height) == (64, 48)
 
+    def test_reading_ends_where_the_caller_ends_it(self, numbered):
+        calls = []
+        read_video(numbered, num_frames=5, stride=3, before_frame=lambda: calls.append(1))
+        assert 13 <= len(calls) <= 14  # each frame that was decoded, those left out too
+
+        def stop():
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            read_video(numbered, before_frame=stop)
+
     def test_stride_divides_the_rate_exactly(self, numbered):
         clip = read_video(numbered, num_frames=5, stride=3)
         assert numbers(clip) == [0, 3, 6, 9, 12]

@@ -309,6 +309,20 @@ def test_names_with_spaces_and_other_scripts(tmp_path):
     assert len(leftovers(folder)) == 3
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif", "clip"])
+def test_writing_ends_where_the_caller_ends_it(tmp_path, name):
+    calls = iter(range(9))
+
+    def stop_at_the_third():
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / name, patches(6), 8, before_frame=stop_at_the_third)
+    assert next(calls) == 3
+    assert leftovers(tmp_path) == []
+
+
 def test_png_pattern(tmp_path):
     write_video(tmp_path / "out" / "shot_%03d.png", patches(3), 8)
     assert leftovers(tmp_path / "out") == ["shot_000.png", "shot_001.png", "shot_002.png"]
