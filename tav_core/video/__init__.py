@@ -1,5 +1,10 @@
-"""Real video: `read.py` reads a clip, `choose.py` says which frames, `decode.py` opens files, `picture.py` makes RGB,
-`memory.py` takes frames that are there already, `encode.py` writes."""
+"""Real video.
+
+    read.py     reads a clip; choose.py says which frames, decode.py opens files, picture.py makes RGB of them
+    memory.py   takes frames that are there already
+    encode.py   writes; output.py checks what is to be written, streams.py and png.py bring it into a file or a folder
+    media.py    what both sides share
+"""
 
 from .encode import check_output, write_video
 from .media import Audio, VideoError

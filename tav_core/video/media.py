@@ -14,6 +14,7 @@ from math import isfinite
 from numbers import Integral, Rational, Real
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import torch
 
@@ -176,3 +177,8 @@ def _ebml_size(file: BinaryIO) -> tuple[int, bool]:
     width = 9 - first.bit_length()
     value = int.from_bytes(bytes([first & (0xFF >> width)]) + file.read(width - 1), "big")
     return value, value == (1 << 7 * width) - 1
+
+
+def beside(target: Path) -> Path:
+    """A temporary name in the folder of `target`."""
+    return target.with_name(f".{uuid4().hex}{target.suffix}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tav_core.video import Audio, VideoError, encode, read_video, write_video
+from tav_core.video import Audio, VideoError, encode, read_video, streams, write_video
 
 NTSC = Fraction(30000, 1001)
 PATCHES = torch.tensor(
@@ -220,8 +220,8 @@ class TestFailures:
                 raise RuntimeError("the disk is on fire")
             return original(*arguments)
 
-        original = encode._video_frame
-        monkeypatch.setattr(encode, "_video_frame", failing)
+        original = streams._video_frame
+        monkeypatch.setattr(streams, "_video_frame", failing)
         for name in ("a.mp4", "new.mp4"):
             calls.clear()
             before_failure = leftovers(tmp_path)

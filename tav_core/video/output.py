@@ -1,0 +1,69 @@
+"""What is to be written, checked before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from .media import Audio, VideoError, check_whole
+
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by the number of channels
+_MAX_SAMPLE_RATE = 384_000  # Hz
+_OVERSHOOT = 0.5  # how far beyond [0, 1] a pixel is taken for a decoder's overshoot and clipped
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """The arguments of write_video. A crf is checked by the format that has one.
+
+    Raises:
+        VideoError: frames, sound or metadata cannot be written.
+    """
+
+    frames: torch.Tensor | np.ndarray
+    rate: Fraction
+    audio: Audio | None
+    crf: int | None
+    metadata: dict[str, str]
+    before_frame: Callable[[], object] | None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.frames.shape)
+        if len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise VideoError(f"frames must be (frames, height, width, 3) and not empty, not {shape}.")
+        kind = str(self.frames.dtype).removeprefix("torch.")
+        if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
+            raise VideoError(f"frames must be float in [0, 1] or uint8, not {kind}.")
+        if kind != "uint8":
+            low, high = float(self.frames.min()), float(self.frames.max())
+            if not np.isfinite([low, high]).all():
+                raise VideoError("frames hold NaN or infinite pixels: look for a failure in the step that made them.")
+            if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+                raise VideoError(f"float frames must lie in [0, 1], not {low:g} to {high:g}: rescale them.")
+        if not all(isinstance(text, str) for texts in self.metadata.items() for text in texts):
+            raise VideoError("metadata are texts by name: encode other values as JSON.")
+        if self.audio is not None:
+            _check_audio(self.audio)
+
+    def pictures(self) -> Iterator[np.ndarray]:
+        """Each frame as contiguous uint8 (h, w, 3)."""
+        for frame in self.frames:
+            if self.before_frame is not None:
+                self.before_frame()
+            pixels = frame.detach().cpu() if isinstance(frame, torch.Tensor) else torch.as_tensor(frame)
+            if pixels.dtype != torch.uint8:
+                pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)
+            yield np.ascontiguousarray(pixels.numpy())
+
+
+def _check_audio(audio: Audio) -> None:
+    samples = audio.samples
+    if samples.ndim != 2 or len(samples) not in LAYOUTS or not samples.is_floating_point():
+        raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
+    if not samples.isfinite().all():
+        raise VideoError("audio holds NaN or infinite samples: look for a failure in the step that made them.")
+    check_whole("the sample rate", audio.sample_rate, 1, _MAX_SAMPLE_RATE)

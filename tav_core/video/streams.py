@@ -1,0 +1,140 @@
+"""The streams of a video file: pictures as H.264, VP9 or GIF, and their sound.
+
+RGB becomes YUV 4:2:0 by the BT.709 matrix in limited range, and the file says so, so that colours survive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from .output import LAYOUTS, Clip
+from .picture import SCALE_FLAGS
+
+_BT709, _LIMITED_RANGE = 1, 1  # ISO 23091-2 code of matrix, primaries and transfer; AVCOL_RANGE_MPEG
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a container holds; crf is its usual constant rate factor, max_crf the largest there is."""
+
+    video_codec: str
+    crf: int
+    max_crf: int
+    options: dict[str, str]
+    audio_codec: str
+    even_size: bool
+
+
+FORMATS = {
+    # cpu-independent: some of x264's assembly gives other bits for other alignments of the memory it is handed.
+    ".mp4": Format("libx264", 17, 51, {"preset": "medium", "x264-params": "cpu-independent=1"}, "aac", even_size=True),
+    ".webm": Format("libvpx-vp9", 24, 63, {"row-mt": "1", "cpu-used": "3"}, "libopus", even_size=False),
+}
+
+
+def encode_film(container: OutputContainer, clip: Clip, settings: Format) -> None:
+    """H.264 or VP9 with its sound, interleaved."""
+    height, width = clip.frames.shape[1:3]
+    spare = (height % 2, width % 2) if settings.even_size else (0, 0)
+    crf = settings.crf if clip.crf is None else clip.crf
+    stream = container.add_stream(settings.video_codec, rate=clip.rate, options={**settings.options, "crf": str(crf)})
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width + spare[1], height + spare[0], "yuv420p"
+    context = stream.codec_context
+    context.bit_rate = 0  # quality alone decides
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED_RANGE
+    sound = _Sound(container, clip, settings.audio_codec) if clip.audio is not None else None
+    graph = _graph(stream.width, stream.height, "yuv420p", clip.rate)
+    for index, picture in enumerate(clip.pictures()):
+        picture = np.pad(picture, ((0, spare[0]), (0, spare[1]), (0, 0)), mode="edge")
+        graph.push(_video_frame(picture, index, clip.rate))
+        frame = graph.vpull()
+        frame.colorspace, frame.color_range = _BT709, _LIMITED_RANGE
+        container.mux(stream.encode(frame))
+        if sound is not None:
+            sound.encode_until((index + 1) / clip.rate)
+    container.mux(stream.encode(None))
+    if sound is not None:
+        sound.finish()
+
+
+def _video_frame(picture: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    frame.pts, frame.time_base = index, 1 / rate
+    return frame
+
+
+def _graph(width: int, height: int, pixel_format: str, rate: Fraction) -> av.filter.Graph:
+    """RGB to YUV by BT.709 in limited range."""
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate),
+        graph.add("scale", f"flags={SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv"),
+        graph.add("format", pixel_format),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+class _Sound:
+    """The sound track of a file being written; it is cut where the pictures end."""
+
+    def __init__(self, container: OutputContainer, clip: Clip, codec: str) -> None:
+        assert clip.audio is not None
+        self.container, self.audio = container, clip.audio
+        self.layout = LAYOUTS[len(clip.audio.samples)]
+        rates = av.Codec(codec, "w").audio_rates or [clip.audio.sample_rate]
+        rate = clip.audio.sample_rate if clip.audio.sample_rate in rates else 48000
+        stream = container.add_stream(codec, rate=rate, layout=self.layout)
+        assert isinstance(stream, AudioStream)
+        stream.bit_rate = 96_000 * len(clip.audio.samples)
+        self.stream = stream
+        self.position = 0  # samples encoded so far
+
+    def encode_until(self, seconds: Fraction) -> None:
+        end = min(round(seconds * self.audio.sample_rate), self.audio.samples.shape[1])
+        if end <= self.position:
+            return
+        block = self.audio.samples[:, self.position : end].detach().cpu().float().clamp(-1, 1).contiguous()
+        frame = av.AudioFrame.from_ndarray(block.numpy(), format="fltp", layout=self.layout)
+        frame.sample_rate, frame.pts = self.audio.sample_rate, self.position
+        frame.time_base = Fraction(1, self.audio.sample_rate)
+        self.container.mux(self.stream.encode(frame))
+        self.position = end
+
+    def finish(self) -> None:
+        self.container.mux(self.stream.encode(None))
+
+
+def encode_gif(container: OutputContainer, clip: Clip) -> None:
+    """One palette from all frames (FFmpeg's palettegen), then each frame in it, ordered dither."""
+    height, width = clip.frames.shape[1:3]
+    stream = container.add_stream("gif", rate=clip.rate)
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / clip.rate)
+    split, palette = graph.add("split"), graph.add("palettegen", "reserve_transparent=0")
+    use, sink = graph.add("paletteuse", "dither=bayer:bayer_scale=4"), graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(use, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    for index, picture in enumerate(clip.pictures()):
+        graph.push(_video_frame(picture, index, clip.rate))
+    graph.push(None)
+    for index in range(len(clip.frames)):
+        frame = graph.vpull()
+        frame.pts, frame.time_base = index, 1 / clip.rate
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
