@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -31,6 +32,8 @@ _FORMATS = (
 _LARGE = 2**23  # pixels of a picture; 4K has 8.8 million
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **_DECODER_OPTIONS}
+# Texts that are not UTF-8 must not keep a video from being read; from PyAV 19 on they never do.
+_TEXTS: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _open_file(path: Path) -> Iterator[InputContainer]:
         raise VideoError(f"The file {path} is empty (0 bytes): get a complete copy.")
     with path.open("rb") as file:
         try:
-            container = av.open(file, "r", options=dict(_OPEN_OPTIONS), metadata_errors="replace")
+            container = av.open(file, "r", options=dict(_OPEN_OPTIONS), **_TEXTS)
         except (av.FFmpegError, OSError, ValueError) as error:
             if is_cut_off(path):
                 raise VideoError(f"The file {path} is truncated and cannot be opened: get a complete copy.") from error
