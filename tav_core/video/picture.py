@@ -107,11 +107,9 @@ def _flatten(picture: np.ndarray) -> np.ndarray:
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The 3x3 matrix (x', y', w') = (x, y, 1) M that brings a stored pixel to its place on the screen."""
-    side_data: Any = frame.side_data
-    for data in side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return np.frombuffer(bytes(data), np.int32).reshape(3, 3)
-    return None
+    side_data: Any = frame.side_data  # by type; what it gives when iterated changed in PyAV 19
+    data = side_data.get("DISPLAYMATRIX")
+    return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
 
 
 def _upright(picture: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, bool]:
