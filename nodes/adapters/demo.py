@@ -48,10 +48,10 @@ def load_demo() -> tuple[ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
     """
     with torch.inference_mode(False), torch.no_grad():
         base = load_model()
-        return host_model(base), _host_clip(base), _host_vae(base)
+        return _host_model(base), _host_clip(base), _host_vae(base)
 
 
-def host_model(base: BaseModel) -> ModelPatcher:
+def _host_model(base: BaseModel) -> ModelPatcher:
     """The host's MODEL of a diffusers UNet with a v-prediction or epsilon scheduler."""
     config = _model_config(base)
     kind = comfy.model_base.ModelType
