@@ -23,15 +23,15 @@ ATTENTION_MODES = ("sparse_causal", "per_frame")
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Multi-head softmax(Q K^T / sqrt(d)) V and the output projection of `attn`.
+    """Multi-head softmax(Q K^T / sqrt(d)) V, without the output projection.
 
     Arguments:
-        attn: the module whose heads, precision and output projection are used.
+        attn: the module whose heads and precision are used.
         query: projected queries (n, s, heads d).
         key, value: projected keys and values (n, k, heads d).
 
     Returns:
-        The attention output (n, s, c).
+        The weighted values (n, s, heads d).
     """
     q, k, v = (rearrange(t, "n s (h d) -> n h s d", h=attn.heads) for t in (query, key, value))
     if attn.upcast_attention:
@@ -40,17 +40,21 @@ def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor
             out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=attn.scale).to(value.dtype)
     else:
         out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
-    out = rearrange(out, "n h s d -> n s (h d)")
-    for layer in attn.to_out:  # projection, dropout
-        out = layer(out)
-    return out
+    return rearrange(out, "n h s d -> n s (h d)")
+
+
+def project_out(attn: Attention, attended: Tensor) -> Tensor:
+    """The output projection of `attn`, and its dropout: (n, s, heads d) -> (n, s, c)."""
+    for layer in attn.to_out:
+        attended = layer(attended)
+    return attended
 
 
 def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
     """Each frame attends to the first and to the former frame (ST-Attn of section 3.2).
 
-    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice: a softmax over doubled keys is
-    the softmax over single ones. No frame but the first sees itself.
+    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice. A softmax over doubled keys is
+    the softmax over single ones, so these two get one set of keys. No frame but the first sees itself.
 
     Arguments:
         attn: the self-attention of the image model.
@@ -60,27 +64,38 @@ def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: 
     Returns:
         The attention output (b f, s, c).
     """
-    former = (torch.arange(num_frames, device=hidden_states.device) - 1).clamp(min=0)
+    projections = (attn.to_q, attn.to_k, attn.to_v)
+    query, key, value = (rearrange(p(hidden_states), "(b f) s c -> b f s c", f=num_frames) for p in projections)
+    early = attend(attn, query[:, :2].flatten(1, 2), key[:, 0], value[:, 0])  # b min(2,f)s c
+    out = early.unflatten(1, (-1, hidden_states.shape[1]))
+    if num_frames > 2:
+        key, value = (_first_and_former(projected).flatten(0, 1) for projected in (key, value))
+        late = attend(attn, query[:, 2:].flatten(0, 1), key, value)
+        out = torch.cat([out, late.unflatten(0, (-1, num_frames - 2))], dim=1)
+    return project_out(attn, out.flatten(0, 1))
 
-    def first_and_former(projected: Tensor) -> Tensor:
-        clip = rearrange(projected, "(b f) s c -> b f s c", f=num_frames)
-        keys = torch.cat([clip[:, :1].expand_as(clip), clip[:, former]], dim=2)  # b f 2s c
-        return rearrange(keys, "b f k c -> (b f) k c")
 
-    key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
-    return attend(attn, attn.to_q(hidden_states), first_and_former(key), first_and_former(value))
+def _first_and_former(projected: Tensor) -> Tensor:
+    """What frames 3 to f see: (b, f, s, c) -> (b, f - 2, 2 s, c)."""
+    former = projected[:, 1:-1]
+    return torch.cat([projected[:, :1].expand_as(former), former], dim=2)
 
 
 def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
     """Plain self-attention within each row of the batch: (n, s, c) -> (n, s, c)."""
-    return attend(attn, attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    projected = (attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    return project_out(attn, attend(attn, *projected))
 
 
 def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
-    """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding."""
+    """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding.
+
+    Projections stand before and after the change of axes, which is then a view for one clip, and copies nothing.
+    """
     positions = hidden_states.shape[1]
-    tracks = rearrange(hidden_states, "(b f) s c -> (b s) f c", f=num_frames)
-    return rearrange(self_attention(attn, tracks), "(b s) f c -> (b f) s c", s=positions)
+    projected = (attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    tracks = attend(attn, *(rearrange(p, "(b f) s c -> (b s) f c", f=num_frames) for p in projected))
+    return project_out(attn, rearrange(tracks, "(b s) f c -> (b f) s c", s=positions))
 
 
 def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_frames: int) -> Tensor:
@@ -97,7 +112,7 @@ def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_fr
     """
     query = rearrange(attn.to_q(hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
     out = attend(attn, query, attn.to_k(text), attn.to_v(text))
-    return rearrange(out, "b (f s) c -> (b f) s c", f=num_frames)
+    return project_out(attn, rearrange(out, "b (f s) c -> (b f) s c", f=num_frames))
 
 
 class SpatioTemporalBlock(nn.Module):

@@ -29,7 +29,7 @@ def test_sparse_causal_attention_reads_first_and_former_frame(attn: Attention, n
     clip = draw(2, num_frames, 6, 8)
     got = sparse_causal_attention(attn, clip.flatten(0, 1), num_frames).unflatten(0, (2, num_frames))
     for frame in range(num_frames):
-        # Frames 1 and 2 have one distinct key frame: written once here, seen twice by the implementation.
+        # Frames 1 and 2 see frame 1 twice, which is seeing it once.
         seen = [clip[:, 0]] if frame < 2 else [clip[:, 0], clip[:, frame - 1]]
         expected = attn(clip[:, frame], encoder_hidden_states=torch.cat(seen, dim=1))
         torch.testing.assert_close(got[:, frame], expected)
@@ -66,7 +66,6 @@ def test_cross_attention_projects_the_text_once_and_gives_it_to_each_frame() -> 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -> None:
     attn.upcast_attention = True
-    attn.to_out = nn.ModuleList()
     q, k, v = (20 * draw(1, 6, 8, seed=seed).bfloat16() for seed in range(3))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         got = attend(attn, q, k, v)
