@@ -17,9 +17,11 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor, nn
 
-from .frames import FrameCount
+from .frames import ClipState, kept_or_repeated
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
+# Positions, of all frames, that go through a feed-forward at once: its eightfold width is a block's largest tensor.
+FEED_FORWARD_ROWS = 4096
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -124,16 +126,16 @@ class SpatioTemporalBlock(nn.Module):
 
     Arguments:
         block: the block to replace; its children are shared, not copied.
-        frames: the frame count shared by the whole model.
+        clip: the state shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
     """
 
-    def __init__(self, block: BasicTransformerBlock, frames: FrameCount, attention: str):
+    def __init__(self, block: BasicTransformerBlock, clip: ClipState, attention: str):
         super().__init__()
         self.norm1, self.attn1 = block.norm1, block.attn1
         self.norm2, self.attn2 = block.norm2, block.attn2
         self.norm3, self.ff = block.norm3, block.ff
-        self.frames = frames
+        self.clip = clip
         self.attention = attention
 
         like = block.attn1.to_q.weight
@@ -176,15 +178,24 @@ class SpatioTemporalBlock(nn.Module):
         """Same signature as the block of diffusers; hidden states (b f, s, c), text (b, n, d)."""
         assert attention_mask is None and encoder_attention_mask is None, "VideoUNet passes no masks"
         assert encoder_hidden_states is not None, "VideoUNet passes the text"
-        num_frames = self.frames.num_frames
+        text = encoder_hidden_states
+        hidden_states = kept_or_repeated(self.clip, self._attend_frames, hidden_states)
+        hidden_states = kept_or_repeated(self.clip, self._attend_text, hidden_states, text)
+        rows = hidden_states.flatten(0, 1).split(FEED_FORWARD_ROWS)
+        rows = torch.cat([kept_or_repeated(self.clip, self._feed_forward, some) for some in rows])
+        return kept_or_repeated(self.clip, self._attend_time, rows.view_as(hidden_states))
 
+    def _attend_frames(self, hidden_states: Tensor) -> Tensor:
         normed = self.norm1(hidden_states)
         if self.attention == "sparse_causal":
-            hidden_states = hidden_states + sparse_causal_attention(self.attn1, normed, num_frames)
-        else:
-            hidden_states = hidden_states + self_attention(self.attn1, normed)
-        normed = self.norm2(hidden_states)
-        hidden_states = hidden_states + cross_attention(self.attn2, normed, encoder_hidden_states, num_frames)
-        hidden_states = hidden_states + self.ff(self.norm3(hidden_states))
-        normed = self.norm_temp(hidden_states)
-        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)
+            return hidden_states + sparse_causal_attention(self.attn1, normed, self.clip.num_frames)
+        return hidden_states + self_attention(self.attn1, normed)
+
+    def _attend_text(self, hidden_states: Tensor, text: Tensor) -> Tensor:
+        return hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), text, self.clip.num_frames)
+
+    def _feed_forward(self, rows: Tensor) -> Tensor:
+        return rows + self.ff(self.norm3(rows))
+
+    def _attend_time(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states + temporal_attention(self.attn_temp, self.norm_temp(hidden_states), self.clip.num_frames)
