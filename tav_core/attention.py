@@ -45,11 +45,16 @@ def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor
     return rearrange(out, "n h s d -> n s (h d)")
 
 
+def project(linear: nn.Linear, tokens: Tensor) -> Tensor:
+    """A linear layer in the type of `tokens`: weights that train rest in float32 in a model of half precision."""
+    bias = None if linear.bias is None else linear.bias.to(tokens.dtype)
+    return F.linear(tokens, linear.weight.to(tokens.dtype), bias)
+
+
 def project_out(attn: Attention, attended: Tensor) -> Tensor:
     """The output projection of `attn`, and its dropout: (n, s, heads d) -> (n, s, c)."""
-    for layer in attn.to_out:
-        attended = layer(attended)
-    return attended
+    projection, dropout = attn.to_out
+    return dropout(project(projection, attended))
 
 
 def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
@@ -66,8 +71,8 @@ def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: 
     Returns:
         The attention output (b f, s, c).
     """
-    projections = (attn.to_q, attn.to_k, attn.to_v)
-    query, key, value = (rearrange(p(hidden_states), "(b f) s c -> b f s c", f=num_frames) for p in projections)
+    projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
     early = attend(attn, query[:, :2].flatten(1, 2), key[:, 0], value[:, 0])  # b min(2,f)s c
     out = early.unflatten(1, (-1, hidden_states.shape[1]))
     if num_frames > 2:
@@ -85,7 +90,7 @@ def _first_and_former(projected: Tensor) -> Tensor:
 
 def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
     """Plain self-attention within each row of the batch: (n, s, c) -> (n, s, c)."""
-    projected = (attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
     return project_out(attn, attend(attn, *projected))
 
 
@@ -95,7 +100,7 @@ def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) 
     Projections stand before and after the change of axes, which is then a view for one clip, and copies nothing.
     """
     positions = hidden_states.shape[1]
-    projected = (attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    projected = (project(linear, hidden_states) for linear in (attn.to_q, attn.to_k, attn.to_v))
     tracks = attend(attn, *(rearrange(p, "(b f) s c -> (b s) f c", f=num_frames) for p in projected))
     return project_out(attn, rearrange(tracks, "(b s) f c -> (b f) s c", s=positions))
 
@@ -112,7 +117,7 @@ def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_fr
     Returns:
         The attention output (b f, s, c).
     """
-    query = rearrange(attn.to_q(hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
+    query = rearrange(project(attn.to_q, hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
     out = attend(attn, query, attn.to_k(text), attn.to_v(text))
     return project_out(attn, rearrange(out, "b (f s) c -> (b f) s c", f=num_frames))
 

@@ -102,8 +102,9 @@ class VideoUNet(nn.Module):
         self.clip.num_frames = num_frames
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(batch).repeat_interleave(num_frames)
         compute_dtype = compute_dtype or self.dtype
-        half = compute_dtype in (torch.float16, torch.bfloat16)
-        with torch.autocast(latents.device.type, dtype=compute_dtype if half else None, enabled=half):
+        # A model that rests in half precision computes in it throughout: only a finer one needs autocast's casts.
+        lower = compute_dtype != self.dtype
+        with torch.autocast(latents.device.type, dtype=compute_dtype if lower else None, enabled=lower):
             images = fold_frames(latents).to(self.dtype)
             predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype)).sample
         return unfold_frames(predicted, num_frames).to(latents.dtype)

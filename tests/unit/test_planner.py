@@ -55,9 +55,9 @@ def test_counts_the_arithmetic_of_torch_and_the_attention_of_the_cpu(make_unet: 
     planned = plan(video_unet, config, **SIZE)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         guided_prediction(video_unet, LATENTS, 500, TEXT, None, config)
-    # Scores and values of each attention, multiplications and additions: 4 x queries x keys x width. One block at 16 x 16
-    # positions going down, two coming up, 16 channels; one in the middle at 8 x 8, 32 channels. Frames 1 and 2 see one
-    # frame, frames 3 and 4 see two; all see 77 words, and each position 4 frames.
+    # Scores and values of each attention: 4 x queries x keys x width. Three blocks have 16 x 16 positions and 16
+    # channels, the middle one 8 x 8 and 32. Frames 1 and 2 see one frame, 3 and 4 two; all see 77 words, and each
+    # position 4 frames.
     attention = sum(
         4 * count * channels * (6 * positions**2 + 4 * positions * (77 + 4))
         for count, positions, channels in ((3, 256, 16), (1, 64, 32))
