@@ -13,6 +13,7 @@ from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
 from .models import BaseModel, load_model
+from .planner import Plan, plan
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
 from .store import Store, load_tuned, save_tuned
@@ -25,6 +26,7 @@ __all__ = [
     "InversionConfig",
     "InversionStep",
     "NoiseSchedule",
+    "Plan",
     "SamplingConfig",
     "SamplingStep",
     "Store",
@@ -37,6 +39,7 @@ __all__ = [
     "load_model",
     "load_tuned",
     "plain_noise",
+    "plan",
     "read_video",
     "sample",
     "save_tuned",

@@ -17,21 +17,23 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor, nn
 
-from .frames import FrameCount
+from .frames import ClipState, kept_or_repeated
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
+# Positions, of all frames, that go through a feed-forward at once: its eightfold width is a block's largest tensor.
+FEED_FORWARD_ROWS = 4096
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Multi-head softmax(Q K^T / sqrt(d)) V and the output projection of `attn`.
+    """Multi-head softmax(Q K^T / sqrt(d)) V, without the output projection.
 
     Arguments:
-        attn: the module whose heads, precision and output projection are used.
+        attn: the module whose heads and precision are used.
         query: projected queries (n, s, heads d).
         key, value: projected keys and values (n, k, heads d).
 
     Returns:
-        The attention output (n, s, c).
+        The weighted values (n, s, heads d).
     """
     q, k, v = (rearrange(t, "n s (h d) -> n h s d", h=attn.heads) for t in (query, key, value))
     if attn.upcast_attention:
@@ -40,17 +42,26 @@ def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor
             out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=attn.scale).to(value.dtype)
     else:
         out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
-    out = rearrange(out, "n h s d -> n s (h d)")
-    for layer in attn.to_out:  # projection, dropout
-        out = layer(out)
-    return out
+    return rearrange(out, "n h s d -> n s (h d)")
+
+
+def project(linear: nn.Linear, tokens: Tensor) -> Tensor:
+    """A linear layer in the type of `tokens`: weights that train rest in float32 in a model of half precision."""
+    bias = None if linear.bias is None else linear.bias.to(tokens.dtype)
+    return F.linear(tokens, linear.weight.to(tokens.dtype), bias)
+
+
+def project_out(attn: Attention, attended: Tensor) -> Tensor:
+    """The output projection of `attn`, and its dropout: (n, s, heads d) -> (n, s, c)."""
+    projection, dropout = attn.to_out
+    return dropout(project(projection, attended))
 
 
 def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
     """Each frame attends to the first and to the former frame (ST-Attn of section 3.2).
 
-    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice: a softmax over doubled keys is
-    the softmax over single ones. No frame but the first sees itself.
+    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice. A softmax over doubled keys is
+    the softmax over single ones, so these two get one set of keys. No frame but the first sees itself.
 
     Arguments:
         attn: the self-attention of the image model.
@@ -60,27 +71,38 @@ def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: 
     Returns:
         The attention output (b f, s, c).
     """
-    former = (torch.arange(num_frames, device=hidden_states.device) - 1).clamp(min=0)
+    projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
+    early = attend(attn, query[:, :2].flatten(1, 2), key[:, 0], value[:, 0])  # b min(2,f)s c
+    out = early.unflatten(1, (-1, hidden_states.shape[1]))
+    if num_frames > 2:
+        key, value = (_first_and_former(projected).flatten(0, 1) for projected in (key, value))
+        late = attend(attn, query[:, 2:].flatten(0, 1), key, value)
+        out = torch.cat([out, late.unflatten(0, (-1, num_frames - 2))], dim=1)
+    return project_out(attn, out.flatten(0, 1))
 
-    def first_and_former(projected: Tensor) -> Tensor:
-        clip = rearrange(projected, "(b f) s c -> b f s c", f=num_frames)
-        keys = torch.cat([clip[:, :1].expand_as(clip), clip[:, former]], dim=2)  # b f 2s c
-        return rearrange(keys, "b f k c -> (b f) k c")
 
-    key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
-    return attend(attn, attn.to_q(hidden_states), first_and_former(key), first_and_former(value))
+def _first_and_former(projected: Tensor) -> Tensor:
+    """What frames 3 to f see: (b, f, s, c) -> (b, f - 2, 2 s, c)."""
+    former = projected[:, 1:-1]
+    return torch.cat([projected[:, :1].expand_as(former), former], dim=2)
 
 
 def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
     """Plain self-attention within each row of the batch: (n, s, c) -> (n, s, c)."""
-    return attend(attn, attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+    return project_out(attn, attend(attn, *projected))
 
 
 def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
-    """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding."""
+    """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding.
+
+    Projections stand before and after the change of axes, which is then a view for one clip, and copies nothing.
+    """
     positions = hidden_states.shape[1]
-    tracks = rearrange(hidden_states, "(b f) s c -> (b s) f c", f=num_frames)
-    return rearrange(self_attention(attn, tracks), "(b s) f c -> (b f) s c", s=positions)
+    projected = (project(linear, hidden_states) for linear in (attn.to_q, attn.to_k, attn.to_v))
+    tracks = attend(attn, *(rearrange(p, "(b f) s c -> (b s) f c", f=num_frames) for p in projected))
+    return project_out(attn, rearrange(tracks, "(b s) f c -> (b f) s c", s=positions))
 
 
 def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_frames: int) -> Tensor:
@@ -95,9 +117,9 @@ def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_fr
     Returns:
         The attention output (b f, s, c).
     """
-    query = rearrange(attn.to_q(hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
+    query = rearrange(project(attn.to_q, hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
     out = attend(attn, query, attn.to_k(text), attn.to_v(text))
-    return rearrange(out, "b (f s) c -> (b f) s c", f=num_frames)
+    return project_out(attn, rearrange(out, "b (f s) c -> (b f) s c", f=num_frames))
 
 
 class SpatioTemporalBlock(nn.Module):
@@ -109,16 +131,16 @@ class SpatioTemporalBlock(nn.Module):
 
     Arguments:
         block: the block to replace; its children are shared, not copied.
-        frames: the frame count shared by the whole model.
+        clip: the state shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
     """
 
-    def __init__(self, block: BasicTransformerBlock, frames: FrameCount, attention: str):
+    def __init__(self, block: BasicTransformerBlock, clip: ClipState, attention: str):
         super().__init__()
         self.norm1, self.attn1 = block.norm1, block.attn1
         self.norm2, self.attn2 = block.norm2, block.attn2
         self.norm3, self.ff = block.norm3, block.ff
-        self.frames = frames
+        self.clip = clip
         self.attention = attention
 
         like = block.attn1.to_q.weight
@@ -161,15 +183,24 @@ class SpatioTemporalBlock(nn.Module):
         """Same signature as the block of diffusers; hidden states (b f, s, c), text (b, n, d)."""
         assert attention_mask is None and encoder_attention_mask is None, "VideoUNet passes no masks"
         assert encoder_hidden_states is not None, "VideoUNet passes the text"
-        num_frames = self.frames.num_frames
+        text = encoder_hidden_states
+        hidden_states = kept_or_repeated(self.clip, self._attend_frames, hidden_states)
+        hidden_states = kept_or_repeated(self.clip, self._attend_text, hidden_states, text)
+        rows = hidden_states.flatten(0, 1).split(FEED_FORWARD_ROWS)
+        rows = torch.cat([kept_or_repeated(self.clip, self._feed_forward, some) for some in rows])
+        return kept_or_repeated(self.clip, self._attend_time, rows.view_as(hidden_states))
 
+    def _attend_frames(self, hidden_states: Tensor) -> Tensor:
         normed = self.norm1(hidden_states)
         if self.attention == "sparse_causal":
-            hidden_states = hidden_states + sparse_causal_attention(self.attn1, normed, num_frames)
-        else:
-            hidden_states = hidden_states + self_attention(self.attn1, normed)
-        normed = self.norm2(hidden_states)
-        hidden_states = hidden_states + cross_attention(self.attn2, normed, encoder_hidden_states, num_frames)
-        hidden_states = hidden_states + self.ff(self.norm3(hidden_states))
-        normed = self.norm_temp(hidden_states)
-        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)
+            return hidden_states + sparse_causal_attention(self.attn1, normed, self.clip.num_frames)
+        return hidden_states + self_attention(self.attn1, normed)
+
+    def _attend_text(self, hidden_states: Tensor, text: Tensor) -> Tensor:
+        return hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), text, self.clip.num_frames)
+
+    def _feed_forward(self, rows: Tensor) -> Tensor:
+        return rows + self.ff(self.norm3(rows))
+
+    def _attend_time(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states + temporal_attention(self.attn_temp, self.norm_temp(hidden_states), self.clip.num_frames)

@@ -4,21 +4,37 @@ A clip is a tensor (b, c, f, h, w). The convolutions of an image model treat eve
 arXiv:2212.11565, section 3.2), which is the same as moving the frames into the batch: (b f) c h w, frame index fastest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass
-class FrameCount:
-    """The number of frames of the clip that is in the model right now.
+class ClipState:
+    """What all inflated modules of a model must know of the clip that is in it right now. They share one object.
 
-    One object is shared by all inflated modules of a model. Only `VideoUNet.forward` writes it, on entry.
+    Attributes:
+        num_frames: written by `VideoUNet.forward` alone, on entry.
+        checkpointing: keep fewer activations and compute them twice; set while tuning runs, by `tune` alone.
     """
 
     num_frames: int = 1
+    checkpointing: bool = False
+
+
+def kept_or_repeated(clip: ClipState, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """part(*inputs), whose activations are kept for the way back, or under checkpointing computed again.
+
+    Without reentrance: reentrant checkpoints need an input that requires a gradient, which the down path has not. What
+    runs draws no random numbers, so that no generator's state needs to be kept.
+    """
+    if clip.checkpointing and torch.is_grad_enabled():
+        return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return part(*inputs)
 
 
 def fold_frames(clip: Tensor) -> Tensor:
@@ -38,17 +54,16 @@ class ClipGroupNorm(nn.GroupNorm):
     the affine parameters of the norm that it replaces: state-dict keys stay.
     """
 
-    def __init__(self, norm: nn.GroupNorm, frames: FrameCount):
+    def __init__(self, norm: nn.GroupNorm, clip: ClipState):
         # Affine parameters are adopted, not made: affine=False allocates none.
         super().__init__(norm.num_groups, norm.num_channels, norm.eps, affine=False)
         self.affine = norm.affine
         self.weight = norm.weight
         self.bias = norm.bias
-        self.frames = frames
+        self.clip = clip
 
     def forward(self, images: Tensor) -> Tensor:
-        clip = unfold_frames(images, self.frames.num_frames)
-        return fold_frames(super().forward(clip))
+        return fold_frames(super().forward(unfold_frames(images, self.clip.num_frames)))
 
 
 def check_clip(latents: Tensor, channels: int) -> None:

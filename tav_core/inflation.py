@@ -3,9 +3,9 @@
 The UNet of diffusers keeps its code, its weights and its state-dict keys. Frames ride in the batch, and two kinds of
 module are swapped:
 
-    BasicTransformerBlock     -> SpatioTemporalBlock   sparse-causal attention, and a new temporal attention
-    GroupNorm in the resnets  -> ClipGroupNorm         statistics over the clip
-    and before the last conv
+    BasicTransformerBlock  -> SpatioTemporalBlock   sparse-causal attention, and a new temporal attention
+    ResnetBlock2D          -> ClipResnet            the same, with statistics over the clip in its GroupNorms,
+                                                    and so the GroupNorm before the last convolution
 
 The new temporal attention ends in a zero projection, so that the inflated model starts as the image model exactly.
 """
@@ -17,7 +17,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from .attention import ATTENTION_MODES, SpatioTemporalBlock
-from .frames import ClipGroupNorm, FrameCount, check_clip, check_embeddings, fold_frames, unfold_frames
+from .frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames
+from .resnet import ClipResnet
 
 GROUP_NORM_MODES = ("video", "frame")
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -32,7 +33,7 @@ PLAIN_BLOCK_TYPES = {
 }
 CONDITIONS_WITHOUT_SUPPORT = (
     "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type", "only_cross_attention",
-    "mid_block_only_cross_attention", "dual_cross_attention",
+    "mid_block_only_cross_attention", "dual_cross_attention", "resnet_skip_time_act",
 )  # fmt: skip
 
 
@@ -45,10 +46,10 @@ class VideoUNet(nn.Module):
             strength from them.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, frames: FrameCount):
+    def __init__(self, unet: UNet2DConditionModel, clip: ClipState):
         super().__init__()
         self.unet = unet
-        self.frames = frames
+        self.clip = clip
         self.text_width = next(iter(self.blocks.values())).attn2.to_k.in_features
         self.base_queries = {
             name: parameter.detach().to("cpu", copy=True)
@@ -98,11 +99,12 @@ class VideoUNet(nn.Module):
         check_clip(latents, self.unet.config.in_channels)
         batch, num_frames = latents.shape[0], latents.shape[2]
         check_embeddings(encoder_hidden_states, batch, self.text_width)
-        self.frames.num_frames = num_frames
+        self.clip.num_frames = num_frames
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(batch).repeat_interleave(num_frames)
         compute_dtype = compute_dtype or self.dtype
-        half = compute_dtype in (torch.float16, torch.bfloat16)
-        with torch.autocast(latents.device.type, dtype=compute_dtype if half else None, enabled=half):
+        # A model that rests in half precision computes in it throughout: only a finer one needs autocast's casts.
+        lower = compute_dtype != self.dtype
+        with torch.autocast(latents.device.type, dtype=compute_dtype if lower else None, enabled=lower):
             images = fold_frames(latents).to(self.dtype)
             predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype)).sample
         return unfold_frames(predicted, num_frames).to(latents.dtype)
@@ -137,18 +139,17 @@ def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention:
     if attention not in ATTENTION_MODES:
         raise ValueError(f"attention is one of {ATTENTION_MODES}, got {attention!r}.")
     _refuse_unsupported(unet)
-    frames = FrameCount()
+    clip = ClipState()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
         for name, module in list(unet.named_modules()):
+            parent, _, child = name.rpartition(".")
             if isinstance(module, BasicTransformerBlock):
-                parent, _, child = name.rpartition(".")
-                setattr(unet.get_submodule(parent), child, SpatioTemporalBlock(module, frames, attention))
-            elif isinstance(module, ResnetBlock2D) and group_norm == "video":
-                module.norm1 = ClipGroupNorm(module.norm1, frames)
-                module.norm2 = ClipGroupNorm(module.norm2, frames)
+                setattr(unet.get_submodule(parent), child, SpatioTemporalBlock(module, clip, attention))
+            elif isinstance(module, ResnetBlock2D):
+                setattr(unet.get_submodule(parent), child, ClipResnet(module, clip, group_norm == "video"))
         if unet.conv_norm_out is not None and group_norm == "video":
-            unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, frames)
-        video_unet = VideoUNet(unet, frames)
+            unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, clip)
+        video_unet = VideoUNet(unet, clip)
         initialise_temporal(video_unet)
         video_unet.requires_grad_(False)
         for parameter in trainable_parameters(video_unet).values():
@@ -202,6 +203,11 @@ def _refuse_unsupported(unet: nn.Module) -> None:
     types = {*config.down_block_types, *config.up_block_types, config.mid_block_type or "no middle block"}
     if types - PLAIN_BLOCK_TYPES:
         raise ValueError(f"This UNet has {sorted(types - PLAIN_BLOCK_TYPES)}; known are {sorted(PLAIN_BLOCK_TYPES)}.")
+    if config.resnet_time_scale_shift != "default":
+        raise ValueError(
+            f"This UNet has resnet_time_scale_shift={config.resnet_time_scale_shift!r}: its resnets are not those of "
+            "Stable Diffusion 1 and 2. Give a UNet of that family."
+        )
     if config.in_channels != config.out_channels:
         raise ValueError(
             f"This UNet takes {config.in_channels} channels and returns {config.out_channels}: an inpainting or "

@@ -17,6 +17,8 @@ from .frames import model_float32
 from .inflation import VideoUNet
 from .schedule import NoiseSchedule, ddim_step
 
+ONE_BATCH_PIXELS = 8192  # latent pixels of all frames up to which guidance is one batch: 8 frames of 256 x 256 pixels
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -115,15 +117,20 @@ def guided_prediction(
 ) -> Tensor:
     """The model's prediction under classifier-free guidance, (b, c, f, h, w).
 
-    Two passes, not one with twice the batch: prompts may differ in length, and the peak of memory is half.
+    Small clips go through once with both prompts, which reads the weights once. Large ones go through twice: there the
+    weights hardly count, and the peak of memory is half. So do prompts of unlike length.
 
     Arguments:
         negative: None for no guidance.
     """
-    conditional = video_unet(latents, timestep, positive)
     if negative is None:
-        return conditional
-    unconditional = video_unet(latents, timestep, negative)
+        return video_unet(latents, timestep, positive)
+    if positive.shape == negative.shape and latents[:, 0].numel() <= ONE_BATCH_PIXELS:
+        twice, prompts = torch.cat([latents, latents]), torch.cat([positive, negative])
+        conditional, unconditional = video_unet(twice, timestep, prompts).chunk(2)
+    else:
+        conditional = video_unet(latents, timestep, positive)
+        unconditional = video_unet(latents, timestep, negative)
     guided = unconditional + config.guidance_scale * (conditional - unconditional)
     if config.guidance_rescale == 0:
         return guided

@@ -228,21 +228,17 @@ def _prepared(video_unet: VideoUNet, parameters: list[nn.Parameter], config: Tun
     """Freeze all but `parameters`, and put every flag back afterwards, however tuning ended."""
     flags = [(parameter, parameter.requires_grad) for parameter in video_unet.parameters()]
     modes = [(module, module.training) for module in video_unet.modules()]
-    checkpointing = video_unet.unet.is_gradient_checkpointing
+    checkpointing = video_unet.clip.checkpointing
     try:
         video_unet.eval()  # dropout would draw from the global generator
         video_unet.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
             parameter.grad = None
-        if config.gradient_checkpointing:
-            # Each resnet and spatio-temporal block by itself, without reentrance: reentrant checkpoints need an input
-            # that requires a gradient, which the down path has not.
-            video_unet.unet.enable_gradient_checkpointing()
+        video_unet.clip.checkpointing = config.gradient_checkpointing
         yield
     finally:
-        if config.gradient_checkpointing and not checkpointing:
-            video_unet.unet.disable_gradient_checkpointing()
+        video_unet.clip.checkpointing = checkpointing
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
         for parameter in parameters:

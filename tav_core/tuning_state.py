@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
 MOMENTS = ("exp_avg", "exp_avg_sq")
+FUSED_DEVICES = ("cpu", "cuda")  # one pass over the weights, and no temporary as large as all of them
 
 
 class TuningState:
@@ -46,6 +47,7 @@ class TuningState:
                 betas=config.betas,
                 eps=config.eps,
                 weight_decay=config.weight_decay,
+                fused=True if video_unet.device.type in FUSED_DEVICES else None,
             )
             self.lr_scheduler = get_scheduler(
                 SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps

@@ -75,7 +75,7 @@ def test_trainable_names_and_count() -> None:
 def test_gradients(checkpointing: bool) -> None:
     video_unet = reference_model()
     if checkpointing:
-        video_unet.unet.enable_gradient_checkpointing()
+        video_unet.clip.checkpointing = True
     schedule = NoiseSchedule.from_scheduler(SCHEDULER)
     noise, step = INPUTS["noise.F3"][0], META["one_step"]
     prediction = video_unet(schedule.add_noise(INPUTS["x0.F3"], noise, step["timestep"]), step["timestep"], COND)

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from torch import nn
 
 from tav_core.attention import (
     SpatioTemporalBlock,
@@ -15,7 +14,7 @@ from tav_core.attention import (
     sparse_causal_attention,
     temporal_attention,
 )
-from tav_core.frames import FrameCount
+from tav_core.frames import ClipState
 from tests.conftest import draw
 
 
@@ -29,7 +28,7 @@ def test_sparse_causal_attention_reads_first_and_former_frame(attn: Attention, n
     clip = draw(2, num_frames, 6, 8)
     got = sparse_causal_attention(attn, clip.flatten(0, 1), num_frames).unflatten(0, (2, num_frames))
     for frame in range(num_frames):
-        # Frames 1 and 2 have one distinct key frame: written once here, seen twice by the implementation.
+        # Frames 1 and 2 see frame 1 twice, which is seeing it once.
         seen = [clip[:, 0]] if frame < 2 else [clip[:, 0], clip[:, frame - 1]]
         expected = attn(clip[:, frame], encoder_hidden_states=torch.cat(seen, dim=1))
         torch.testing.assert_close(got[:, frame], expected)
@@ -66,7 +65,6 @@ def test_cross_attention_projects_the_text_once_and_gives_it_to_each_frame() -> 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -> None:
     attn.upcast_attention = True
-    attn.to_out = nn.ModuleList()
     q, k, v = (20 * draw(1, 6, 8, seed=seed).bfloat16() for seed in range(3))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         got = attend(attn, q, k, v)
@@ -80,7 +78,7 @@ def make_block(
     attention: str = "sparse_causal", **options: object
 ) -> tuple[BasicTransformerBlock, SpatioTemporalBlock]:
     image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5, **options).requires_grad_(False)
-    block = SpatioTemporalBlock(image_block, FrameCount(1), attention)
+    block = SpatioTemporalBlock(image_block, ClipState(1), attention)
     block.initialise_temporal(torch.Generator().manual_seed(0))
     return image_block, block
 
@@ -101,7 +99,7 @@ def test_block_of_one_frame_starts_as_the_image_block(options: dict[str, object]
 
 def test_per_frame_block_keeps_the_image_models_self_attention() -> None:
     image_block, block = make_block("per_frame")
-    block.frames.num_frames = 3
+    block.clip.num_frames = 3
     frames, text = draw(3, 6, 8), draw(1, 7, 5)
     torch.testing.assert_close(
         block(frames, encoder_hidden_states=text), image_block(frames, encoder_hidden_states=text.expand(3, -1, -1))
@@ -111,7 +109,7 @@ def test_per_frame_block_keeps_the_image_models_self_attention() -> None:
 def test_output_projection_starts_at_zero_and_draws_leave_the_global_generator_alone() -> None:
     image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5)
     before = torch.get_rng_state()
-    block = SpatioTemporalBlock(image_block, FrameCount(1), "sparse_causal")
+    block = SpatioTemporalBlock(image_block, ClipState(1), "sparse_causal")
     block.initialise_temporal(torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.any() for parameter in block.attn_temp.to_out.parameters())

@@ -122,8 +122,8 @@ def test_a_copy_counts_its_own_frames(make_unet: MakeUNet) -> None:
     twin = copy.deepcopy(video_unet)
     with torch.no_grad():
         twin(draw(1, 4, 3, 8, 8), 437, draw(1, 7, 12))
-    assert (video_unet.frames.num_frames, twin.frames.num_frames) == (1, 3)
-    assert next(iter(twin.blocks.values())).frames is twin.frames
+    assert (video_unet.clip.num_frames, twin.clip.num_frames) == (1, 3)
+    assert next(iter(twin.blocks.values())).clip is twin.clip
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,8 @@ def test_other_models(model: object) -> None:
         ({"cross_attention_dim": (12, 16)}, "several widths"),
         ({"mid_block_type": "UNetMidBlock2D"}, "UNetMidBlock2D"),
         ({"attention_type": "gated"}, "gated"),
+        ({"resnet_skip_time_act": True}, "resnet_skip_time_act"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "scale_shift"),
     ],
 )
 def test_unsupported_unets(make_unet: MakeUNet, changes: dict[str, object], message: str) -> None:

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from tav_core import NoiseSchedule, SamplingConfig, VideoUNet, inflate, plain_noise, sample
+from tav_core import NoiseSchedule, SamplingConfig, VideoUNet, inflate, plain_noise, sample, sampling
 from tav_core.sampling import guided_prediction
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
 
@@ -42,6 +42,20 @@ def test_no_guidance_saves_the_negative_pass(make_unet: MakeUNet, scale: float, 
     video_unet.register_forward_hook(lambda *_: calls.append(1))
     last(video_unet, guidance_scale=scale)
     assert len(calls) == passes
+
+
+@pytest.mark.parametrize(("pixels", "passes"), [(3 * 6 * 6, 1), (3 * 6 * 6 - 1, 2)])
+def test_small_clips_take_both_prompts_in_one_batch(
+    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch, pixels: int, passes: int
+) -> None:
+    monkeypatch.setattr(sampling, "ONE_BATCH_PIXELS", pixels)
+    video_unet, calls, negative = inflate(make_unet()), [], draw(*POSITIVE.shape, seed=3)
+    video_unet.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        got = guided_prediction(video_unet, NOISE, 500, POSITIVE, negative, SamplingConfig(guidance_scale=7.5))
+        assert len(calls) == passes
+        unconditional, conditional = (video_unet(NOISE, 500, text) for text in (negative, POSITIVE))
+    assert relative_error(got, unconditional + 7.5 * (conditional - unconditional)) < 1e-5
 
 
 def test_negative_prompt_may_be_left_out_without_guidance_only(make_unet: MakeUNet) -> None:

@@ -74,7 +74,7 @@ def test_timesteps_are_drawn_from_the_clean_end_of_the_schedule(make_unet: MakeU
 
 def gradients(video_unet: VideoUNet, checkpointing: bool) -> dict[str, Tensor]:
     if checkpointing:
-        video_unet.unet.enable_gradient_checkpointing()
+        video_unet.clip.checkpointing = True
     video_unet(LATENTS, 437, TEXT).square().mean().backward()
     return {name: parameter.grad for name, parameter in trainable_parameters(video_unet).items()}
 
@@ -92,7 +92,7 @@ def test_every_trained_tensor_learns_with_and_without_checkpointing(make_unet: M
 
 def test_checkpointing_tunes_to_the_same_weights(make_unet: MakeUNet) -> None:
     plain, checkpointed = tuned(make_unet), tuned(make_unet, gradient_checkpointing=True)
-    assert not checkpointed[0].unet.is_gradient_checkpointing
+    assert not checkpointed[0].clip.checkpointing
     torch.testing.assert_close(weights(plain[0]), weights(checkpointed[0]))
 
 

@@ -1,0 +1,93 @@
+"""The planner against what torch's allocator handed out in real steps of small UNets."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from tav_core import SamplingConfig, TuningConfig, VideoUNet, inflate, plan, trainable_parameters, tune
+from tav_core.sampling import guided_prediction
+from tests.conftest import EPSILON, MakeUNet, draw
+
+SIZE = dict(num_frames=4, height=16, width=16)
+LATENTS, TEXT = draw(1, 4, 4, 16, 16), draw(1, 77, 12)
+CONFIGS = {
+    "sampling": SamplingConfig(),
+    "sampling without guidance": SamplingConfig(guidance_scale=1.0),
+    "tuning": TuningConfig(steps=3),
+    "tuning, checkpointing": TuningConfig(steps=3, gradient_checkpointing=True),
+}
+
+
+def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig) -> int:
+    """Bytes alive at most during a step beyond those before it, as torch's profiler saw them come and go."""
+    if isinstance(config, TuningConfig):
+        steps = tune(video_unet, LATENTS, TEXT, EPSILON, config)
+        next(steps)  # the moments of AdamW are there from now on
+        step = steps.__next__
+    else:
+        negative = None if config.guidance_scale == 1 else TEXT
+
+        def step() -> object:
+            with torch.no_grad():
+                return guided_prediction(video_unet, LATENTS, 500, TEXT, negative, config)
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    alive = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak
+
+
+@pytest.mark.parametrize("shape", ["sd1", "sd2"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_predicts_what_a_step_allocates(make_unet: MakeUNet, shape: str, name: str) -> None:
+    video_unet = inflate(make_unet(shape))
+    planned = plan(video_unet, CONFIGS[name], **SIZE)
+    assert planned.activations == pytest.approx(allocated(video_unet, CONFIGS[name]), rel=0.02)
+
+
+def test_counts_the_arithmetic_of_torch_and_the_attention_of_the_cpu(make_unet: MakeUNet) -> None:
+    video_unet, config = inflate(make_unet()), SamplingConfig(guidance_scale=1.0)
+    planned = plan(video_unet, config, **SIZE)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        guided_prediction(video_unet, LATENTS, 500, TEXT, None, config)
+    # Scores and values of each attention: 4 x queries x keys x width. Three blocks have 16 x 16 positions and 16
+    # channels, the middle one 8 x 8 and 32. Frames 1 and 2 see one frame, 3 and 4 two; all see 77 words, and each
+    # position 4 frames.
+    attention = sum(
+        4 * count * channels * (6 * positions**2 + 4 * positions * (77 + 4))
+        for count, positions, channels in ((3, 256, 16), (1, 64, 32))
+    )
+    assert planned.flops == counter.get_total_flops() + attention
+
+
+def test_a_plan_touches_nothing(make_unet: MakeUNet) -> None:
+    video_unet, random = inflate(make_unet()), torch.get_rng_state()
+    before = {name: weight.clone() for name, weight in video_unet.state_dict().items()}
+    with torch.inference_mode():
+        plan(video_unet, CONFIGS["tuning, checkpointing"], **SIZE)
+    assert all(torch.equal(weight, before[name]) for name, weight in video_unet.state_dict().items())
+    assert all(parameter.grad is None for parameter in trainable_parameters(video_unet).values())
+    assert not video_unet.clip.checkpointing and torch.equal(torch.get_rng_state(), random)
+
+
+def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
+    video_unet = inflate(make_unet())
+    trained = sum(parameter.numel() for parameter in trainable_parameters(video_unet).values())
+    total = sum(parameter.numel() for parameter in video_unet.parameters())
+    full, half = (plan(video_unet, TuningConfig(), dtype=dtype, **SIZE) for dtype in (None, torch.bfloat16))
+    assert (full.weights, half.weights) == (4 * total, 4 * trained + 2 * (total - trained))
+    assert full.moments == half.moments == 8 * trained
+    assert half.activations < 0.8 * full.activations and half.peak < full.peak
+
+
+def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None:
+    video_unet = inflate(make_unet())
+    plain, repeated = (plan(video_unet, CONFIGS[name], **SIZE) for name in ("tuning", "tuning, checkpointing"))
+    assert repeated.activations < 0.6 * plain.activations
+    assert plain.flops < repeated.flops < 1.25 * plain.flops
+    assert repeated.seconds(plain, 2.0) == 2.0 * repeated.flops / plain.flops
