@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 
@@ -34,10 +35,18 @@ def main() -> None:
         config = args.output / part / "config.json"  # diffusers notes the folder that it loaded from
         values = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    _name_as_published(args.output / "text_encoder" / "model.safetensors")
     for name in ("vocab.json", "merges.txt"):  # what readers other than transformers look for
         shutil.copy(args.model / "tokenizer" / name, args.output / "tokenizer")
     size = sum(f.stat().st_size for f in args.output.rglob("*"))
     print(f"{size / 1e6:.1f} MB")
+
+
+def _name_as_published(file: Path) -> None:
+    """Names as in Stable Diffusion, which all versions of transformers read; version 5 writes shorter ones."""
+    prefix = "text_model."
+    weights = {prefix + name.removeprefix(prefix): weight for name, weight in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from tav_core import load_model
 from tav_core.models import ASSETS, ModelError, decode_latents, encode_frames, encode_prompts
@@ -28,6 +29,11 @@ def test_bundled_model_is_small_and_complete(model):
     assert model.scheduler.config.prediction_type == "v_prediction"
     assert not any(p.requires_grad for p in model.unet.parameters())
     assert next(model.unet.parameters()).dtype == torch.float32
+
+
+def test_the_text_encoder_has_names_that_transformers_4_reads_too():
+    with safe_open(ASSETS / "demo-model" / "text_encoder" / "model.safetensors", "pt") as file:
+        assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118
 
 
 def test_a_copy_of_the_folder_loads_the_same_weights(model, folder):
