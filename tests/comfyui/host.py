@@ -20,6 +20,7 @@ import torch  # noqa: E402
 from comfy.cli_args import args  # noqa: E402
 
 args.cpu = True
+importlib.import_module("utils")  # as main.py does: some hosts later put a folder first that has another `utils`
 
 import comfy.model_base  # noqa: E402
 import comfy.model_management  # noqa: E402

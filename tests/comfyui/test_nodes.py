@@ -30,7 +30,7 @@ HOST_NODES = [
 
 
 def described(server: Server, names: list[str] = NODES) -> dict[str, Any]:
-    """What the server says of nodes, without what depends on the files it has."""
+    """What the server says of nodes, without what depends on its files and what older ones do not say."""
     info = {name: server.get(f"/object_info/{name}").get(name) for name in names}
     if "TAVLoadTuned" in info:
         info["TAVLoadTuned"]["input"]["required"]["file"][1]["options"] = []
@@ -41,6 +41,7 @@ def described(server: Server, names: list[str] = NODES) -> dict[str, Any]:
             info["TAVEvaluate"]["input"]["optional"][encoder][1]["options"] = ["none"]
     for node_info in info.values():
         node_info.pop("python_module")
+        node_info.pop("has_intermediate_output", None)
     return info
 
 
