@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import MAX_STEPS, check_whole
 from .frames import model_float32
 from .inflation import VideoUNet
 from .schedule import NoiseSchedule, ddim_inverse_step, undo_ddim_step
@@ -32,10 +33,8 @@ class InversionConfig:
     refinements: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
-        if self.refinements < 0:
-            raise ValueError(f"refinements is not below 0, got {self.refinements}.")
+        check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_whole("refinements", self.refinements, 0, MAX_STEPS)
 
 
 @dataclass(frozen=True)

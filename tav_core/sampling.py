@@ -5,7 +5,6 @@
 and a DDIM step for each timestep, falling (Song et al., arXiv:2010.02502, equation 12).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import MAX_SEED, MAX_STEPS, check_number, check_whole
 from .frames import model_float32
 from .inflation import VideoUNet
 from .schedule import NoiseSchedule, ddim_step
@@ -40,14 +40,12 @@ class SamplingConfig:
     denoise: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
-        if not 0 <= self.guidance_scale < math.inf:
-            raise ValueError(f"guidance_scale is finite and not below 0, got {self.guidance_scale}.")
-        if not (0 <= self.eta <= 1 and 0 <= self.guidance_rescale <= 1):
-            raise ValueError(f"eta and guidance_rescale lie in [0, 1], got {self.eta} and {self.guidance_rescale}.")
-        if not 0 < self.denoise <= 1:
-            raise ValueError(f"denoise lies in (0, 1], got {self.denoise}.")
+        check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_number("guidance_scale", self.guidance_scale, 0, 1000)
+        check_number("eta", self.eta, 0, 1)
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_number("guidance_rescale", self.guidance_rescale, 0, 1)
+        check_number("denoise", self.denoise, 0, 1, without="low")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ down in noise, inversion goes up. A zero terminal signal (a_T = 0, Lin et al., a
 epsilon x_0 is unknown there.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
+
+from .checks import MAX_NUMBERS, MAX_SEED, check_number, check_whole, shown
 
 BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
@@ -159,10 +162,7 @@ class NoiseSchedule:
         Raises:
             ValueError: if there are no steps, or more than in training.
         """
-        if not 1 <= num_inference_steps <= self.num_train_timesteps:
-            raise ValueError(
-                f"num_inference_steps lies between 1 and {self.num_train_timesteps}, got {num_inference_steps}."
-            )
+        check_whole("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
         return self.num_train_timesteps // num_inference_steps
 
     def timesteps(self, num_inference_steps: int, denoise: float = 1.0) -> list[int]:
@@ -178,8 +178,7 @@ class NoiseSchedule:
             num_inference_steps: the number of steps of the whole schedule.
             denoise: the share of them that is run, in (0, 1]; those with the least noise are kept, at least one.
         """
-        if not 0 < denoise <= 1:
-            raise ValueError(f"denoise lies in (0, 1], got {denoise}.")
+        check_number("denoise", denoise, 0, 1, without="low")
         stride = self.stride(num_inference_steps)
         offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
         kept = max(1, round(denoise * num_inference_steps))
@@ -226,5 +225,14 @@ def plain_noise(shape: tuple[int, ...], seed: int) -> Tensor:
     Arguments:
         shape: of the latents, (b, c, f, h, w).
         seed: of a generator of its own; the global one is not touched.
+
+    Raises:
+        ValueError: if it is no such shape, or too large.
     """
+    if not isinstance(shape, (tuple, list)) or len(shape) != 5:
+        raise ValueError(f"shape must be (batch, channels, frames, height, width), not {shown(shape)}.")
+    for axis, size in enumerate(shape):
+        check_whole(f"shape[{axis}]", size, 1, MAX_NUMBERS)
+    check_whole("the product of shape", math.prod(shape), 1, MAX_NUMBERS)
+    check_whole("seed", seed, 0, MAX_SEED)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

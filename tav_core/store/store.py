@@ -9,6 +9,7 @@ goes on from the state that was kept last. On the CPU the outcome is that of an 
 """
 
 import json
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import MAX_STEPS, check_number, check_whole
 from ..inflation import VideoUNet
 from ..inversion import InversionConfig, InversionStep, invert
 from ..tuning import TuningConfig, TuningStep, tune
@@ -54,8 +56,8 @@ class Store(EntryFolder):
         save_share: float = SAVE_SHARE,
     ):
         super().__init__(folder, max_bytes=max_bytes)
-        if save_every < 1 or not save_share > 0:
-            raise ValueError(f"save_every is at least 1, save_share above 0; got {save_every} and {save_share}.")
+        check_whole("save_every", save_every, 1, MAX_STEPS)
+        check_number("save_share", save_share, 0, math.inf, without="low")
         self.save_every = save_every
         self.save_share = save_share
 

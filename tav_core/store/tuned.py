@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..checks import check_number
 from ..inflation import VideoUNet, trainable_parameters
 from .files import read_file, refuse_damaged, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
+MAX_STRENGTH = 100
 
 
 def save_tuned(
@@ -97,6 +99,7 @@ def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strengt
     Raises:
         ValueError: if names or shapes are not the model's, or a number is not finite.
     """
+    check_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     parameters = trainable_parameters(video_unet)
     _refuse_foreign(tensors, parameters)
     with torch.inference_mode(False), torch.no_grad():
