@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 MAX_STEPS = 10**6  # of anything that is repeated; the losses of as many still fit a file's metadata
+OVERSHOOT = 0.5  # as a share of a range
 MAX_SEED = 2**64 - 1
 MAX_NUMBERS = 2**31  # in a tensor: 8 GB in float32, a hundred times what a clip of the largest models takes
 
@@ -56,6 +57,16 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
 
 
+def check_kind(name: str, value: object, kind: type, remedy: str = "") -> None:
+    """Refuse what is no object of a class.
+
+    Raises:
+        TypeError: with the name, the class, the value and the remedy.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {shown(value)}{remedy and ': '}{remedy}.")
+
+
 def check_pair(name: str, value: object) -> None:
     """Refuse what is no tuple or list of two.
 
@@ -73,9 +84,9 @@ def check_text(name: str, value: object) -> None:
         TypeError, ValueError: with the name and the value.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a text, not {shown(value)}.")
+        raise TypeError(f"{name} must be text, not {shown(value)}.")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{name} must be a text that can be encoded, not {shown(value)}: type it anew.")
+        raise ValueError(f"{name} must be text that can be encoded, not {shown(value)}: type it anew.")
 
 
 def check_path(path: object, error: type[ValueError] = ValueError) -> Path:
@@ -103,7 +114,7 @@ def check_tensor(name: str, tensor: object) -> None:
         ValueError: for another type of number, a tensor without memory, one that is too large, NaN and infinity.
     """
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, not {shown(tensor)}.")
+        raise TypeError(f"{name} must be a tensor of torch, not {shown(tensor)}.")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be floating-point numbers, not {tensor.dtype}: convert them with .float().")
     if tensor.is_meta or tensor.layout is not torch.strided:
@@ -115,6 +126,19 @@ def check_tensor(name: str, tensor: object) -> None:
         )
     if not tensor.float().isfinite().all():
         raise ValueError(f"{name} hold numbers that are not finite in float32: look for a failure in what made them.")
+
+
+def check_range(name: str, tensor: Tensor, low: float, high: float) -> None:
+    """Refuse numbers well outside of [low, high]: what decoders and filters overshoot by may pass.
+
+    Raises:
+        ValueError: with the name, the range and what came.
+    """
+    if tensor.numel():
+        least, largest = (float(end) for end in tensor.detach().aminmax())
+        spare = OVERSHOOT * (high - low)
+        if least < low - spare or largest > high + spare:
+            raise ValueError(f"{name} must lie in [{low:g}, {high:g}], not {least:g} to {largest:g}: rescale them.")
 
 
 def shown(value: object) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import MAX_SEED, MAX_STEPS, check_number, check_whole
-from .frames import model_float32
-from .inflation import VideoUNet
+from .checks import MAX_SEED, MAX_STEPS, check_kind, check_number, check_whole
+from .frames import model_float32, refuse_non_finite
+from .inflation import VideoUNet, check_inputs
 from .schedule import NoiseSchedule, ddim_step
 
 
@@ -84,8 +84,12 @@ def sample(
         A SamplingStep for each timestep, falling; the last one holds the edit.
 
     Raises:
-        ValueError: if a shape does not fit, or guidance lacks a negative embedding.
+        FloatingPointError: if a step comes to numbers that are not finite.
+        TypeError, ValueError: if a shape, a type or a number does not fit, or guidance lacks a negative embedding.
     """
+    check_kind("config", config, SamplingConfig)
+    texts = {"positive": positive} | ({} if negative is None else {"negative": negative})
+    check_inputs(video_unet, noise, **texts)
     if negative is None and config.guidance_scale != 1:
         raise ValueError(f"guidance_scale {config.guidance_scale} needs a negative embedding; give one, or scale 1.")
     schedule = NoiseSchedule.from_scheduler(scheduler)
@@ -100,6 +104,7 @@ def sample(
             fresh = torch.randn(current.shape, generator=generator).to(current.device) if config.eta > 0 else None
             present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
             current = ddim_step(current, prediction, present, coming, schedule.prediction_type, config.eta, fresh)
+        refuse_non_finite(current, f"Sampling at timestep {timestep}")
         yield SamplingStep(timestep, current.to(noise.device))
 
 

@@ -16,7 +16,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from .checks import MAX_NUMBERS, MAX_SEED, check_number, check_whole, shown
+from .checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_number, check_whole, shown
 
 BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
@@ -142,10 +142,23 @@ class NoiseSchedule:
             )
         prediction_type = config.get("prediction_type", "epsilon")
         if prediction_type not in PREDICTION_TYPES:
-            raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {prediction_type!r}.")
+            raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {shown(prediction_type)}.")
         betas = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
-        with torch.inference_mode(False):
-            return cls(DDIMScheduler(**betas).alphas_cumprod.double(), prediction_type)
+        check_whole("num_train_timesteps", betas.get("num_train_timesteps", 1), 1, MAX_STEPS)
+        try:
+            with torch.inference_mode(False):
+                alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod.double()
+        except Exception as error:  # diffusers checks nothing: whatever it stumbles over, these are no betas
+            raise ValueError(f"No betas can be made of {shown(betas)}; pass the model's own scheduler.") from error
+        if (
+            alphas_cumprod.ndim != 1
+            or not alphas_cumprod.numel()
+            or not ((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()
+        ):
+            raise ValueError(
+                f"Betas must lie in [0, 1], not as {shown(betas)} has them; pass the model's own scheduler."
+            )
+        return cls(alphas_cumprod, prediction_type)
 
     @property
     def num_train_timesteps(self) -> int:

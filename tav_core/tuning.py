@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import MAX_SEED, MAX_STEPS, check_choice, check_number, check_pair, check_whole
-from .frames import check_clip, model_float32
-from .inflation import VideoUNet, trainable_parameters
+from .checks import MAX_SEED, MAX_STEPS, check_choice, check_kind, check_number, check_pair, check_whole
+from .frames import model_float32
+from .inflation import VideoUNet, check_inputs, trainable_parameters
 from .schedule import NoiseSchedule
 from .tuning_state import SCHEDULES, TuningState
 
@@ -124,11 +124,12 @@ def tune(
 
     Raises:
         FloatingPointError: if loss or gradient is not finite; the update is not made.
-        ValueError: if a shape, a type or an option does not fit.
+        TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
+    check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+    check_kind("config", config, TuningConfig)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
-    check_clip(latents, video_unet.unet.config.in_channels)
     _refuse_precision(video_unet, parameters, config)
     state = state or TuningState(video_unet, config)
     if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 VERSION = "1"
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors
+MAX_METADATA = 50_000_000  # characters; the losses and rates of 10^6 steps take 47 million at most
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -63,9 +64,12 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
     Raises:
         OSError: if it cannot be written, say because the disk is full; the old file is whole then.
+        ValueError: if the metadata are longer than can be read back.
     """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {**metadata, "version": VERSION}
+    if (length := sum(len(text) for text in described.values())) > MAX_METADATA:
+        raise ValueError(f"Metadata must have at most {MAX_METADATA} characters, not {length}: keep a file beside it.")
     described["checksum"] = checksum(content, described)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -18,7 +18,7 @@ from stat import S_ISREG
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..checks import check_whole
+from ..checks import check_path, check_whole
 from .files import read_file, read_metadata, refuse_damaged, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
@@ -58,7 +58,7 @@ class EntryFolder:
     """
 
     def __init__(self, folder: str | PathLike[str], *, max_bytes: int):
-        self.folder = Path(folder)
+        self.folder = check_path(folder)
         self.max_bytes = _checked(max_bytes)
 
     def entries(self) -> list[StoreEntry]:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import MAX_STEPS, check_number, check_whole
-from ..inflation import VideoUNet
+from ..checks import MAX_STEPS, check_kind, check_number, check_whole
+from ..inflation import VideoUNet, check_inputs
 from ..inversion import InversionConfig, InversionStep, invert
 from ..tuning import TuningConfig, TuningStep, tune
 from ..tuning_state import TuningState
@@ -86,6 +86,8 @@ class Store(EntryFolder):
             OSError: if the folder or its disk takes no file.
             ValueError: if an entry is damaged, or as `tav_core.tune` says.
         """
+        check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+        check_kind("config", config, TuningConfig)
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
         state = TuningState(video_unet, config)
         with self._locked():
@@ -125,6 +127,8 @@ class Store(EntryFolder):
             OSError: if the folder or its disk takes no file.
             ValueError: if an entry is damaged, or as `tav_core.invert` says.
         """
+        check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+        check_kind("config", config, InversionConfig)
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
         with self._locked():
             found = self._get("inversion", key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,12 +21,14 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from .media import Audio, VideoError, as_rate, check_whole, frame_number, is_pattern, local_path, numbered
+from ..checks import shown
+from .media import MAX_SIDE, Audio, VideoError, as_rate, check_whole, frame_number, is_pattern, local_path, numbered
 from .picture import SCALE_FLAGS
 
 _PNG_PATTERN = "frame_%05d.png"
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _MAX_SAMPLE_RATE = 384_000  # Hz
+_MAX_FRAMES = 10**6
 _OVERSHOOT = 0.5  # how far beyond [0, 1] a pixel is taken for a decoder's overshoot and clipped
 _BT709, _LIMITED_RANGE = 1, 1  # ISO 23091-2 code of matrix, primaries and transfer; AVCOL_RANGE_MPEG
 
@@ -93,6 +95,8 @@ def write_video(
         VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails.
     """
     target = check_output(path)
+    if not isinstance(metadata or {}, Mapping):
+        raise VideoError(f"metadata are texts by name, not {shown(metadata)}.")
     clip = _Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}))
     suffix = target.suffix.lower()
     _check(clip, suffix)
@@ -123,14 +127,21 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 
 def _check(clip: _Clip, suffix: str) -> None:
+    if not isinstance(clip.frames, (torch.Tensor, np.ndarray)):
+        raise VideoError(f"frames must be a tensor or an array, not {shown(clip.frames)}.")
+    _check_in_memory("frames", clip.frames)
     shape = tuple(clip.frames.shape)
     if len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise VideoError(f"frames must be (frames, height, width, 3) and not empty, not {shape}.")
+    check_whole("the number of frames", shape[0], 1, _MAX_FRAMES)
+    for name, side in (("height", shape[1]), ("width", shape[2])):
+        check_whole(f"the frames' {name}", side, 1, MAX_SIDE)
     kind = str(clip.frames.dtype).removeprefix("torch.")
     if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
         raise VideoError(f"frames must be float in [0, 1] or uint8, not {kind}.")
     if kind != "uint8":
-        low, high = float(clip.frames.min()), float(clip.frames.max())
+        pixels = clip.frames.detach() if isinstance(clip.frames, torch.Tensor) else clip.frames
+        low, high = float(pixels.min()), float(pixels.max())
         if not np.isfinite([low, high]).all():
             raise VideoError("frames hold NaN or infinite pixels: look for a failure in the step that made them.")
         if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
@@ -144,8 +155,16 @@ def _check(clip: _Clip, suffix: str) -> None:
         _check_audio(clip.audio)
 
 
+def _check_in_memory(name: str, numbers: torch.Tensor | np.ndarray) -> None:
+    if isinstance(numbers, torch.Tensor) and (numbers.is_meta or numbers.layout is not torch.strided):
+        raise VideoError(f"{name} must be a plain tensor in memory, not {numbers.layout} on {numbers.device}.")
+
+
 def _check_audio(audio: Audio) -> None:
     samples = audio.samples
+    if not isinstance(samples, torch.Tensor):
+        raise VideoError(f"audio samples must be a tensor, not {shown(samples)}.")
+    _check_in_memory("audio samples", samples)
     if samples.ndim != 2 or len(samples) not in _LAYOUTS or not samples.is_floating_point():
         raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
     if not samples.isfinite().all():
