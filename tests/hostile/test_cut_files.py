@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tav_core.store.files import read_file, refuse_damaged, write_file
-from tests.soak.kills import CONTEXT
+from tests.forks import CONTEXT
 
 KIND, MEGABYTES = "a test", 8
 
