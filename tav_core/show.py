@@ -100,7 +100,7 @@ def save_curves(file: Path | BinaryIO, curves: Mapping[str, Mapping[str, np.ndar
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # or else small differences look large
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if lines:
+        if any(lines):
             axes.legend(frameon=False)
     panels[-1].set_xlabel("frame")
     figure.savefig(file, dpi=120)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -197,7 +198,8 @@ def _write_file(target: Path, clip: _Clip) -> None:
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{target} could not be written: {error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it must not hide why the file could not be written
+            temporary.unlink(missing_ok=True)
 
 
 def _beside(target: Path) -> Path:

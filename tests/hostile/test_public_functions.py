@@ -282,7 +282,7 @@ def test_pictures(tmp_path: Path, caption: Any, frames: Any, other: Any, columns
 
 
 @tried(
-    8,
+    3,
     100,
     values=st.lists(st.one_of(st.floats(), st.integers(), NUMBERS), max_size=4),
     title=st.sampled_from(["a", "$x", "שלום", ""]),
