@@ -15,14 +15,17 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 _SIZE, _LINE, _MARGIN = 13, 16, 4  # pixels: of the letters, from line to line, on either side
+_MOST_LINES, _MOST_LETTERS = 20, 2000  # of a caption; what is beyond is shown as three dots
 _INK = (20, 20, 20)
 
 
 def caption_strip(text: str, width: int, least_lines: int = 2) -> np.ndarray:
-    """Text on white, broken into as many lines as its width needs: uint8 (height, width, 3)."""
+    """Text on white, broken into as many lines as its width needs, twenty at most: uint8 (height, width, 3)."""
     path, text = drawable(text)
     font = _font(path)
-    lines = _wrapped(text, width - 2 * _MARGIN, font)
+    lines = _wrapped(text[:_MOST_LETTERS], width - 2 * _MARGIN, font)
+    if len(lines) > _MOST_LINES or len(text) > _MOST_LETTERS:
+        lines[_MOST_LINES - 1 :] = ["..."]
     strip = Image.new("RGB", (width, _LINE * max(len(lines), least_lines) + 6), "white")
     draw = ImageDraw.Draw(strip)
     for index, line in enumerate(lines):

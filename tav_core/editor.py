@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from .checks import check_kind, check_text
 from .inflation import inflate
 from .inversion import InversionConfig, InversionStep, invert
 from .models import BaseModel, decode_latents, encode_frames, encode_prompts
@@ -45,6 +46,8 @@ class ClipEditor:
         attention: str = "sparse_causal",
         store: Store | None = None,
     ):
+        check_kind("model", model, BaseModel, "load one with load_model()")
+        check_text("source_prompt", source_prompt)
         self.model = model
         self.store = store
         self.source_prompt = source_prompt

@@ -112,10 +112,25 @@ def check_embeddings(encoder_hidden_states: Tensor, batch: int, width: int) -> N
             f"Text embeddings have batch {shape[0]} and the latents {batch}: give one prompt for each clip "
             "(not one for each frame)."
         )
+    if shape[1] == 0:
+        raise ValueError(f"Text embeddings hold no token, in shape {shape}: the empty prompt has some too; encode it.")
     if shape[2] != width:
         raise ValueError(
             f"This model takes text embeddings of width {width}, got {shape[2]} in shape {shape}. "
             "Encode the prompt with the text encoder that belongs to this model."
+        )
+
+
+def refuse_non_finite(result: Tensor, step: str) -> None:
+    """Stop where a step came to NaN or infinity, which all later steps would keep.
+
+    Raises:
+        FloatingPointError: with the name of the step and the remedy.
+    """
+    if not torch.isfinite(result).all():
+        raise FloatingPointError(
+            f"{step} came to numbers that are not finite. Compute in bfloat16 or float32 instead of float16; "
+            "if it does, tune again with a lower learning_rate, or lower guidance_scale."
         )
 
 

@@ -17,6 +17,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from .attention import ATTENTION_MODES, SpatioTemporalBlock
+from .checks import check_choice, check_kind, check_tensor
 from .frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames
 from .resnet import ClipResnet
 
@@ -118,6 +119,26 @@ class VideoUNet(nn.Module):
             initialise_temporal(self)
 
 
+def check_inputs(video_unet: VideoUNet, latents: Tensor, **embeddings: Tensor) -> None:
+    """Refuse what a model cannot be run on, before the first step.
+
+    Arguments:
+        video_unet: the inflated model.
+        latents: to be (b, c, f, h, w).
+        embeddings: each to be (b, n, d), by the names that messages give them.
+
+    Raises:
+        TypeError: if one of them is something else.
+        ValueError: if a shape, a type of number, a place or a number does not fit.
+    """
+    check_kind("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_tensor("latents", latents)
+    check_clip(latents, video_unet.unet.config.in_channels)
+    for name, embedding in embeddings.items():
+        check_tensor(name, embedding)
+        check_embeddings(embedding, latents.shape[0], video_unet.text_width)
+
+
 def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention: str = "sparse_causal") -> VideoUNet:
     """Inflate a text-to-image UNet, in place.
 
@@ -134,10 +155,8 @@ def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention:
         TypeError: if `unet` is not a UNet2DConditionModel.
         ValueError: if it is inflated already, has parts that this method does not know, or an option is unknown.
     """
-    if group_norm not in GROUP_NORM_MODES:
-        raise ValueError(f"group_norm is one of {GROUP_NORM_MODES}, got {group_norm!r}.")
-    if attention not in ATTENTION_MODES:
-        raise ValueError(f"attention is one of {ATTENTION_MODES}, got {attention!r}.")
+    check_choice("group_norm", group_norm, GROUP_NORM_MODES)
+    check_choice("attention", attention, ATTENTION_MODES)
     _refuse_unsupported(unet)
     clip = ClipState()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
@@ -186,7 +205,8 @@ def _refuse_unsupported(unet: nn.Module) -> None:
     Raises:
         TypeError, ValueError: see `inflate`.
     """
-    if isinstance(unet, VideoUNet) or any(isinstance(module, SpatioTemporalBlock) for module in unet.modules()):
+    modules = unet.modules() if isinstance(unet, nn.Module) else ()
+    if any(isinstance(module, SpatioTemporalBlock) for module in modules):
         raise ValueError("This UNet is inflated already. Use the VideoUNet you have, or load the UNet anew.")
     if not isinstance(unet, UNet2DConditionModel):
         raise TypeError(

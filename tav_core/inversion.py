@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .frames import model_float32
-from .inflation import VideoUNet
+from .checks import MAX_STEPS, check_kind, check_whole
+from .frames import model_float32, refuse_non_finite
+from .inflation import VideoUNet, check_inputs
 from .schedule import NoiseSchedule, ddim_inverse_step, undo_ddim_step
 
 
@@ -32,10 +33,8 @@ class InversionConfig:
     refinements: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
-        if self.refinements < 0:
-            raise ValueError(f"refinements is not below 0, got {self.refinements}.")
+        check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_whole("refinements", self.refinements, 0, MAX_STEPS)
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,11 @@ def invert(
         one at the first of `NoiseSchedule.timesteps(num_inference_steps, denoise)`.
 
     Raises:
-        ValueError: if a shape does not fit.
+        FloatingPointError: if a step comes to numbers that are not finite.
+        TypeError, ValueError: if a shape, a type or a number does not fit.
     """
+    check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+    check_kind("config", config, InversionConfig)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     stride = schedule.stride(config.num_inference_steps)
     current = model_float32(latents, video_unet.device)
@@ -87,4 +89,5 @@ def invert(
                 prediction = video_unet(noisier, timestep, text)
                 noisier = undo_ddim_step(current, prediction, coming, present, schedule.prediction_type)
             current = noisier
+        refuse_non_finite(current, f"Inversion to timestep {timestep}")
         yield InversionStep(timestep, current.to(latents.device))

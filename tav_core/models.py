@@ -16,10 +16,13 @@ from diffusers.utils import is_accelerate_available
 from einops import rearrange
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from .checks import check_kind, check_path, check_range, check_tensor, check_text, check_whole
+from .frames import check_clip, refuse_non_finite
 from .model_folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
 
 ASSETS = Path(__file__).parent / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
+MAX_PROMPTS = 10_000  # encoded at once
 REASON_LENGTH = 300  # characters of a library's reason that are passed on
 DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
 
@@ -60,7 +63,7 @@ def load_model(
     Raises:
         ModelError: the folder or a part of it is missing, incomplete or cannot be read, or its weights are pickled.
     """
-    folder = ASSETS / "demo-model" if str(path_or_name) == DEMO_MODEL else Path(path_or_name)
+    folder = ASSETS / "demo-model" if path_or_name == DEMO_MODEL else check_path(path_or_name, ModelError)
     check_folder(folder)
     loaded: dict[str, Any] = {}
     for part in PARTS:
@@ -72,7 +75,7 @@ def load_model(
                 f"The {part} of the model in {folder} cannot be read: {reason}. "
                 f"Copy the model again, or save it once more with save_pretrained(safe_serialization=True)."
             ) from error
-    _check_vocabulary(folder, loaded["tokenizer"], loaded["text_encoder"])
+    _check_tokenizer(folder, loaded["tokenizer"], loaded["text_encoder"])
     for part in NETWORKS:
         loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
     return BaseModel(**loaded)
@@ -105,8 +108,10 @@ def _read_other(part: Path) -> Any:
     return DDIMScheduler.from_pretrained(part, local_files_only=True)
 
 
-def _check_vocabulary(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-    """Refuse a tokenizer that gives numbers for which the text encoder has no embedding."""
+def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+    """Refuse a tokenizer that cannot pad, or gives numbers for which the text encoder has no embedding."""
+    if tokenizer.pad_token is None:
+        raise ModelError(f"The tokenizer of the model in {folder} has no token to pad with. Copy the model again.")
     largest, words = max(tokenizer.get_vocab().values()), text_encoder.get_input_embeddings().num_embeddings
     if largest >= words:
         raise ModelError(
@@ -120,7 +125,14 @@ def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
     """Text embeddings of prompts, padded or cut to the encoder's length: (len(prompts), n, d).
 
     The published pipeline asks the tokenizer for the same: end tokens up to 77, and no attention mask.
+
+    Raises:
+        TypeError, ValueError: if they are no texts, or there are none.
     """
+    check_kind("prompts", prompts, list, "give a list of texts")
+    for prompt in prompts:
+        check_text("a prompt", prompt)
+    check_whole("the number of prompts", len(prompts), 1, MAX_PROMPTS)
     length = model.text_encoder.config.max_position_embeddings
     ids = model.tokenizer(
         prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -139,16 +151,18 @@ def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
         (1, c, f, h / 8, w / 8) for Stable Diffusion's autoencoder.
 
     Raises:
-        ValueError: frames of another shape or size.
+        TypeError, ValueError: frames of another shape, size or range, or with NaN.
     """
+    check_tensor("frames", frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise ValueError(f"Expected frames of shape (f, h, w, 3) with at least one frame, got {tuple(frames.shape)}.")
     unit = model.pixels_per_latent
-    if frames.shape[1] % unit or frames.shape[2] % unit:
+    if frames.shape[1] % unit or frames.shape[2] % unit or 0 in frames.shape:
         raise ValueError(
             f"Frames are {frames.shape[2]} x {frames.shape[1]} pixels; the autoencoder needs multiples of {unit}. "
             f"Try {frames.shape[2] // unit * unit} x {frames.shape[1] // unit * unit}."
         )
+    check_range("frames", frames, 0, 1)
     vae = model.vae
     images = rearrange(frames, "f h w c -> f c h w").to(vae.device, vae.dtype) * 2 - 1
     latents = torch.cat([vae.encode(image).latent_dist.mode() for image in images.split(1)])
@@ -164,8 +178,16 @@ def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
 
     Returns:
         (f, 8 h, 8 w, 3) for Stable Diffusion's autoencoder, float32 in [0, 1], on the CPU.
+
+    Raises:
+        FloatingPointError: if the pixels are not finite, as in float16 with some autoencoders.
+        TypeError, ValueError: latents of another shape, or with NaN.
     """
+    check_tensor("latents", latents)
+    check_clip(latents, model.vae.config.latent_channels)
+    check_whole("the number of clips to decode", len(latents), 1, 1)
     vae = model.vae
     scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
     images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])
+    refuse_non_finite(images, "Decoding")
     return rearrange((images / 2 + 0.5).clamp(0, 1), "f c h w -> f h w c")

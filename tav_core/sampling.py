@@ -5,7 +5,6 @@
 and a DDIM step for each timestep, falling (Song et al., arXiv:2010.02502, equation 12).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .frames import model_float32
-from .inflation import VideoUNet
+from .checks import MAX_SEED, MAX_STEPS, check_kind, check_number, check_whole
+from .frames import model_float32, refuse_non_finite
+from .inflation import VideoUNet, check_inputs
 from .schedule import NoiseSchedule, ddim_step
 
 ONE_BATCH_PIXELS = 8192  # latent pixels of all frames up to which guidance is one batch: 8 frames of 256 x 256 pixels
@@ -42,14 +42,12 @@ class SamplingConfig:
     denoise: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is at least 1, got {self.num_inference_steps}.")
-        if not 0 <= self.guidance_scale < math.inf:
-            raise ValueError(f"guidance_scale is finite and not below 0, got {self.guidance_scale}.")
-        if not (0 <= self.eta <= 1 and 0 <= self.guidance_rescale <= 1):
-            raise ValueError(f"eta and guidance_rescale lie in [0, 1], got {self.eta} and {self.guidance_rescale}.")
-        if not 0 < self.denoise <= 1:
-            raise ValueError(f"denoise lies in (0, 1], got {self.denoise}.")
+        check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_number("guidance_scale", self.guidance_scale, 0, 1000)
+        check_number("eta", self.eta, 0, 1)
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_number("guidance_rescale", self.guidance_rescale, 0, 1)
+        check_number("denoise", self.denoise, 0, 1, without="low")
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,12 @@ def sample(
         A SamplingStep for each timestep, falling; the last one holds the edit.
 
     Raises:
-        ValueError: if a shape does not fit, or guidance lacks a negative embedding.
+        FloatingPointError: if a step comes to numbers that are not finite.
+        TypeError, ValueError: if a shape, a type or a number does not fit, or guidance lacks a negative embedding.
     """
+    check_kind("config", config, SamplingConfig)
+    texts = {"positive": positive} | ({} if negative is None else {"negative": negative})
+    check_inputs(video_unet, noise, **texts)
     if negative is None and config.guidance_scale != 1:
         raise ValueError(f"guidance_scale {config.guidance_scale} needs a negative embedding; give one, or scale 1.")
     schedule = NoiseSchedule.from_scheduler(scheduler)
@@ -104,6 +106,7 @@ def sample(
             fresh = torch.randn(current.shape, generator=generator).to(current.device) if config.eta > 0 else None
             present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
             current = ddim_step(current, prediction, present, coming, schedule.prediction_type, config.eta, fresh)
+        refuse_non_finite(current, f"Sampling at timestep {timestep}")
         yield SamplingStep(timestep, current.to(noise.device))
 
 

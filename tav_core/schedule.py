@@ -7,6 +7,7 @@ down in noise, inversion goes up. A zero terminal signal (a_T = 0, Lin et al., a
 epsilon x_0 is unknown there.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
+
+from .checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_number, check_whole, shown
 
 BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
@@ -139,10 +142,23 @@ class NoiseSchedule:
             )
         prediction_type = config.get("prediction_type", "epsilon")
         if prediction_type not in PREDICTION_TYPES:
-            raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {prediction_type!r}.")
+            raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {shown(prediction_type)}.")
         betas = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
-        with torch.inference_mode(False):
-            return cls(DDIMScheduler(**betas).alphas_cumprod.double(), prediction_type)
+        check_whole("num_train_timesteps", betas.get("num_train_timesteps", 1), 1, MAX_STEPS)
+        try:
+            with torch.inference_mode(False):
+                alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod.double()
+        except Exception as error:  # diffusers checks nothing: whatever it stumbles over, these are no betas
+            raise ValueError(f"No betas can be made of {shown(betas)}; pass the model's own scheduler.") from error
+        if (
+            alphas_cumprod.ndim != 1
+            or not alphas_cumprod.numel()
+            or not ((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()
+        ):
+            raise ValueError(
+                f"Betas must lie in [0, 1], not as {shown(betas)} has them; pass the model's own scheduler."
+            )
+        return cls(alphas_cumprod, prediction_type)
 
     @property
     def num_train_timesteps(self) -> int:
@@ -159,10 +175,7 @@ class NoiseSchedule:
         Raises:
             ValueError: if there are no steps, or more than in training.
         """
-        if not 1 <= num_inference_steps <= self.num_train_timesteps:
-            raise ValueError(
-                f"num_inference_steps lies between 1 and {self.num_train_timesteps}, got {num_inference_steps}."
-            )
+        check_whole("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
         return self.num_train_timesteps // num_inference_steps
 
     def timesteps(self, num_inference_steps: int, denoise: float = 1.0) -> list[int]:
@@ -178,8 +191,7 @@ class NoiseSchedule:
             num_inference_steps: the number of steps of the whole schedule.
             denoise: the share of them that is run, in (0, 1]; those with the least noise are kept, at least one.
         """
-        if not 0 < denoise <= 1:
-            raise ValueError(f"denoise lies in (0, 1], got {denoise}.")
+        check_number("denoise", denoise, 0, 1, without="low")
         stride = self.stride(num_inference_steps)
         offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
         kept = max(1, round(denoise * num_inference_steps))
@@ -226,5 +238,14 @@ def plain_noise(shape: tuple[int, ...], seed: int) -> Tensor:
     Arguments:
         shape: of the latents, (b, c, f, h, w).
         seed: of a generator of its own; the global one is not touched.
+
+    Raises:
+        ValueError: if it is no such shape, or too large.
     """
+    if not isinstance(shape, (tuple, list)) or len(shape) != 5:
+        raise ValueError(f"shape must be (batch, channels, frames, height, width), not {shown(shape)}.")
+    for axis, size in enumerate(shape):
+        check_whole(f"shape[{axis}]", size, 1, MAX_NUMBERS)
+    check_whole("the product of shape", math.prod(shape), 1, MAX_NUMBERS)
+    check_whole("seed", seed, 0, MAX_SEED)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

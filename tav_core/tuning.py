@@ -6,7 +6,6 @@ over the query projections of sparse-causal and cross-attention and over the who
 stays frozen. The target is the noise or the velocity. x_0 and the caption's embedding come from outside, encoded once.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .frames import check_clip, model_float32
-from .inflation import VideoUNet, trainable_parameters
+from .checks import MAX_SEED, MAX_STEPS, check_choice, check_kind, check_number, check_pair, check_whole
+from .frames import model_float32
+from .inflation import VideoUNet, check_inputs, trainable_parameters
 from .schedule import NoiseSchedule
 from .tuning_state import SCHEDULES, TuningState
 
@@ -58,20 +58,23 @@ class TuningConfig:
     compute_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.gradient_accumulation_steps < 1 or self.warmup_steps < 0:
-            counts = f"{self.steps}, {self.gradient_accumulation_steps} and {self.warmup_steps}"
-            raise ValueError(f"steps and gradient_accumulation_steps are at least 1, warmup_steps 0; got {counts}.")
-        if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0):
-            values = f"{self.learning_rate} and {self.max_grad_norm}"
-            raise ValueError(f"learning_rate and max_grad_norm are above 0, got {values}.")
-        if self.lr_schedule not in SCHEDULES:
-            raise ValueError(f"lr_schedule is one of {list(SCHEDULES)}, got {self.lr_schedule!r}.")
-        if not 0 < self.timestep_range <= 1:
-            raise ValueError(f"timestep_range lies in (0, 1], got {self.timestep_range}.")
-        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
-            raise ValueError(f"min_snr_gamma is above 0, or None for no weights, got {self.min_snr_gamma}.")
-        if self.compute_dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"compute_dtype is None, float32, bfloat16 or float16, got {self.compute_dtype}.")
+        check_whole("steps", self.steps, 1, MAX_STEPS)
+        check_number("learning_rate", self.learning_rate, 0, 1, without="low")
+        check_choice("lr_schedule", self.lr_schedule, list(SCHEDULES))
+        check_whole("warmup_steps", self.warmup_steps, 0, MAX_STEPS)
+        check_number("weight_decay", self.weight_decay, 0, 1000)
+        check_pair("betas", self.betas)
+        check_number("betas[0]", self.betas[0], 0, 1, without="high")
+        check_number("betas[1]", self.betas[1], 0, 1, without="high")
+        check_number("eps", self.eps, 0, 1, without="low")
+        check_number("max_grad_norm", self.max_grad_norm, 0, 1e9, without="low")
+        check_whole("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, MAX_STEPS)
+        check_choice("gradient_checkpointing", self.gradient_checkpointing, (False, True))
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_number("timestep_range", self.timestep_range, 0, 1, without="low")
+        if self.min_snr_gamma is not None:
+            check_number("min_snr_gamma", self.min_snr_gamma, 0, 1e6, without="low")
+        check_choice("compute_dtype", self.compute_dtype, (None, torch.float32, torch.bfloat16, torch.float16))
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,12 @@ def tune(
 
     Raises:
         FloatingPointError: if loss or gradient is not finite; the update is not made.
-        ValueError: if a shape, a type or an option does not fit.
+        TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
+    check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+    check_kind("config", config, TuningConfig)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
-    check_clip(latents, video_unet.unet.config.in_channels)
     _refuse_precision(video_unet, parameters, config)
     state = state or TuningState(video_unet, config)
     if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):

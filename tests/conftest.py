@@ -1,6 +1,9 @@
 """Small models and inputs that tests share. Weights are made up, from seeds of their own."""
 
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,3 +62,15 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest error as a share of the largest expected value."""
     return ((got - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).returncode:
+        pytest.skip("No file system can be mounted here; run as root on Linux.")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

@@ -1,6 +1,7 @@
 """Names and places of files, all within the host's own folders."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import folder_paths
 from comfy.cli_args import args
 
 from ...tav_core import Store
+from ...tav_core.checks import check_path, shown
 
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
@@ -39,14 +41,15 @@ def input_file(name: str) -> Path:
     """The path of a file or folder within the host's input folder.
 
     Raises:
-        ValueError: if it lies outside or is not there.
+        ValueError: if it lies outside, is not there, or is a name that no file can have.
     """
     root = Path(folder_paths.get_input_directory()).resolve()
-    path = (root / name.removesuffix("[input]").strip()).resolve()
+    relative = check_path(name.removesuffix("[input]").strip() or ".")
+    path = Path(os.path.realpath(root / relative))  # unlike resolve(), it bears names that are too long
     if not path.is_relative_to(root):
-        raise ValueError(f"{name!r} lies outside of ComfyUI's input folder. Upload the file, or copy it there.")
-    if not path.exists():
-        raise ValueError(f"There is no {name!r} in ComfyUI's input folder. Upload it, or choose another file.")
+        raise ValueError(f"{shown(name)} lies outside of ComfyUI's input folder. Upload the file, or copy it there.")
+    if not os.path.exists(path):  # noqa: PTH110 likewise
+        raise ValueError(f"There is no {shown(name)} in ComfyUI's input folder. Upload it, or choose another file.")
     return path
 
 
@@ -103,7 +106,8 @@ def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Pat
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
     except Exception as error:  # the host raises no kind of its own
-        raise ValueError(f"filename_prefix {prefix!r} leads out of {root}. Give a name, or subfolder/name.") from error
+        message = f"filename_prefix {shown(prefix)} leads out of {root}. Give a name, or subfolder/name."
+        raise ValueError(message) from error
     return Path(folder), name, counter, subfolder
 
 

@@ -18,12 +18,14 @@ from stat import S_ISREG
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ..checks import check_path, check_whole
 from .files import read_file, read_metadata, refuse_damaged, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
 FORMATS = {"tuned": TUNED_FORMAT, "run": "tune-a-video-run-state", "inversion": "tune-a-video-inversion"}
 ENTRY = re.compile(rf"({'|'.join(FORMATS)})-([0-9a-f]{{32}})\.safetensors")
 LEFT_BEHIND = re.compile(rf"\.{ENTRY.pattern}\.[0-9a-f]{{8}}\.tmp")
+LARGEST_LIMIT = 2**63 - 1  # what a file system can count
 LOCK_SECONDS = 600
 USE_STEP = 2_000_000_000  # nanoseconds: the coarsest clock of a file system, FAT's
 
@@ -56,7 +58,7 @@ class EntryFolder:
     """
 
     def __init__(self, folder: str | PathLike[str], *, max_bytes: int):
-        self.folder = Path(folder)
+        self.folder = check_path(folder)
         self.max_bytes = _checked(max_bytes)
 
     def entries(self) -> list[StoreEntry]:
@@ -182,6 +184,5 @@ class EntryFolder:
 
 
 def _checked(max_bytes: int) -> int:
-    if max_bytes < 0:
-        raise ValueError(f"max_bytes is not below 0, got {max_bytes}.")
+    check_whole("max_bytes", max_bytes, 0, LARGEST_LIMIT)
     return max_bytes

@@ -9,6 +9,7 @@ goes on from the state that was kept last. On the CPU the outcome is that of an 
 """
 
 import json
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inflation import VideoUNet
+from ..checks import MAX_STEPS, check_kind, check_number, check_whole
+from ..inflation import VideoUNet, check_inputs
 from ..inversion import InversionConfig, InversionStep, invert
 from ..tuning import TuningConfig, TuningStep, tune
 from ..tuning_state import TuningState
@@ -54,8 +56,8 @@ class Store(EntryFolder):
         save_share: float = SAVE_SHARE,
     ):
         super().__init__(folder, max_bytes=max_bytes)
-        if save_every < 1 or not save_share > 0:
-            raise ValueError(f"save_every is at least 1, save_share above 0; got {save_every} and {save_share}.")
+        check_whole("save_every", save_every, 1, MAX_STEPS)
+        check_number("save_share", save_share, 0, math.inf, without="low")
         self.save_every = save_every
         self.save_share = save_share
 
@@ -84,6 +86,8 @@ class Store(EntryFolder):
             OSError: if the folder or its disk takes no file.
             ValueError: if an entry is damaged, or as `tav_core.tune` says.
         """
+        check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+        check_kind("config", config, TuningConfig)
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
         state = TuningState(video_unet, config)
         with self._locked():
@@ -123,6 +127,8 @@ class Store(EntryFolder):
             OSError: if the folder or its disk takes no file.
             ValueError: if an entry is damaged, or as `tav_core.invert` says.
         """
+        check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+        check_kind("config", config, InversionConfig)
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
         with self._locked():
             found = self._get("inversion", key)

@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..inflation import VideoUNet, trainable_parameters
+from ..checks import check_choice, check_kind, check_number, check_path, check_text, shown
+from ..inflation import COMPUTE_DTYPES, VideoUNet, trainable_parameters
 from .files import read_file, refuse_damaged, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
+MAX_STRENGTH = 100
 
 
 def save_tuned(
@@ -37,17 +39,20 @@ def save_tuned(
         The path.
 
     Raises:
-        TypeError: if metadata holds something other than strings.
+        TypeError, ValueError: if an argument is something else than said, say metadata that are no strings.
         OSError: if it cannot be written, say because the disk is full; an old file of this name is whole then.
     """
-    strange = [key for key, value in (metadata or {}).items() if not (isinstance(key, str) and isinstance(value, str))]
-    if strange:
-        raise TypeError(f"Metadata are strings, got something else under {strange}. Encode values as JSON.")
+    check_kind("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_choice("dtype", dtype, (None, *COMPUTE_DTYPES))
+    check_kind("metadata", metadata or {}, Mapping, "give strings by name")
+    for key, value in (metadata or {}).items():
+        check_text("a name in metadata", key)
+        check_text(f"metadata[{shown(key)}]", value)
+    path = check_path(path)
     tensors = {
         name: parameter.detach().to(device="cpu", dtype=dtype or parameter.dtype).contiguous()
         for name, parameter in trainable_parameters(video_unet).items()
     }
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, tensors, {**(metadata or {}), "format": FORMAT})
     return path
@@ -70,7 +75,8 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no such file, is damaged, belongs to another model, or holds a number that is not finite.
     """
-    path = Path(path)
+    check_kind("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    path = check_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No tuned weights at {path}.")
     tensors, metadata = read_file(path, FORMAT)
@@ -97,6 +103,7 @@ def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strengt
     Raises:
         ValueError: if names or shapes are not the model's, or a number is not finite.
     """
+    check_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     parameters = trainable_parameters(video_unet)
     _refuse_foreign(tensors, parameters)
     with torch.inference_mode(False), torch.no_grad():

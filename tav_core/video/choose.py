@@ -11,6 +11,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from ..checks import shown
 from .media import MAX_SIDE, VideoError, as_rate, check_whole, find_images, local_path
 
 _DEFAULT_IMAGE_RATE = Fraction(8)
@@ -60,8 +61,8 @@ def checked(
         check_whole("num_frames", num_frames, 1, _MAX_COUNT)
     if stride is not None:
         check_whole("stride", stride, 1, _MAX_COUNT)
-    if not isinstance(start, Real) or not 0 <= start <= _MAX_START:
-        raise VideoError(f"start must be a time from 0 to {_MAX_START} seconds, not {start!r}.")
+    if not isinstance(start, Real) or isinstance(start, bool) or not 0 <= start <= _MAX_START:
+        raise VideoError(f"start must be a time from 0 to {_MAX_START} seconds, not {shown(start)}.")
     rate = None if fps is None else as_rate(fps)
     local = local_path(path)
     exact_start = Fraction(float(start)).limit_denominator(1_000_000)
@@ -75,7 +76,7 @@ def check_size(width: int | None, height: int | None, fit: str) -> None:
         if value is not None:
             check_whole(name, value, 1, MAX_SIDE)
     if fit not in _FITS:
-        raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {fit!r}.")
+        raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {shown(fit)}.")
 
 
 def every_nth(frames: Iterator[T], start: Fraction, stride: int) -> Iterator[T]:

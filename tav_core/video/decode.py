@@ -29,6 +29,7 @@ _FORMATS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,webp,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+_MAX_SAMPLES = 2**28  # of sound, in all channels: 46 minutes of stereo at 48 kHz, 1 GiB
 _LARGE = 2**23  # pixels of a picture; 4K has 8.8 million
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **_DECODER_OPTIONS}
@@ -165,7 +166,7 @@ def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
         with _open_file(path) as container:
             for position, rate, block in _sound_blocks(container, begin):
                 if not samples.size:
-                    samples = np.zeros((len(block), max(1, round(seconds * rate))), np.float32)
+                    samples = _silence(path, len(block), max(1, round(seconds * rate)))
                 heard |= paste(samples, block, position)
                 if position + block.shape[1] >= samples.shape[1]:
                     break
@@ -173,6 +174,16 @@ def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
         if not is_cut_off(path):  # whoever has the frames that were asked for does without the end of their sound
             raise VideoError(f"The sound of {path} cannot be decoded ({error}): remove or convert it.") from error
     return Audio(torch.from_numpy(samples), rate) if heard else None
+
+
+def _silence(path: Path, channels: int, length: int) -> np.ndarray:
+    """Samples (channels, length) to lay sound in; time stamps can put a few frames hours apart."""
+    if channels * length > _MAX_SAMPLES:
+        raise VideoError(
+            f"The sound of {path} along the frames asked for has {channels} x {length} samples; at most {_MAX_SAMPLES} "
+            "can be read: ask for fewer frames, or remove the sound."
+        )
+    return np.zeros((channels, length), np.float32)
 
 
 def _sound_blocks(container: InputContainer, begin: Fraction) -> Iterator[tuple[int, int, np.ndarray]]:

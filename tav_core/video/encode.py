@@ -7,7 +7,8 @@ nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import av
 import numpy as np
 import torch
 
+from ..checks import shown
 from . import png
 from .media import Audio, VideoError, as_rate, beside, check_whole, is_pattern, local_path
 from .output import Clip
@@ -55,6 +57,8 @@ def write_video(
         VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails.
     """
     target = check_output(path)
+    if not isinstance(metadata or {}, Mapping):
+        raise VideoError(f"metadata are texts by name, not {shown(metadata)}.")
     clip = Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}), before_frame)
     suffix = target.suffix.lower()
     if crf is not None and suffix in FORMATS:
@@ -101,7 +105,8 @@ def _write_file(target: Path, clip: Clip) -> None:
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{target} could not be written: {error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it must not hide why the file could not be written
+            temporary.unlink(missing_ok=True)
 
 
 def _muxer_options(suffix: str, clip: Clip) -> dict[str, str]:

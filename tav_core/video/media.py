@@ -10,13 +10,14 @@ import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isfinite
-from numbers import Integral, Rational, Real
+from numbers import Rational, Real
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
 import torch
+
+from .. import checks
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+[:,]")  # two letters or more before the colon: C:\ is a drive
@@ -43,8 +44,9 @@ def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
 
     Numerator and denominator fit the 32 bits that files have for them.
     """
-    if not isinstance(fps, Real) or not isfinite(fps) or not Fraction(1, MAX_RATE) <= fps <= MAX_RATE:
-        raise VideoError(f"{name} must be from {1 / MAX_RATE:g} to {MAX_RATE} frames per second, not {fps!r}.")
+    if not isinstance(fps, Real) or isinstance(fps, bool) or not Fraction(1, MAX_RATE) <= fps <= MAX_RATE:
+        limits = f"{1 / MAX_RATE:g} to {MAX_RATE}"
+        raise VideoError(f"{name} must be from {limits} frames per second, not {checks.shown(fps)}.")
     if isinstance(fps, Rational):
         return Fraction(int(fps.numerator), int(fps.denominator)).limit_denominator(2**20)
     fps = float(fps)
@@ -56,28 +58,16 @@ def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
-    """Refuse what is no whole number from `low` to `high`.
-
-    Raises:
-        VideoError: with the name and the limits.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= high:
-        raise VideoError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+    """`checks.check_whole`, with a VideoError."""
+    checks.check_whole(name, value, low, high, VideoError)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The path, unless it is an address or an FFmpeg protocol such as http: or concat:, or no name at all."""
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
-        raise VideoError(f"A path is a text or a pathlib.Path, not {type(path).__name__}.")
-    if _SCHEME.match(name):
+    local = checks.check_path(path, VideoError)
+    if _SCHEME.match(name := os.fspath(path)):
         raise VideoError(f"{name!r} is an address, and only local files are used: give a path on this machine.")
-    try:
-        usable = bool(os.fsencode(name)) and "\0" not in name
-    except UnicodeEncodeError:
-        usable = False
-    if not usable:
-        raise VideoError(f"{name!r} is no name that a file can have: choose another path.")
-    return Path(name)
+    return local
 
 
 def frame_number(pattern: str, name: str) -> int | None:
@@ -165,7 +155,10 @@ def _boxes_cut_off(file: BinaryIO, size: int) -> bool:
 def _segment_cut_off(file: BinaryIO, size: int) -> bool:
     """RFC 8794: the EBML header element, then the Segment with its size, all ones where it is unknown."""
     file.seek(4)
-    file.seek(_ebml_size(file)[0], os.SEEK_CUR)
+    header, _ = _ebml_size(file)
+    if header > size:
+        return True
+    file.seek(header, os.SEEK_CUR)
     if file.read(4) != b"\x18\x53\x80\x67":
         return True
     length, unknown = _ebml_size(file)
@@ -173,7 +166,8 @@ def _segment_cut_off(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(file: BinaryIO) -> tuple[int, bool]:
-    first = file.read(1)[0]
+    """The number, of as many bytes as its first one says; 0 at the end of the file. Whether it means "unknown"."""
+    first = int.from_bytes(file.read(1), "big")
     width = 9 - first.bit_length()
     value = int.from_bytes(bytes([first & (0xFF >> width)]) + file.read(width - 1), "big")
     return value, value == (1 << 7 * width) - 1

@@ -9,10 +9,12 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from .media import Audio, VideoError, check_whole
+from ..checks import shown
+from .media import MAX_SIDE, Audio, VideoError, check_whole
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by the number of channels
 _MAX_SAMPLE_RATE = 384_000  # Hz
+_MAX_FRAMES = 10**6
 _OVERSHOOT = 0.5  # how far beyond [0, 1] a pixel is taken for a decoder's overshoot and clipped
 
 
@@ -32,14 +34,21 @@ class Clip:
     before_frame: Callable[[], object] | None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.frames, (torch.Tensor, np.ndarray)):
+            raise VideoError(f"frames must be a tensor or an array, not {shown(self.frames)}.")
+        _check_in_memory("frames", self.frames)
         shape = tuple(self.frames.shape)
         if len(shape) != 4 or shape[3] != 3 or 0 in shape:
             raise VideoError(f"frames must be (frames, height, width, 3) and not empty, not {shape}.")
+        check_whole("the number of frames", shape[0], 1, _MAX_FRAMES)
+        for name, side in (("height", shape[1]), ("width", shape[2])):
+            check_whole(f"the frames' {name}", side, 1, MAX_SIDE)
         kind = str(self.frames.dtype).removeprefix("torch.")
         if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
             raise VideoError(f"frames must be float in [0, 1] or uint8, not {kind}.")
         if kind != "uint8":
-            low, high = float(self.frames.min()), float(self.frames.max())
+            pixels = self.frames.detach() if isinstance(self.frames, torch.Tensor) else self.frames
+            low, high = float(pixels.min()), float(pixels.max())
             if not np.isfinite([low, high]).all():
                 raise VideoError("frames hold NaN or infinite pixels: look for a failure in the step that made them.")
             if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
@@ -60,8 +69,16 @@ class Clip:
             yield np.ascontiguousarray(pixels.numpy())
 
 
+def _check_in_memory(name: str, numbers: torch.Tensor | np.ndarray) -> None:
+    if isinstance(numbers, torch.Tensor) and (numbers.is_meta or numbers.layout is not torch.strided):
+        raise VideoError(f"{name} must be a plain tensor in memory, not {numbers.layout} on {numbers.device}.")
+
+
 def _check_audio(audio: Audio) -> None:
     samples = audio.samples
+    if not isinstance(samples, torch.Tensor):
+        raise VideoError(f"audio samples must be a tensor, not {shown(samples)}.")
+    _check_in_memory("audio samples", samples)
     if samples.ndim != 2 or len(samples) not in LAYOUTS or not samples.is_floating_point():
         raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
     if not samples.isfinite().all():

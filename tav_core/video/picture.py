@@ -8,6 +8,7 @@ HDR transfer curves (PQ, HLG) are not tone-mapped.
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -29,8 +30,8 @@ class PictureMaker:
     The size is fixed by the first frame where width, height or both are None (see `read_video`).
     """
 
-    def __init__(self, width: int | None, height: int | None, fit: str) -> None:
-        self.width, self.height, self.fit = width, height, fit
+    def __init__(self, path: Path, width: int | None, height: int | None, fit: str) -> None:
+        self.path, self.width, self.height, self.fit = path, width, height, fit
         self.source_width = self.source_height = 0  # as shown: upright, with square pixels
         self._graph: av.filter.Graph | None = None
         self._graph_key: tuple[Any, ...] = ()
@@ -59,8 +60,8 @@ class PictureMaker:
         assert self.width and self.height
         if max(self.width, self.height) > MAX_SIDE:  # very flat pictures, or pixels that the file says are very wide
             raise VideoError(
-                f"The frames would have {self.width} x {self.height} pixels, and a side can have at most {MAX_SIDE}: "
-                "give width and height."
+                f"The frames of {self.path} would have {self.width} x {self.height} pixels, and a side can have at "
+                f"most {MAX_SIDE}: give width and height."
             )
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:

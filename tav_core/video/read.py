@@ -73,7 +73,7 @@ def read_video(
     """
     request = checked(path, num_frames, start, stride, fps)
     check_size(width, height, fit)
-    make_picture = PictureMaker(width, height, fit)
+    make_picture = PictureMaker(request.path, width, height, fit)
     pictures: list[np.ndarray] = []
     times: list[Fraction] = []
     try:

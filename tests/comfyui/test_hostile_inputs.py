@@ -82,3 +82,16 @@ def test_strange_prompts_run(server: Server, value: str) -> None:
     if value == "\ud800":
         pytest.skip("half a character cannot be sent as text")
     server.run(edit_prompt(value))
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x00b.mp4", "\u202egpj.mp4", "x" * 5000, "a\nb\x1b[31m.mp4", "../..", "größe 🎬.mp4"]
+)
+def test_a_clip_of_no_name_is_refused_in_printable_words(server: Server, name: str) -> None:
+    prompt = edit_prompt()
+    prompt[prompts.CLIP]["inputs"]["file"] = name
+    with pytest.raises(Refused) as refused:
+        server.submit(prompt)
+    (error,) = refused.value.answer["node_errors"][prompts.CLIP]["errors"]
+    assert error["details"].isprintable() and 15 < len(error["details"]) < 400
+    assert any(word in error["details"] for word in ("no name that a file can have", "There is no", "lies outside"))

@@ -39,10 +39,11 @@ def make_video(folder: Path, suffix: str) -> Path:
 
 
 def read_any_video(path: Path) -> None:
-    """Two frames at a fixed size, then all that there is of a small picture. A .png stands for its whole sequence."""
+    """Two frames at a fixed size, then all that there is of a small picture. A .png is a sequence of its own."""
+    num_frames = 2
     if path.suffix == ".png":
-        path = path.with_name(path.stem[:-5] + "%05d.png")
-    clip = read_video(path, num_frames=2, width=48, height=32)
+        path, num_frames = path.with_name(path.stem[:-5] + "%05d.png"), 1
+    clip = read_video(path, num_frames=num_frames, width=48, height=32)
     if clip.source_width * clip.source_height < FEW_PIXELS:
         read_video(path)
 

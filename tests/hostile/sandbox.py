@@ -1,11 +1,10 @@
 """Read hostile files in a process of their own, with a bound on memory and on time.
 
-The process lives for many files, since importing torch is slow; one that dies or hangs is replaced and reported.
+The process lives for many files; one that dies or hangs is replaced and reported.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import time
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from tests.forks import CONTEXT
 
 SECONDS = 10.0  # of processor time that a file may take
 PATIENCE = 12  # times as much may pass on a busy machine
@@ -84,9 +85,8 @@ def unclear(error: BaseException, name: str) -> str:
 class _Child:
     def __init__(self, reader: Callable[[Path], None], good: Path, memory: int, seconds: float) -> None:
         self.seconds = seconds
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, reader, good, memory), daemon=True)
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(theirs, reader, good, memory), daemon=True)
         self.process.start()
         theirs.close()
         assert self.pipe.poll(300) and self.pipe.recv() == "ready", "the good file could not be read"

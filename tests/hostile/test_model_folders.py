@@ -164,3 +164,13 @@ def test_a_model_deleted_while_it_waits(folder: Path, name: str) -> None:
         shutil.rmtree(folder / "tokenizer")
     with pytest.raises(ModelError, match=f"größer.*{name.split('/')[0]}|{name.split('/')[0]}.*größer"):
         load_model(folder)
+
+
+def test_a_tokenizer_without_a_token_to_pad_with(folder: Path) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        file = folder / "tokenizer" / name
+        if file.exists():
+            content = json.loads(file.read_text())
+            file.write_text(json.dumps(content | {"pad_token": None}))
+    with pytest.raises(ModelError, match="größer has no token to pad with"):
+        load_model(folder)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from collections import Counter
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -19,13 +18,10 @@ from tav_core import InversionConfig, Store, TuningConfig, inflate
 from tav_core.store.files import read_file
 from tav_core.store.folder import FORMATS
 from tests.conftest import EPSILON, SD1, draw
+from tests.forks import CONTEXT
 
 CONFIG = TuningConfig(steps=20, learning_rate=1e-3, seed=5, lr_schedule="cosine", gradient_accumulation_steps=2)
 CLIP, TEXT = (1, 4, 2, 4, 4), (1, 5, 12)
-
-# Processes are forked from one that has imported torch and used no thread: a start takes no second.
-CONTEXT = get_context("forkserver" if os.name == "posix" else "spawn")
-CONTEXT.set_forkserver_preload([__name__])
 
 Content = dict[str, tuple[dict[str, Tensor], dict[str, str]]]
 

@@ -215,7 +215,7 @@ def test_unet_made_under_inference_mode() -> None:
 
 @pytest.mark.parametrize("option", [{"group_norm": "clip"}, {"attention": "full"}])
 def test_unknown_options(make_unet: MakeUNet, option: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="is one of"):
+    with pytest.raises(ValueError, match="must be one of"):
         inflate(make_unet(), **option)
 
 

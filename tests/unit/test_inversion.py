@@ -86,7 +86,7 @@ def test_inversion_inside_inference_mode(make_unet: MakeUNet) -> None:
         (LATENTS[:, :, :0], TEXT, 2, "at least one frame"),
         (LATENTS, TEXT[..., :8], 2, "width 12, got 8"),
         (LATENTS, TEXT.expand(3, -1, -1), 2, "one prompt for each clip"),
-        (LATENTS, TEXT, 1001, "between 1 and 1000"),
+        (LATENTS, TEXT, 1001, "from 1 to 1000"),
     ],
 )
 def test_wrong_inputs(make_unet: MakeUNet, latents: Tensor, text: Tensor, steps: int, message: str) -> None:
@@ -95,7 +95,7 @@ def test_wrong_inputs(make_unet: MakeUNet, latents: Tensor, text: Tensor, steps:
 
 
 def test_no_steps() -> None:
-    with pytest.raises(ValueError, match="num_inference_steps is at least 1"):
+    with pytest.raises(ValueError, match="num_inference_steps must be a whole number"):
         InversionConfig(num_inference_steps=0)
-    with pytest.raises(ValueError, match="refinements is not below 0"):
+    with pytest.raises(ValueError, match="refinements must be a whole number"):
         InversionConfig(refinements=-1)

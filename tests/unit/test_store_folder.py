@@ -2,10 +2,7 @@
 
 import errno
 import os
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ import tav_core.store.files
 import tav_core.store.folder
 from tav_core import Store
 from tav_core.__main__ import main
-from tests.soak.kills import CONTEXT
+from tests.forks import CONTEXT
 
 KEYS = [f"{number:032x}" for number in range(6)]
 
@@ -168,18 +165,6 @@ def test_a_full_disk_is_named_and_the_old_file_is_whole(store: Store, monkeypatc
                 put(store, KEYS[0], content(2, size=1_000_000))
         assert names(store) == {f"run-{KEYS[0]}.safetensors"}
         assert equal(get(store, KEYS[0]), content(1))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).returncode:
-        pytest.skip("No file system can be mounted here; run as root on Linux.")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:

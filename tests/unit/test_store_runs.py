@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -279,6 +281,25 @@ def test_frozen_weights_are_digested_once_and_again_when_written_to(
     with torch.no_grad():
         video_unet.unet.conv_in.weight.mul_(2)
     assert result_key(video_unet, LATENTS, TEXT, EPSILON, CONFIG) != keys[0] and sizes.count(frozen) == 2
+
+
+def test_a_write_that_torch_does_not_count_makes_another_key(make_unet: MakeUNet) -> None:
+    video_unet = inflate(make_unet())
+    key = partial(result_key, video_unet, LATENTS, TEXT, EPSILON, CONFIG)
+    weight, keys = video_unet.unet.conv_in.weight, [key()]
+    for change in (weight.data.mul_, weight.data[0, 0, 0].sub_, lambda by: setattr(weight, "data", weight.data * by)):
+        version = weight._version
+        change(2)
+        assert weight._version == version
+        keys.append(key())
+    assert len(set(keys)) == 4
+
+
+def test_numbers_of_numpy_make_the_same_key(make_unet: MakeUNet) -> None:
+    config = TuningConfig(np.int64(5), np.float64(1e-2), seed=np.uint8(3))
+    assert result_key(inflate(make_unet()), LATENTS, TEXT, EPSILON, config) == result_key(
+        inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG
+    )
 
 
 def test_impossible_options(tmp_path: Path) -> None:

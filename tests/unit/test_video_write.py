@@ -238,9 +238,13 @@ class TestFailures:
         assert len(seen) == 1 and len(seen[0]) == 1 and seen[0] != ["a.mp4"]
         assert leftovers(tmp_path) == ["a.mp4"]
 
-    def test_encoder_failure_is_a_sentence(self, tmp_path):
+    def test_encoder_failure_is_a_sentence(self, tmp_path, monkeypatch):
+        def fail(*_):
+            raise av.FFmpegError(22, "Invalid argument")
+
+        monkeypatch.setattr(encode, "encode_film", fail)
         with pytest.raises(VideoError, match="could not be written"):
-            write_video(tmp_path / "a.mp4", torch.zeros(1, 2, 20000, 3), 8)
+            write_video(tmp_path / "a.mp4", torch.zeros(1, 2, 16, 3), 8)
         assert leftovers(tmp_path) == []
 
     def test_folder_of_frames_is_replaced_but_no_other(self, tmp_path):

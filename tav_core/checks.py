@@ -1,0 +1,150 @@
+"""Arguments, checked where they come in. What is refused gets one sentence: what was expected, and what came."""
+
+import os
+import reprlib
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MAX_STEPS = 10**6  # of anything that is repeated; the losses of as many still fit a file's metadata
+OVERSHOOT = 0.5  # as a share of a range
+MAX_SEED = 2**64 - 1
+MAX_NUMBERS = 2**31  # in a tensor: 8 GB in float32, a hundred times what a clip of the largest models takes
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 200  # characters: a path is to be seen whole
+
+
+def check_whole(name: str, value: object, low: int, high: int, error: type[ValueError] = ValueError) -> None:
+    """Refuse what is no whole number from `low` to `high`, be it True or 2.0.
+
+    Raises:
+        ValueError: or the `error` given, with the name, the limits and the value.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= high:
+        raise error(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
+
+
+def check_number(name: str, value: object, low: float, high: float, *, without: str = "") -> None:
+    """Refuse what is no number in [low, high]; NaN is in no interval.
+
+    Arguments:
+        without: "low", "high" or "both" for the end that does not belong to the interval.
+
+    Raises:
+        ValueError: with the name, the interval and the value.
+    """
+    open_low, open_high = without in ("low", "both"), without in ("high", "both")
+    if isinstance(value, Real) and not isinstance(value, bool):
+        above = not value <= low if open_low else not value < low
+        below = value < high if open_high else value <= high
+        if above and below:
+            return
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    raise ValueError(f"{name} must be a number in {interval}, not {shown(value)}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse what is none of the choices; 1 is not True.
+
+    Raises:
+        ValueError: with the name, the choices and the value.
+    """
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
+
+
+def check_kind(name: str, value: object, kind: type, remedy: str = "") -> None:
+    """Refuse what is no object of a class.
+
+    Raises:
+        TypeError: with the name, the class, the value and the remedy.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {shown(value)}{remedy and ': '}{remedy}.")
+
+
+def check_pair(name: str, value: object) -> None:
+    """Refuse what is no tuple or list of two.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{name} must be a pair of numbers, not {shown(value)}.")
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text, or text with lone surrogates, which no encoding has.
+
+    Raises:
+        TypeError, ValueError: with the name and the value.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, not {shown(value)}.")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{name} must be text that can be encoded, not {shown(value)}: type it anew.")
+
+
+def check_path(path: object, error: type[ValueError] = ValueError) -> Path:
+    """A path that a file can have.
+
+    Raises:
+        ValueError: or the `error` given, for what is no text or path, or holds NUL or a character of no encoding.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
+        raise error(f"A path is a text or a pathlib.Path, not {type(path).__name__}.")
+    try:
+        usable = bool(os.fsencode(name)) and "\0" not in name
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise error(f"{shown(name)} is no name that a file can have: choose another path.")
+    return Path(name)
+
+
+def check_tensor(name: str, tensor: object) -> None:
+    """Refuse what is no tensor of real, finite numbers that are there to be computed with in float32.
+
+    Raises:
+        TypeError: if it is no tensor.
+        ValueError: for another type of number, a tensor without memory, one that is too large, NaN and infinity.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor of torch, not {shown(tensor)}.")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} must be floating-point numbers, not {tensor.dtype}: convert them with .float().")
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        kind = "on the meta device, without numbers" if tensor.is_meta else f"sparse ({tensor.layout})"
+        raise ValueError(f"{name} must be a plain tensor in memory, not {kind}.")
+    if tensor.numel() > MAX_NUMBERS:
+        raise ValueError(
+            f"{name} must hold at most {MAX_NUMBERS} numbers, not {tensor.numel()}: take fewer or smaller."
+        )
+    if not tensor.float().isfinite().all():
+        raise ValueError(f"{name} hold numbers that are not finite in float32: look for a failure in what made them.")
+
+
+def check_range(name: str, tensor: Tensor, low: float, high: float) -> None:
+    """Refuse numbers well outside of [low, high]: what decoders and filters overshoot by may pass.
+
+    Raises:
+        ValueError: with the name, the range and what came.
+    """
+    if tensor.numel():
+        least, largest = (float(end) for end in tensor.detach().aminmax())
+        spare = OVERSHOOT * (high - low)
+        if least < low - spare or largest > high + spare:
+            raise ValueError(f"{name} must lie in [{low:g}, {high:g}], not {least:g} to {largest:g}: rescale them.")
+
+
+def shown(value: object) -> str:
+    """A value as one short line that can be printed anywhere."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        text = f"a number of type {type(value).__name__}"
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
