@@ -156,6 +156,11 @@ class Server:
         assert outcome.succeeded, outcome.history["status"]
         return outcome
 
+    def free(self) -> None:
+        """Have the host forget its models and all results. It does so when its queue wakes, which nothing tells."""
+        self.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(1)
+
     def view(self, file: dict[str, str]) -> bytes:
         wanted = {key: file[key] for key in ("filename", "subfolder", "type")}
         return self._open(urllib.request.Request(self.url("/view", **wanted)))

@@ -44,7 +44,7 @@ def until_begun(events: Events, name: str) -> None:
 
 def stopped(server: Server, prompt: dict[str, Any], name: str, seconds: float = 0.3) -> Outcome:
     """What became of a prompt that was stopped so many seconds after a node began."""
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     events = Events(server, "stop")
     prompt_id = server.submit(prompt, client_id="stop")
     until_begun(events, name)
@@ -168,7 +168,7 @@ def test_a_full_disk_ends_what_the_store_keeps(server: Server, kept: str, seed: 
 @pytest.mark.parametrize(("times", "ends"), [(1, "in tiles"), (99, "in an error")])
 def test_out_of_memory_in_decoding(server: Server, times: int, ends: str) -> None:
     """The host decodes in tiles then, as the bundled VAE must be able to; if that fails too, its node says so."""
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     prompt = edit_prompt(decode=dict(vae=["fault", 0]))
     prompt["fault"] = node("TestRunOutOfMemoryInVAE", vae=[prompts.MODEL, 2], times=times)
     if ends == "in tiles":
@@ -176,18 +176,18 @@ def test_out_of_memory_in_decoding(server: Server, times: int, ends: str) -> Non
     else:
         name, message = server.error_of(prompt)
         assert name == prompts.DECODE and "out of memory" in message
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     server.run(AFTERWARDS)
 
 
 def test_out_of_memory_in_a_preview_says_what_to_lower(server: Server) -> None:
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     tune = dict(preview_every=2, preview_prompt=[prompts.PROMPT, 0], preview_vae=["fault", 0], seed=8)
     prompt = edit_prompt(tune=tune)
     prompt["fault"] = node("TestRunOutOfMemoryInVAE", vae=[prompts.MODEL, 2], times=99)
     name, message = server.error_of(prompt)
     assert name == prompts.TUNE and "First turn on gradient_checkpointing" in message
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     server.run(AFTERWARDS)
 
 
@@ -211,7 +211,7 @@ def test_a_video_deleted_while_its_prompt_waits_is_named(server: Server) -> None
 
 
 def test_the_bundled_model_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     model = server.base / "custom_nodes" / "tune-a-video" / "tav_core" / "assets" / "demo-model"
     model.rename(model.with_name("away"))
     try:
