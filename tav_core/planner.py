@@ -80,7 +80,7 @@ def plan(
         state = _without_storage(video_unet, trained, dtype or video_unet.dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, num_frames, height, width)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
-        with _Ledger() as ledger:
+        with Ledger() as ledger:
             torch.func.functional_call(rehearsal, state, (latents, text))
     moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
     return Plan(
@@ -124,7 +124,7 @@ class _Rehearsal(nn.Module):
             clip.checkpointing = before
 
 
-class _Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):
     """Counts what operations allocate, until it is given up, and the arithmetic that they do.
 
     Attributes:
