@@ -173,18 +173,18 @@ def _peak(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        before = _resident()
+        before = resident()
     for _ in range(2):
         step()
-    return before, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _peak_resident()
+    return before, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
 
 
-def _resident() -> float:
+def resident() -> float:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def _peak_resident() -> float:
+def peak_resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
