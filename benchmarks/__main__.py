@@ -1,6 +1,6 @@
 """Run the benchmarks of time and memory and write benchmarks/RESULTS.md: each part with its command, machine and date.
 
-python -m benchmarks [step memory plan scaling edit cold]     named parts alone are run, the others' results stay
+python -m benchmarks [step plan fits memory scaling edit cold]     named parts alone are run, the others' results stay
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = "# Results\n\nWritten by `python -m benchmarks` (`make bench`). Each part's docstring says what it measures.\n"
 PARTS = {
     "step": ["--rounds", "2"],
+    "plan": ["--frames", "4", "--latent", "32", "--rounds", "0"],
+    "fits": [],
     "memory": [],
-    "plan": [],
-    "scaling": ["--latent", "16", "--rounds", "2"],
+    "scaling": ["--latent", "16", "--rounds", "1"],
     "edit": [],
     "cold": [],
 }
@@ -38,8 +39,12 @@ def run(part: str, options: list[str]) -> str:
     finally:
         sys.argv = before
         harness.drawn_weights.cache_clear()
-    command = " ".join(["python -m", f"benchmarks.{part}", *options])
-    lines = printed.getvalue().strip().replace("\n|", "\n\n|", 1)
+    return section(part, options, printed.getvalue())
+
+
+def section(part: str, options: list[str], printed: str) -> str:
+    command = " ".join([f"python -m benchmarks.{part}", *options])
+    lines = re.sub(r"(?<![|\n])\n\|", "\n\n|", printed.strip(), count=1)
     return f"## {part}\n\n`{command}`, {date.today()}: {lines}\n"
 
 
@@ -53,10 +58,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     for part in parser.parse_args().parts:
-        section = run(part, PARTS[part])
+        written = run(part, PARTS[part])
         old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-        RESULTS.write_text(merged(old, {part: section}), encoding="utf-8")
-        print(section)
+        RESULTS.write_text(merged(old, {part: written}), encoding="utf-8")
+        print(written)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python -m benchmarks.plan [--frames 2 4] [--latent 16] [--dtype float32] [--device cpu]
 
 Memory is compared above the weights, and as the whole peak of the process, where what was resident before the first
-step counts for the weights. Time is predicted from the first size by the ratio of operations.
+step counts for the weights. Time is predicted from the first size by the ratio of operations; --rounds 0 leaves it out.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ def main() -> None:
     for case in harness.cases(args):
         for name, (build, options, config) in KINDS.items():
             planned = predicted(case, config)
+            harness.drawn_weights.cache_clear()
             memory = harness.peak_memory(build, case, *options)
-            step = build(case, *options)
-            seconds = harness.interleaved({name: step}, args.rounds, args.device)[name]
-            first, calibration = measured.setdefault(name, (planned, seconds))
-            times = [f"{planned.seconds(first, calibration):.2f}", f"{seconds:.2f}"]
+            times = ["", ""]
+            if args.rounds:
+                seconds = harness.interleaved({name: build(case, *options)}, args.rounds, args.device)[name]
+                first, calibration = measured.setdefault(name, (planned, seconds))
+                times = [f"{planned.seconds(first, calibration):.2f}", f"{seconds:.2f}"]
             rows.append([str(case), name, *memory_cells(planned, memory), *times])
     print(harness.machine())
     print(harness.table(HEAD, rows))
