@@ -25,6 +25,7 @@ check: $(VENV)/installed-dev
 	$(RUN) -m mypy
 
 bench: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 	$(RUN) -m benchmarks.demo_model
 	$(RUN) -m benchmarks.edits
 	$(RUN) -m benchmarks.fidelity

@@ -1,18 +1,23 @@
 """What the benchmarks of time and memory share: a full-size UNet with made-up weights, fair timing, peaks, tables.
 
 The baseline is always measured in the same run: the stock image UNet of diffusers on the same frames as a batch.
-Rounds are interleaved (A B A B ..), so that a machine that slows down slows both, and medians are compared.
+Rounds are interleaved (A B A B ..), so that a machine that slows down slows both, and medians are compared. On the CPU
+the seconds are those of the process, not of the clock, so that other work beside counts for little; with one thread
+(OMP_NUM_THREADS=1) the two agree on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import platform
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,10 +26,11 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging
 
 from tav_core import SamplingConfig, TuningConfig, VideoUNet, inflate, tune
-from tav_core.sampling import guided_prediction
+from tav_core.sampling import ONE_BATCH_PIXELS, guided_prediction
 
 logging.set_verbosity_error()  # a cast to half precision warns, though nothing is to be kept in float32
 SCHEDULER = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+SD15: dict[str, Any] = dict(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
 TINY = dict(block_out_channels=(32, 64, 64, 64), cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8)
 
 
@@ -43,10 +49,11 @@ class Case:
         return f"{self.frames} frames of {self.latent}x{self.latent}, {kind}, {self.device}"
 
     def unet(self) -> UNet2DConditionModel:
-        """Stable Diffusion 1.5's shape, weights drawn small so that nothing overflows in half precision."""
-        torch.manual_seed(0)
-        shape: dict[str, Any] = dict(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
-        return UNet2DConditionModel(**(shape | TINY if self.tiny else shape)).to(self.device, self.dtype).eval()
+        """Stable Diffusion 1.5's shape, made-up weights. All UNets of one type lie on the same weights."""
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**(SD15 | TINY if self.tiny else SD15))
+        unet.load_state_dict(drawn_weights(self.tiny, self.dtype, self.device), assign=True)
+        return unet.eval()
 
     def inputs(self, unet: UNet2DConditionModel) -> tuple[torch.Tensor, torch.Tensor]:
         """A clip's latents (1, 4, f, h, w), float32, and a prompt's embedding (1, 77, d)."""
@@ -56,16 +63,31 @@ class Case:
         return latents.to(self.device), text.to(self.device)
 
 
+@lru_cache(maxsize=1)
+def drawn_weights(tiny: bool, dtype: torch.dtype, device: str) -> dict[str, torch.Tensor]:
+    """Weights by name, uniform as torch draws them, norms the identity."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**(SD15 | TINY if tiny else SD15))
+    generator, weights = torch.Generator().manual_seed(0), {}
+    for name, parameter in unet.named_parameters():
+        weight = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0)
+        if weight.ndim > 1:
+            weight.uniform_(-1, 1, generator=generator).mul_(weight[0].numel() ** -0.5)
+        weights[name] = weight.to(device, dtype)
+    return weights
+
+
 def stock_sampling_step(case: Case) -> Callable[[], None]:
-    """The floor: both prompts' frames through the image UNet, each frame with its own copy of the text."""
+    """The floor: both prompts' frames through the image UNet, in one batch where the video UNet takes them so."""
     unet = case.unet()
     latents, text = case.inputs(unet)
-    images = latents[0].transpose(0, 1).to(case.dtype)
-    words = text.to(case.dtype).expand(case.frames, -1, -1)
+    together = 2 if latents[:, 0].numel() <= ONE_BATCH_PIXELS else 1
+    images = latents[0].transpose(0, 1).to(case.dtype).repeat(together, 1, 1, 1)
+    words = text.to(case.dtype).repeat(together * case.frames, 1, 1)
 
     def step() -> None:
         with torch.no_grad():
-            for _ in ("positive", "negative"):
+            for _ in range(2 // together):
                 unet(images, 500, words)
 
     return step
@@ -120,45 +142,50 @@ def video_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], N
     return lambda: (next(steps), None)[1]
 
 
-def interleaved(runs: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each, after one round to warm up."""
+def interleaved(runs: dict[str, Callable[[], None]], rounds: int, device: str, warm: bool = False) -> dict[str, float]:
+    """Median seconds of each, after one round to warm up where they are not `warm` already."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(rounds + 1):
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    for index in range(warm, rounds + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
+            began = clock()
             run()
             if device == "cuda":
                 torch.cuda.synchronize()
             if index:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(clock() - began)
     return {name: median(spent) for name, spent in times.items()}
 
 
 def peak_memory(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple[float, float]:
-    """Bytes held before a step (weights and inputs) and at the peak of two steps, in a process of its own."""
+    """Bytes held before a step (weights and inputs) and at the peak of two steps, in a process of its own.
+
+    On the CPU that process gives freed memory back at once: what is resident is then what is alive, and not what the
+    C library keeps for later.
+    """
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (build, *arguments))
 
 
 def _peak(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple[float, float]:
-    torch.set_num_threads(multiprocessing.cpu_count())
     step = build(*arguments)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        before = _resident()
+        before = resident()
     for _ in range(2):
         step()
-    return before, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _peak_resident()
+    return before, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
 
 
-def _resident() -> float:
+def resident() -> float:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def _peak_resident() -> float:
+def peak_resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -181,8 +208,16 @@ def cases(args: argparse.Namespace) -> list[Case]:
 
 def machine() -> str:
     """One line on what was measured on."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or 'CPU'}"
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """The CPU's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or "CPU"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

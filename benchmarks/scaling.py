@@ -1,4 +1,4 @@
-"""Time of a sampling step for each frame, from few frames to many, and how its memory grows with them.
+"""Time of a sampling step for each frame, from few frames to many, and how its memory grows by plan.
 
 python -m benchmarks.scaling [--frames 4 8 16 24] [--latent 32] [--dtype float32] [--device cpu]
 """
@@ -6,6 +6,7 @@ python -m benchmarks.scaling [--frames 4 8 16 24] [--latent 32] [--dtype float32
 from __future__ import annotations
 
 from benchmarks import harness
+from tav_core import SamplingConfig, inflate, plan
 
 
 def main() -> None:
@@ -13,17 +14,17 @@ def main() -> None:
     parser.set_defaults(frames=[4, 8, 16, 24])
     args = parser.parse_args()
     cases = harness.cases(args)
-    video_unet = harness.inflate(cases[0].unet())
+    video_unet = inflate(cases[0].unet())
     runs = {str(case.frames): harness.video_sampling_step(case, video_unet) for case in cases}
     seconds = harness.interleaved(runs, args.rounds, args.device)
     rows, first = [], seconds[str(cases[0].frames)] / cases[0].frames
     for case in cases:
         each = seconds[str(case.frames)] / case.frames
-        before, peak = harness.peak_memory(harness.video_sampling_step, case)
-        above = (peak - before) / 2**20
+        size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
+        above = plan(video_unet, SamplingConfig(), **size).activations / 2**20
         rows.append([str(case), f"{each:.3f}", f"{each / first:.2f}", f"{above:.0f}", f"{above / case.frames:.1f}"])
     print(harness.machine())
-    head = ["case", "seconds a frame", "against the first", "MiB above the weights", "MiB a frame"]
+    head = ["case", "seconds a frame", "against the first", "planned MiB above the weights", "MiB a frame"]
     print(harness.table(head, rows))
 
 

@@ -5,13 +5,14 @@ python -m benchmarks.step [--frames 4] [--latent 32] [--dtype float32] [--device
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import harness
 from benchmarks.harness import Case
+from tav_core.planner import Ledger
 
 KINDS = ("sampling with guidance", "tuning", "tuning, checkpointing")
 
@@ -28,9 +29,9 @@ def builders(case: Case, kind: str) -> dict[str, Callable[[], None]]:
 
 
 def flops(run: Callable[[], None]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with Ledger() as ledger:
         run()
-    return counter.get_total_flops()
+    return ledger.flops
 
 
 def measure(case: Case, rounds: int) -> list[list[str]]:
@@ -38,8 +39,9 @@ def measure(case: Case, rounds: int) -> list[list[str]]:
     for kind in KINDS:
         runs = builders(case, kind)
         arithmetic = {name: flops(run) for name, run in runs.items()}
-        seconds = harness.interleaved(runs, rounds, case.device)
+        seconds = harness.interleaved(runs, rounds, case.device, warm=True)
         ratios = (seconds["video"] / seconds["image"], arithmetic["video"] / arithmetic["image"])
+        print(f"{kind}: {seconds}", file=sys.stderr)
         rows.append([str(case), kind, *(f"{s:.3f}" for s in seconds.values()), *(f"{ratio:.2f}" for ratio in ratios)])
         del runs
         if torch.cuda.is_available():

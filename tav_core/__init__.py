@@ -13,7 +13,7 @@ from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
 from .models import BaseModel, load_model
-from .planner import Plan, plan
+from .planner import Plan, frames_that_fit, plan
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
 from .store import Store, load_tuned, save_tuned
@@ -34,6 +34,7 @@ __all__ = [
     "TuningStep",
     "VideoClip",
     "VideoUNet",
+    "frames_that_fit",
     "inflate",
     "invert",
     "load_model",

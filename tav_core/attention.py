@@ -183,21 +183,18 @@ class SpatioTemporalBlock(nn.Module):
         """Same signature as the block of diffusers; hidden states (b f, s, c), text (b, n, d)."""
         assert attention_mask is None and encoder_attention_mask is None, "VideoUNet passes no masks"
         assert encoder_hidden_states is not None, "VideoUNet passes the text"
-        text = encoder_hidden_states
-        hidden_states = kept_or_repeated(self.clip, self._attend_frames, hidden_states)
-        hidden_states = kept_or_repeated(self.clip, self._attend_text, hidden_states, text)
+        hidden_states = kept_or_repeated(self.clip, self._attend_frames_and_text, hidden_states, encoder_hidden_states)
         rows = hidden_states.flatten(0, 1).split(FEED_FORWARD_ROWS)
         rows = torch.cat([kept_or_repeated(self.clip, self._feed_forward, some) for some in rows])
         return kept_or_repeated(self.clip, self._attend_time, rows.view_as(hidden_states))
 
-    def _attend_frames(self, hidden_states: Tensor) -> Tensor:
-        normed = self.norm1(hidden_states)
+    def _attend_frames_and_text(self, hidden_states: Tensor, text: Tensor) -> Tensor:
+        num_frames, normed = self.clip.num_frames, self.norm1(hidden_states)
         if self.attention == "sparse_causal":
-            return hidden_states + sparse_causal_attention(self.attn1, normed, self.clip.num_frames)
-        return hidden_states + self_attention(self.attn1, normed)
-
-    def _attend_text(self, hidden_states: Tensor, text: Tensor) -> Tensor:
-        return hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), text, self.clip.num_frames)
+            hidden_states = hidden_states + sparse_causal_attention(self.attn1, normed, num_frames)
+        else:
+            hidden_states = hidden_states + self_attention(self.attn1, normed)
+        return hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), text, num_frames)
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
         return rows + self.ff(self.norm3(rows))

@@ -1,11 +1,12 @@
 """Inflation: a text-to-image UNet becomes a text-to-video one, in place (arXiv:2212.11565, section 3.2).
 
-The UNet of diffusers keeps its code, its weights and its state-dict keys. Frames ride in the batch, and two kinds of
+The UNet of diffusers keeps its code, its weights and its state-dict keys. Frames ride in the batch, and three kinds of
 module are swapped:
 
     BasicTransformerBlock  -> SpatioTemporalBlock   sparse-causal attention, and a new temporal attention
     ResnetBlock2D          -> ClipResnet            the same, with statistics over the clip in its GroupNorms,
                                                     and so the GroupNorm before the last convolution
+    Conv2d                 -> FrozenConv2d          the same, and keeps nothing for a gradient of its weight
 
 The new temporal attention ends in a zero projection, so that the inflated model starts as the image model exactly.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .attention import ATTENTION_MODES, SpatioTemporalBlock
 from .checks import check_choice, check_kind, check_tensor
 from .frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames
+from .frozen import FrozenConv2d
 from .resnet import ClipResnet
 
 GROUP_NORM_MODES = ("video", "frame")
@@ -166,6 +168,10 @@ def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention:
                 setattr(unet.get_submodule(parent), child, SpatioTemporalBlock(module, clip, attention))
             elif isinstance(module, ResnetBlock2D):
                 setattr(unet.get_submodule(parent), child, ClipResnet(module, clip, group_norm == "video"))
+        for name, module in list(unet.named_modules()):
+            if type(module) is nn.Conv2d:
+                parent, _, child = name.rpartition(".")
+                setattr(unet.get_submodule(parent), child, FrozenConv2d(module))
         if unet.conv_norm_out is not None and group_norm == "video":
             unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, clip)
         video_unet = VideoUNet(unet, clip)

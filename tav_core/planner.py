@@ -8,6 +8,7 @@ back is counted, with every option, and a change of the code changes the plan.
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -80,7 +81,7 @@ def plan(
         state = _without_storage(video_unet, trained, dtype or video_unet.dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, num_frames, height, width)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
-        with _Ledger() as ledger:
+        with Ledger() as ledger:
             torch.func.functional_call(rehearsal, state, (latents, text))
     moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
     return Plan(
@@ -89,6 +90,21 @@ def plan(
         activations=ledger.peak,
         flops=ledger.flops,
     )
+
+
+def frames_that_fit(
+    video_unet: VideoUNet, config: TuningConfig | SamplingConfig, memory: float, *, num_frames: int, **size: Any
+) -> int:
+    """The most frames, up to `num_frames`, whose peak stays within `memory` bytes; 0 if one is too many already.
+
+    Arguments:
+        size: height, width and dtype as `plan` takes them.
+    """
+
+    def too_large(frames: int) -> bool:
+        return plan(video_unet, config, num_frames=frames, **size).peak > memory
+
+    return bisect_left(range(1, num_frames + 1), True, key=too_large)
 
 
 def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -124,7 +140,7 @@ class _Rehearsal(nn.Module):
             clip.checkpointing = before
 
 
-class _Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):
     """Counts what operations allocate, until it is given up, and the arithmetic that they do.
 
     Attributes:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...tav_core import NoiseSchedule, VideoUNet, trainable_parameters
 from ...tav_core.store import apply_tuned
-from .memory import advice, estimate
+from .memory import advice, estimate, planned, warn_if_too_large
 
 
 class Holder(nn.Module):
@@ -124,7 +124,9 @@ def put_to_work(
     """
     with torch.inference_mode(False):
         try:
-            model.load(estimate(model.video_unet, clip, tuning, checkpointing))
+            needed = planned(model.video_unet, clip, tuning, checkpointing)
+            warn_if_too_large(model.video_unet, needed, clip, tuning, checkpointing)
+            model.load(estimate(needed))
             model.place()
             yield model.video_unet
         except Exception as error:

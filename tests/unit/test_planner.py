@@ -5,7 +5,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from tav_core import SamplingConfig, TuningConfig, VideoUNet, inflate, plan, trainable_parameters, tune
+from tav_core import (
+    SamplingConfig,
+    TuningConfig,
+    VideoUNet,
+    frames_that_fit,
+    inflate,
+    plan,
+    trainable_parameters,
+    tune,
+)
 from tav_core.sampling import guided_prediction
 from tests.conftest import EPSILON, MakeUNet, draw
 
@@ -91,3 +100,12 @@ def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None
     assert repeated.activations < 0.6 * plain.activations
     assert plain.flops < repeated.flops < 1.25 * plain.flops
     assert repeated.seconds(plain, 2.0) == 2.0 * repeated.flops / plain.flops
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) -> None:
+    video_unet, config, size = inflate(make_unet()), CONFIGS[name], dict(height=16, width=16)
+    memory = plan(video_unet, config, num_frames=5, **size).peak
+    assert frames_that_fit(video_unet, config, memory, num_frames=9, **size) == 5
+    assert frames_that_fit(video_unet, config, memory, num_frames=3, **size) == 3
+    assert frames_that_fit(video_unet, config, memory / 10, num_frames=9, **size) == 0

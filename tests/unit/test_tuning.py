@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tav_core.tuning
 from tav_core import NoiseSchedule, TuningConfig, TuningStep, VideoUNet, inflate, trainable_parameters, tune
+from tav_core.resnet import ClipResnet
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw
 
 LATENTS, TEXT = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1)
@@ -94,6 +95,18 @@ def test_checkpointing_tunes_to_the_same_weights(make_unet: MakeUNet) -> None:
     plain, checkpointed = tuned(make_unet), tuned(make_unet, gradient_checkpointing=True)
     assert not checkpointed[0].clip.checkpointing
     torch.testing.assert_close(weights(plain[0]), weights(checkpointed[0]))
+
+
+def test_checkpointing_runs_no_convolution_of_a_resnet_twice(make_unet: MakeUNet) -> None:
+    video_unet, runs = inflate(make_unet()), []
+    resnets = [module for module in video_unet.modules() if isinstance(module, ClipResnet)]
+    for resnet in resnets:
+        resnet.norm1.register_forward_hook(lambda *_: runs.append("norm"))
+        for conv in (resnet.conv1, resnet.conv2):
+            conv.register_forward_hook(lambda *_: runs.append("convolution"))
+    gradients(video_unet, checkpointing=True)
+    # The first resnet lies before all that trains, so that nothing asks for what it kept.
+    assert (runs.count("norm"), runs.count("convolution")) == (2 * len(resnets) - 1, 2 * len(resnets))
 
 
 def test_tunes_inside_inference_mode_and_leaks_no_mode(make_unet: MakeUNet) -> None:

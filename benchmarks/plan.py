@@ -1,0 +1,65 @@
+"""What `tav_core.plan` predicts against what was measured: memory of each size, and time from the first size on.
+
+python -m benchmarks.plan [--frames 2 4] [--latent 16] [--dtype float32] [--device cpu]
+
+Memory is compared above the weights, and as the whole peak of the process, where what was resident before the first
+step counts for the weights. Time is predicted from the first size by the ratio of operations; --rounds 0 leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks import harness
+from benchmarks.harness import Case
+from tav_core import Plan, SamplingConfig, TuningConfig, inflate, plan
+
+KINDS: dict[str, tuple[Callable[..., Callable[[], None]], tuple, SamplingConfig | TuningConfig]] = {
+    "sampling": (harness.video_sampling_step, (), SamplingConfig()),
+    "tuning": (harness.video_tuning_step, (), TuningConfig()),
+    "tuning, checkpointing": (harness.video_tuning_step, (True,), TuningConfig(gradient_checkpointing=True)),
+}
+HEAD = [
+    "case", "step", "above weights, MiB: planned", "measured", "error", "peak, MiB: planned", "measured", "error",
+    "seconds: planned", "measured",
+]  # fmt: skip
+
+
+def predicted(case: Case, config: SamplingConfig | TuningConfig) -> Plan:
+    size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
+    return plan(inflate(case.unet()), config, **size)
+
+
+def memory_cells(planned: Plan, measured: tuple[float, float]) -> list[str]:
+    before, peak = measured
+    above = planned.moments + planned.activations
+    pairs = (above, peak - before), (above + before, peak)
+    return [cell for ours, real in pairs for cell in (mib(ours), mib(real), f"{ours / real - 1:+.1%}")]
+
+
+def mib(size: float) -> str:
+    return f"{size / 2**20:.0f}"
+
+
+def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.set_defaults(frames=[2, 4], latent=16, rounds=2)
+    args = parser.parse_args()
+    rows, measured = [], {}
+    for case in harness.cases(args):
+        for name, (build, options, config) in KINDS.items():
+            planned = predicted(case, config)
+            harness.drawn_weights.cache_clear()
+            memory = harness.peak_memory(build, case, *options)
+            times = ["", ""]
+            if args.rounds:
+                seconds = harness.interleaved({name: build(case, *options)}, args.rounds, args.device)[name]
+                first, calibration = measured.setdefault(name, (planned, seconds))
+                times = [f"{planned.seconds(first, calibration):.2f}", f"{seconds:.2f}"]
+            rows.append([str(case), name, *memory_cells(planned, memory), *times])
+    print(harness.machine())
+    print(harness.table(HEAD, rows))
+
+
+if __name__ == "__main__":
+    main()
