@@ -12,6 +12,7 @@ Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddin
 from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
+from .keeping import SourceBranch, sample_beside
 from .models import BaseModel, load_model
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
@@ -27,6 +28,7 @@ __all__ = [
     "NoiseSchedule",
     "SamplingConfig",
     "SamplingStep",
+    "SourceBranch",
     "Store",
     "TuningConfig",
     "TuningStep",
@@ -39,6 +41,7 @@ __all__ = [
     "plain_noise",
     "read_video",
     "sample",
+    "sample_beside",
     "save_tuned",
     "trainable_parameters",
     "tune",

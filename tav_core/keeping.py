@@ -1,0 +1,113 @@
+"""Edits that keep their source: the clip is sampled beside its edit, and only their difference is added to it.
+
+The clip has a branch of its own, s_t, which is put right at each step, so that it ends as the clip itself (direct
+inversion, Ju et al., arXiv:2310.01506). The edit is this branch and an offset,
+
+    x_t = s_t + d_t        d = 0 at the start,        d_next = step(x_t, prompt) - step(s_t, caption)
+
+with the guided DDIM step of `sampling.py` for both. Where the prompt asks for what the caption says, the predictions
+agree and the clip stays. The branch is the trajectory of the inverted clip, or the clip under noise that is drawn anew
+at each step (Kulikov et al., arXiv:2412.08629, for flow models): levels as the model was trained on, and no inversion.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .frames import model_float32
+from .inflation import VideoUNet
+from .inversion import InversionStep
+from .sampling import SamplingConfig, SamplingStep, guided_prediction, guiding_negative
+from .schedule import NoiseSchedule, ddim_step
+
+
+@dataclass(frozen=True, eq=False)
+class SourceBranch:
+    """The clip that an edit is to keep.
+
+    Attributes:
+        latents: the clean clip, (b, c, f, h, w), scaled by the VAE's factor.
+        caption: the embedding of the words for it, (b, n, d).
+        trajectory: what `invert` yielded for it, with as many steps as sampling takes; None for fresh noise.
+    """
+
+    latents: Tensor
+    caption: Tensor
+    trajectory: Iterable[InversionStep] | None = None
+
+
+def sample_beside(
+    video_unet: VideoUNet,
+    source: SourceBranch,
+    positive: Tensor,
+    negative: Tensor | None,
+    scheduler: Any,
+    config: SamplingConfig = SamplingConfig(),
+    *,
+    mask: Tensor | None = None,
+) -> Iterator[SamplingStep]:
+    """Edit a clip beside its own branch. Under the caption itself it comes back as it is, whatever the guidance.
+
+    Arguments:
+        video_unet: the inflated model, tuned on the clip.
+        source: the clip.
+        positive: the embedding of the edit's prompt, (b, n, d).
+        negative: the embedding to guide away from, (b, m, d); None without guidance.
+        scheduler: a diffusers scheduler or its config, read for betas and prediction type.
+        config: how to sample; `seed` is that of the fresh noise, `eta` is 0.
+        mask: 1 where the edit may change the clip and 0 where it is locked, or between; (b, 1, f, h, w) in latent
+            pixels or what spreads to it.
+
+    Yields:
+        A SamplingStep for each timestep, falling; its latents are the clip with the offset so far, the last ones the
+        edit.
+
+    Raises:
+        ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, or the trajectory lacks
+            a timestep.
+    """
+    if config.eta != 0:
+        raise ValueError(f"An edit beside its source takes DDIM steps, eta 0, got {config.eta}.")
+    schedule = NoiseSchedule.from_scheduler(scheduler)
+    stride, device = schedule.stride(config.num_inference_steps), video_unet.device
+    clip = model_float32(source.latents, device)
+    caption, positive = source.caption.to(device), positive.to(device)
+    negative = guiding_negative(negative, config, device)
+    free = torch.ones(()) if mask is None else mask
+    if any(ours not in (1, theirs) for ours, theirs in zip(free.shape[::-1], clip.shape[::-1], strict=False)):
+        raise ValueError(f"The mask has shape {tuple(free.shape)}, the latents {tuple(clip.shape)}; resize it to them.")
+    free = model_float32(free, device)
+    offset = torch.zeros_like(clip)
+    timesteps = schedule.timesteps(config.num_inference_steps, config.denoise)
+    for timestep, branch in zip(timesteps, _branch(source, clip, schedule, timesteps, config.seed), strict=True):
+        present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
+        stepped = []
+        with torch.no_grad():
+            for latents, text in ((branch + offset, positive), (branch, caption)):
+                prediction = guided_prediction(video_unet, latents, timestep, text, negative, config)
+                stepped.append(ddim_step(latents, prediction, present, coming, schedule.prediction_type))
+        offset = free * (stepped[0] - stepped[1])
+        yield SamplingStep(timestep, (clip + offset).to(source.latents.device))
+
+
+def _branch(
+    source: SourceBranch, clip: Tensor, schedule: NoiseSchedule, timesteps: list[int], seed: int
+) -> Iterator[Tensor]:
+    """The clip at the level of each timestep, (b, c, f, h, w)."""
+    if source.trajectory is None:
+        generator = torch.Generator().manual_seed(seed)
+        for timestep in timesteps:
+            noise = torch.randn(clip.shape, generator=generator).to(clip.device)
+            yield schedule.add_noise(clip, noise, timestep)
+        return
+    inverted = {step.timestep: step.latents for step in source.trajectory}
+    if missing := sorted(set(timesteps) - set(inverted)):
+        raise ValueError(
+            f"The inversion did not pass timestep {missing[0]}: invert and sample with the same num_inference_steps "
+            f"(inverted with {len(inverted)})."
+        )
+    for timestep in timesteps:
+        yield model_float32(inverted[timestep], clip.device)
