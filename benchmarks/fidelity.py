@@ -23,7 +23,7 @@ from torch import Tensor
 from tav_core.demo import world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
-from tav_core.evaluate import evaluate
+from tav_core.evaluation import evaluate
 from tav_core.models import load_model
 from tav_core.show import contact_sheet, save_picture
 

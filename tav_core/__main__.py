@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,9 @@ import torch
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from . import evaluate
-from .demo.run import run_demo
+from .demo.run import INVERSION, SAMPLING, TUNING, run_demo
 from .editor import ClipEditor
+from .evaluation import command as evaluation
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .sampling import SamplingConfig
@@ -23,11 +24,23 @@ from .tuning import TuningConfig
 from .video import check_output, read_video, write_video
 
 Step = TypeVar("Step")
+PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
+BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": SAMPLING}
+SETTINGS = {  # option of edit -> what it sets, which field there, what help says
+    "--tuning-steps": (("tune",), "steps", "updates of the weights"),
+    "--learning-rate": (("tune",), "learning_rate", "of the tuning"),
+    "--timestep-range": (("tune",), "timestep_range", "share of the noise levels that tuning draws from, in (0, 1]"),
+    "--num-inference-steps": (("invert", "sample"), "num_inference_steps", "steps of inversion and of sampling"),
+    "--refinements": (("invert",), "refinements", "predictions more for each step of inversion, to come back closer"),
+    "--guidance-scale": (("sample",), "guidance_scale", "how strongly the prompt pulls"),
+    "--denoise": (("sample",), "denoise", "share of the steps that is sampled, in (0, 1]; less keeps more of the clip"),
+    "--seed": (("tune", "sample"), "seed", "of noise and timesteps"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 after bad input, with one sentence on standard error; 130 if it was stopped."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     disable_progress_bar()  # of loading weights; ours shows the long parts
     try:
         status: int | None = args.run(args)
@@ -63,12 +76,10 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _edit(args: argparse.Namespace) -> None:
-    tuning = TuningConfig(args.tuning_steps, args.learning_rate, seed=args.seed)
-    inversion = InversionConfig(args.num_inference_steps)
-    sampling = SamplingConfig(args.num_inference_steps, args.guidance_scale, seed=args.seed)
-
+    tuning, inversion, sampling = edit_settings(args)
+    tuning = replace(tuning, gradient_checkpointing=args.gradient_checkpointing)
     check_output(args.output)
-    model = load_model(args.model, device=args.device)
+    model = load_model(args.model, device=args.device, dtype=getattr(torch, args.dtype))
     size = model.image_size
     clip = read_video(
         args.video,
@@ -85,9 +96,18 @@ def _edit(args: argparse.Namespace) -> None:
     for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
         pass
     edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt)
-    *_, last = show_progress(edit, "sample", sampling.num_inference_steps)
+    *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
     write_video(args.output, editor.decode(last.latents), clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
+
+
+def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:
+    """The published settings, or the demo's for the bundled model, changed by what was given."""
+    configs = dict(BUNDLED if args.model == DEMO_MODEL else PUBLISHED)
+    for flag, (parts, field, _) in SETTINGS.items():
+        if (given := getattr(args, flag[2:].replace("-", "_"))) is not None:
+            configs |= {part: replace(configs[part], **{field: given}) for part in parts}
+    return configs["tune"], configs["invert"], configs["sample"]
 
 
 def _store(args: argparse.Namespace) -> int:
@@ -109,11 +129,10 @@ def _store(args: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tav_core", description="Tune-A-Video: edit one clip by its caption."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    made = argparse.ArgumentParser(prog="python -m tav_core", description="Tune-A-Video: edit one clip by its caption.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
 
     demo = _command(commands, "demo", _demo, "tune the bundled model on the bundled clip, edit it four times, measure")
     demo.add_argument(
@@ -135,26 +154,35 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--fps", type=float, help="frames per second to take (default: every frame)")
     edit.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: the model's own)")
     edit.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
-    edit.add_argument("--tuning-steps", type=int, default=TuningConfig.steps)
-    edit.add_argument("--learning-rate", type=float, default=TuningConfig.learning_rate)
-    edit.add_argument("--num-inference-steps", type=int, default=SamplingConfig.num_inference_steps)
-    edit.add_argument("--guidance-scale", type=float, default=SamplingConfig.guidance_scale)
-    edit.add_argument("--seed", type=int, default=TuningConfig.seed)
+    _add_settings(edit)
+    edit.add_argument("--gradient-checkpointing", action="store_true", help="tune in less memory, more slowly")
     edit.add_argument(
         "--store",
         type=Path,
         help="a folder that keeps tunings and inversions: started again, the command goes on there",
     )
     edit.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    edit.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of frozen weights"
+    )
 
-    measure = _command(commands, "evaluate", evaluate.run, "measure an edit, or all edits of a data set; write a page")
-    evaluate.add_arguments(measure)
+    measure = _command(
+        commands, "evaluate", evaluation.run, "measure an edit, or all edits of a data set; write a page"
+    )
+    evaluation.add_arguments(measure)
 
     store = _command(commands, "store", _store, "look after the folder that edit --store keeps its results in")
     store.add_argument("task", choices=["list", "verify", "prune"], help="prune removes the least recently used")
     store.add_argument("--store", type=Path, required=True, help="the folder")
     store.add_argument("--max-gb", type=float, help="gigabytes that prune leaves at most (default: the store's limit)")
-    return parser
+    return made
+
+
+def _add_settings(edit: argparse.ArgumentParser) -> None:
+    for flag, (parts, field, text) in SETTINGS.items():
+        usual, bundled = (getattr(configs[parts[0]], field) for configs in (PUBLISHED, BUNDLED))
+        default = f"{usual:g}" if usual == bundled else f"{usual:g}, bundled model: {bundled:g}"
+        edit.add_argument(flag, type=type(usual), help=f"{text} (default: {default})")
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from pathlib import Path
 import comfy.model_management as host
 import folder_paths
 
-from ...tav_core.evaluate import Encoders
+from ...tav_core.evaluation import Encoders
 from .folders import ENCODERS_FOLDER
 
 NO_ENCODER = "none"

@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
 
+from ..model_folder import check_network
+
 _BATCH = 16  # frames that pass through a network at once
 
 
@@ -117,9 +119,8 @@ def load_clip(folder: str | Path, device: torch.device | str = "cpu") -> ClipEnc
     """
     folder = Path(folder)
     model = _load_network(CLIPModel, "clip", folder, device)
-    if not any(
-        (folder / name).is_file() for name in ("tokenizer.json", "vocab.json")
-    ):  # transformers makes up an empty one
+    # Without these files transformers makes up an empty tokenizer.
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise EncoderError(f"{folder} holds no tokenizer.json or vocab.json. Copy the tokenizer's files there too.")
     tokenizer = _read(folder, "tokenizer", lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
     return ClipEncoder(model, tokenizer, _load_preparation(folder), float(model.logit_scale.exp()))
@@ -143,7 +144,7 @@ def as_pictures(frames: np.ndarray) -> list[Image.Image]:
 def _load_network(kind: Any, model_type: str, folder: Path, device: torch.device | str) -> Any:
     if not folder.is_dir():
         raise EncoderError(f"There is no folder {folder}. Give a local folder with a model in transformers' layout.")
-    config = _read(folder, "config.json", lambda: json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    config = _read(folder, "config.json", lambda: check_network(folder))
     if config.get("model_type") != model_type:
         raise EncoderError(f"{folder} holds a model of type {config.get('model_type')!r}, not {model_type!r}.")
     if not any(folder.glob("*.safetensors")):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tav_core.dataset import read_dataset
+from tav_core.evaluation import read_dataset
 
 HEADER = (
     "Video name,Our GT caption,Style Change Caption,Object Change Caption,Background Change Caption,"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tav_core import evaluate
+import tav_core.evaluation.command
 from tav_core.__main__ import main
 from tav_core.demo import world
+from tav_core.evaluation import evaluate, mean_figures
 from tav_core.metrics import MEASURES, SetMeasures
 from tav_core.video import write_video
 from tests.encoders import make_clip, make_dino
@@ -41,7 +42,7 @@ def command(*arguments):
 def test_figures_of_an_edit_that_keeps_place_and_background():
     source, edit = drawn("red"), drawn("blue")
     covered = np.stack([world.draw_mask("star", x, y, 22) for x, y in np.linspace((45, 50), (70, 70), 5)])
-    figures = evaluate.evaluate(source, edit, PROMPT, covered=covered).figures
+    figures = evaluate(source, edit, PROMPT, covered=covered).figures
     assert list(figures) == [name for name in MEASURES if name in figures]
     assert figures["background_psnr"] == pytest.approx(100)
     assert 10 < figures["psnr"] < 40
@@ -49,7 +50,7 @@ def test_figures_of_an_edit_that_keeps_place_and_background():
     assert figures["flow_cosine"] > 0.5
     assert 0.2 < figures["warp_ratio"] < 5
 
-    same = evaluate.evaluate(source, source, PROMPT).figures
+    same = evaluate(source, source, PROMPT).figures
     assert (same["psnr"], same["ssim"], same["warp_ratio"]) == (100, pytest.approx(1), 1)
     assert (same["end_point_error"], same["flow_cosine"]) == (0, pytest.approx(1, abs=1e-5))
 
@@ -57,7 +58,7 @@ def test_figures_of_an_edit_that_keeps_place_and_background():
 def test_flicker_shows_in_the_warp_error():
     source, edit = drawn("red"), drawn("blue")
     edit[::2] *= 0.7
-    assert evaluate.evaluate(source, edit, PROMPT).figures["warp_ratio"] > 3
+    assert evaluate(source, edit, PROMPT).figures["warp_ratio"] > 3
 
 
 def test_one_edit_on_the_command_line(videos, capsys):
@@ -94,7 +95,7 @@ def test_a_data_set_on_the_command_line(videos, capsys, monkeypatch):
         f"edit.mp4,edit.mp4,{PROMPT},{PROMPT}\n"
     )
     pytest.importorskip("torchmetrics")
-    monkeypatch.setattr(evaluate.metrics, "load_inception", lambda weights, device: Mean())
+    monkeypatch.setattr(tav_core.evaluation.command, "load_inception", lambda weights, device: Mean())
     page = videos / "all.html"
     assert command("--dataset", videos / "list.csv", "--inception", "weights.pth", "--output", page) == 0
     rows = list(csv.DictReader(page.with_suffix(".csv").open(encoding="utf-8")))
@@ -139,8 +140,8 @@ def test_means_leave_out_what_is_not_defined():
         {"psnr": 30.0, "flow_cosine": 0.5},
         {"psnr": 20.0, "flow_cosine": None},
     ]
-    assert evaluate.mean_figures(rows) == {"psnr": 20, "flow_cosine": 0.5}
-    assert evaluate.mean_figures(rows[:1]) == {"psnr": 10, "flow_cosine": None}
+    assert mean_figures(rows) == {"psnr": 20, "flow_cosine": 0.5}
+    assert mean_figures(rows[:1]) == {"psnr": 10, "flow_cosine": None}
 
 
 def test_set_measures_take_clips_of_any_size():

@@ -123,6 +123,13 @@ def test_a_long_prompt_is_cut(folders, frames):
     torch.testing.assert_close(encoder.encode_text("red star " * 90), encoder.encode_text("red star " * 200))
 
 
+def test_a_list_of_shards_that_names_a_pickle_is_refused(folders, tmp_path):
+    copy = shutil.copytree(folders["dino"], tmp_path / "dino")
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "pytorch_model.bin"}}))
+    with pytest.raises(EncoderError, match="'pytorch_model.bin'"):
+        load_dino(copy)
+
+
 def test_unusable_folders_are_named(folders, tmp_path):
     with pytest.raises(EncoderError, match="no folder"):
         load_clip(tmp_path / "missing")

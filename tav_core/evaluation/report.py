@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from torch import Tensor
 
+from ..metrics import MEASURES, written
+from ..show import save_curves, side_by_side
+from ..video import write_video
 from .dataset import Item
-from .metrics import MEASURES, written
-from .show import save_curves, side_by_side
-from .video import write_video
 
 Figures = Mapping[str, float | None]
 

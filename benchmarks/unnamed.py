@@ -1,0 +1,115 @@
+"""What tuning keeps that no caption names: edit clips with a bystander, with and without tuning.
+
+    python -m benchmarks.unnamed [--clips 20] [--num-frames 16] [--output DIR]
+
+The clips and edits are those of `benchmarks.edits`, but in each clip a second, small object stands still in the corner
+that is furthest from the path. Neither caption nor prompt speaks of it, so that the image model alone has no reason to
+draw it: whoever keeps it has learnt it from the clip. It counts as kept in a frame if what stands out of the asked
+background there overlaps its drawing by half or more (intersection over union).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+import torch
+
+from tav_core.demo import judge, world
+from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
+from tav_core.editor import ClipEditor
+from tav_core.models import load_model
+from tav_core.show import contact_sheet, save_picture
+
+from .edits import clip_parser, random_clip, random_edits, records_of
+
+RADIUS = 8.0  # pixels; too small for the judge to take it for the object that the caption names
+INSET = 18.0  # pixels from its centre to the two edges of the picture
+VARIANTS = ("whole method", "no tuning")
+
+
+def bystander(seed: int, scenes: list[world.Scene]) -> world.Scene:
+    """The second object of a clip: another colour, any shape, in the corner that the path stays away from."""
+    rng = np.random.default_rng(seed)
+    shape = str(rng.choice(world.SHAPES))
+    colour = str(rng.choice([name for name in world.COLOURS if name != scenes[0].colour]))
+    corners = product((INSET, world.SIZE - INSET), repeat=2)
+    x, y = max(corners, key=lambda corner: min(np.hypot(corner[0] - s.x, corner[1] - s.y) for s in scenes))
+    return world.Scene(shape, colour, scenes[0].background, x, y, RADIUS)
+
+
+def draw_with(second: world.Scene, scene: world.Scene) -> np.ndarray:
+    """A frame with both objects, the bystander behind: (SIZE, SIZE, 3) float32 in [0, 1]."""
+    behind, _ = world.draw(second)
+    front, mask = world.draw(scene)
+    return behind + mask[..., None] * (front - behind)
+
+
+def overlap(frame: np.ndarray, second: world.Scene, background: str) -> float:
+    """Intersection over union of the bystander's drawing and of what stands out of the background around it."""
+    there = world.draw_mask(second.shape, second.x, second.y, second.radius) > 0.5
+    rows, columns = np.indices(there.shape) + 0.5
+    around = np.maximum(np.abs(columns - second.x), np.abs(rows - second.y)) < INSET
+    stands_out = np.linalg.norm(frame - world.draw_background(background), axis=-1) > judge.STANDS_OUT
+    return float((stands_out & there).sum() / ((stands_out & around) | there).sum())
+
+
+def edit_clip(seed: int, args: argparse.Namespace) -> list[dict]:
+    """All edits of one clip under both variants: one record an edit."""
+    torch.set_num_threads(1)
+    scenes = random_clip(seed, args.num_frames)
+    second = bystander(seed, scenes)
+    source = torch.from_numpy(np.stack([draw_with(second, scene) for scene in scenes]))
+    sampling = replace(SAMPLING, num_inference_steps=args.num_inference_steps)
+    records = []
+    for variant in VARIANTS:
+        editor = ClipEditor(load_model(args.model), source, scenes[0].caption)
+        if variant == "whole method":
+            for _ in editor.tune(replace(TUNING, steps=args.tuning_steps)):
+                pass
+        for _ in editor.invert(replace(INVERSION, num_inference_steps=args.num_inference_steps)):
+            pass
+        clips = {scenes[0].caption: source}
+        for kind, words in random_edits(seed, scenes[0]).items():
+            asked = scenes[0].edited(**words)
+            *_, last = editor.edit(asked.caption, sampling)
+            clips[asked.caption] = frames = editor.decode(last.latents)
+            overlaps = [overlap(frame, second, asked.background) for frame in frames.numpy()]
+            kept = {"kept": float(np.mean([value >= 0.5 for value in overlaps])), "overlap": float(np.mean(overlaps))}
+            score = score_edit(frames.numpy(), source.numpy(), scenes, words)
+            records.append({"clip": seed, "variant": variant, "edit": kind} | kept | asdict(score))
+        if args.output:
+            save_picture(args.output / f"{seed}-{variant.replace(' ', '-')}.png", contact_sheet(clips))
+    return records
+
+
+def summarise(records: list[dict]) -> str:
+    """A table of means over clips, by variant and kind of edit."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["variant"], record["edit"]].append(record)
+        groups[record["variant"], "all"].append(record)
+    lines = [
+        "| variant | edit | clips | bystander kept | its overlap | frames as asked | position error, px (median) |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for (variant, edit), group in groups.items():
+        kept, share, success = (np.mean([r[name] for r in group]) for name in ("kept", "overlap", "success"))
+        position = np.median([r["position_error"] for r in group])
+        clips = len({r["clip"] for r in group})
+        lines.append(f"| {variant} | {edit} | {clips} | {kept:.1%} | {share:.2f} | {success:.1%} | {position:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    args = clip_parser(__doc__).parse_args()
+    seeds = range(args.first_seed, args.first_seed + args.clips)
+    print(summarise(records_of(partial(edit_clip, args=args), seeds, args)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Measuring edits with files and pages around it; `metrics/` defines the measures themselves.
+
+measure.py   the figures of one edit
+dataset.py   which edits a data set holds
+report.py    pages and tables
+command.py   `python -m tav_core evaluate`
+"""
+
+from .dataset import Item, read_dataset
+from .measure import Encoders, Evaluation, evaluate, format_table, mean_figures
+
+__all__ = ["Encoders", "Evaluation", "Item", "evaluate", "format_table", "mean_figures", "read_dataset"]

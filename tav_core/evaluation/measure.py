@@ -1,0 +1,133 @@
+"""Measure an edit against its source: what needs no weights always, CLIP, PickScore and DINOv2 where they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import metrics
+from ..metrics import MEASURES, written
+from ..metrics.encoders import ClipEncoder, DinoEncoder
+
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What to measure with beside the pictures themselves."""
+
+    clip: ClipEncoder | None = None
+    pickscore: ClipEncoder | None = None
+    dino: DinoEncoder | None = None
+
+    @classmethod
+    def load(
+        cls,
+        clip: Path | None = None,
+        pickscore: Path | None = None,
+        dino: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Encoders:
+        """From local folders in transformers' layout; None leaves the measures of that one out.
+
+        Raises:
+            EncoderError: a folder cannot be used.
+        """
+        return cls(
+            metrics.load_clip(clip, device) if clip else None,
+            metrics.load_clip(pickscore, device) if pickscore else None,
+            metrics.load_dino(dino, device) if dino else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The figures of one edit by the names of `MEASURES` (None: not defined on this clip), and how they run over time.
+
+    curves: what -> {"source" or "edit": one value a frame, or a pair of frames}.
+    """
+
+    figures: Figures
+    curves: dict[str, dict[str, np.ndarray]]
+
+
+def evaluate(
+    source: Tensor,
+    edit: Tensor,
+    prompt: str,
+    source_prompt: str | None = None,
+    encoders: Encoders = Encoders(),
+    covered: np.ndarray | None = None,
+) -> Evaluation:
+    """Measure an edit.
+
+    Arguments:
+        source, edit: (f, h, w, 3) in [0, 1], two frames or more, of one shape.
+        prompt, source_prompt: what the edit was to show, and the source's caption.
+        covered: (f, h, w), above 0 where the edit was to change the picture; adds the background's PSNR.
+
+    Raises:
+        ValueError: the clips do not fit together.
+    """
+    before, after = (np.ascontiguousarray(clip.float().cpu().numpy()) for clip in (source, edit))
+    figures, curves = _measure_pictures(before, after)
+    if covered is not None:
+        figures["background_psnr"] = metrics.background_psnr(after, before, covered)
+    if encoders.clip:
+        figures |= metrics.clip_measures(encoders.clip, after, prompt, source_prompt)
+    if encoders.pickscore:
+        figures |= metrics.pick_measures(encoders.pickscore, after, prompt)
+    if encoders.dino:
+        figures |= metrics.dino_measures(encoders.dino, after)
+    return Evaluation({name: figures[name] for name in MEASURES if name in figures}, curves)
+
+
+def _measure_pictures(source: np.ndarray, edit: np.ndarray) -> tuple[Figures, dict[str, dict[str, np.ndarray]]]:
+    psnr, ssim = metrics.psnr(edit, source), metrics.ssim(edit, source)  # first, for they check the clips
+    motion, edit_motion = metrics.estimate_motion(source), metrics.estimate_motion(edit)
+    own, warped = (1000 * metrics.warp_error(clip, motion) for clip in (source, edit))
+    apart = metrics.end_point_error(edit_motion.flow, motion.flow)
+    warp, source_warp = _mean(warped), _mean(own)
+    figures = {
+        "psnr": psnr,
+        "ssim": _mean(ssim),
+        "warp_error": warp,
+        "source_warp_error": source_warp,
+        "warp_ratio": warp / source_warp if warp is not None and source_warp else None,
+        "end_point_error": _mean(apart),
+        "flow_cosine": metrics.flow_cosine(edit_motion.flow, motion.flow),
+    }
+    curves = {
+        "SSIM": {"edit": ssim},
+        "warp error, 1e-3": {"source": own, "edit": warped},
+        "flow end-point error, px": {"edit": apart},
+    }
+    return figures, curves
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Over what is defined."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def mean_figures(rows: list[Figures]) -> Figures:
+    """The mean of each measure over the rows that have it."""
+    found = {name: [row[name] for row in rows if row.get(name) is not None] for name in MEASURES}
+    asked = {name for row in rows for name in row}
+    return {name: _mean(np.array(values, dtype=float)) for name, values in found.items() if name in asked}
+
+
+def format_table(figures: Figures) -> str:
+    """Label, figure, unit and direction in columns, one measure a line."""
+    width = max(len(MEASURES[name].label) for name in figures)
+    lines = []
+    for name, value in figures.items():
+        measure = MEASURES[name]
+        better = "" if measure.better == "-" else f"{measure.better} is better"
+        lines.append(f"{measure.label:<{width}}  {written(name, value):>9}  {measure.unit:<6}  {better}".rstrip())
+    return "\n".join(lines)

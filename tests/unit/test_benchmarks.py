@@ -1,0 +1,24 @@
+"""The benchmarks' own measures, on pictures whose figures are known."""
+
+import numpy as np
+import pytest
+
+from benchmarks.edits import random_clip
+from benchmarks.unnamed import bystander, draw_with, overlap
+from tav_core.demo import judge, world
+
+
+@pytest.mark.parametrize("seed", range(1000, 1012))
+def test_a_bystander_is_found_where_it_is_and_only_there(seed):
+    scenes = random_clip(seed, 6)
+    second = bystander(seed, scenes)
+    for scene in scenes:
+        background = scene.background
+        assert overlap(draw_with(second, scene), second, background) > 0.7  # but for anti-aliased edges
+        assert overlap(world.draw_background(background), second, background) == 0
+
+
+def test_the_judge_reads_the_named_object_beside_a_bystander():
+    scenes = random_clip(1003, 6)
+    second = bystander(1003, scenes)
+    assert np.mean([judge.read(draw_with(second, scene)).shows(scene) for scene in scenes]) == 1

@@ -1,0 +1,39 @@
+"""What `edit` runs with when nothing is said, and when something is."""
+
+from tav_core import InversionConfig, SamplingConfig, TuningConfig
+from tav_core.__main__ import edit_settings, parser
+from tav_core.demo.run import INVERSION, SAMPLING, TUNING
+
+REST = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
+
+
+def settings(*options):
+    return edit_settings(parser().parse_args([*REST, *options]))
+
+
+def test_a_models_own_settings_are_the_published_ones():
+    assert settings("--model", "sd") == (TuningConfig(), InversionConfig(), SamplingConfig())
+
+
+def test_the_bundled_model_has_the_settings_of_the_demo():
+    assert settings() == (TUNING, INVERSION, SAMPLING)
+
+
+def test_what_is_given_counts_for_every_part_that_it_concerns():
+    given = (
+        "--num-inference-steps",
+        "7",
+        "--seed",
+        "3",
+        "--denoise",
+        "0.5",
+        "--refinements",
+        "2",
+        "--tuning-steps",
+        "9",
+    )
+    tuning, inversion, sampling = settings("--timestep-range", "0.6", *given)
+    assert (tuning.steps, tuning.seed, tuning.timestep_range, tuning.learning_rate) == (9, 3, 0.6, TUNING.learning_rate)
+    assert (inversion.num_inference_steps, inversion.refinements) == (7, 2)
+    assert (sampling.num_inference_steps, sampling.seed, sampling.denoise) == (7, 3, 0.5)
+    assert sampling.guidance_scale == SAMPLING.guidance_scale
