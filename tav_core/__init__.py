@@ -12,7 +12,7 @@ Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddin
 from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
-from .keeping import SourceBranch, sample_beside
+from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, load_model
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
@@ -36,6 +36,7 @@ __all__ = [
     "VideoUNet",
     "inflate",
     "invert",
+    "latent_mask",
     "load_model",
     "load_tuned",
     "plain_noise",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .inflation import inflate
 from .inversion import InversionConfig, InversionStep, invert
-from .keeping import SourceBranch, sample_beside
+from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, decode_latents, encode_frames, encode_prompts
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
@@ -91,8 +91,8 @@ class ClipEditor:
             noise: to start from, (1, c, f, h, w), in place of the inverted clip.
             keep: "nothing" to sample as published; to sample beside the clip's own branch (`keeping.py`), "inversion"
                 for the inverted clip's trajectory or "noise" for the clip under fresh noise, which needs no inversion.
-            mask: where an edit beside the clip may change it, 1, and where it is locked, 0: (1, 1, f, h, w) in latent
-                pixels, or what spreads to it.
+            mask: where an edit beside the clip may change it, 1, and where it is locked, 0: (f, height, width), or
+                (1, height, width) for all frames.
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
@@ -106,8 +106,9 @@ class ClipEditor:
         if keep != "nothing":
             trajectory = self._inverted() if keep == "inversion" else None
             source = SourceBranch(self.latents, self._embed(self.source_prompt), trajectory)
+            free = None if mask is None else latent_mask(mask, self.latents)
             scheduler = self.model.scheduler
-            return sample_beside(self.video_unet, source, positive, negative, scheduler, config, mask=mask)
+            return sample_beside(self.video_unet, source, positive, negative, scheduler, config, mask=free)
         if noise is None:
             noise = self._start(config)
         return sample(self.video_unet, noise, positive, negative, self.model.scheduler, config)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .frames import model_float32
@@ -91,6 +92,27 @@ def sample_beside(
                 stepped.append(ddim_step(latents, prediction, present, coming, schedule.prediction_type))
         offset = free * (stepped[0] - stepped[1])
         yield SamplingStep(timestep, (clip + offset).to(source.latents.device))
+
+
+def latent_mask(mask: Tensor, latents: Tensor) -> Tensor:
+    """A mask drawn over frames, at the size of the latents: each takes the largest value among its pixels.
+
+    Arguments:
+        mask: (f, height, width) in [0, 1], 1 where an edit may change the clip, of any size; or (1, height, width) for
+            all frames.
+        latents: (b, c, f, h, w).
+
+    Returns:
+        (1, 1, f, h, w) or (1, 1, 1, h, w), for `sample_beside`.
+
+    Raises:
+        ValueError: the mask is no such tensor, or has another number of frames.
+    """
+    if mask.ndim != 3 or mask.shape[0] not in (1, latents.shape[2]):
+        raise ValueError(
+            f"A mask is (frames, height, width) for one frame or all {latents.shape[2]}, got {tuple(mask.shape)}."
+        )
+    return F.adaptive_max_pool2d(mask.float(), latents.shape[-2:])[None, None].clamp(0, 1)
 
 
 def _branch(

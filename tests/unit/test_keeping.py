@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import InversionConfig, NoiseSchedule, SamplingConfig, SourceBranch, inflate, invert, sample_beside
+from tav_core import (
+    InversionConfig,
+    NoiseSchedule,
+    SamplingConfig,
+    SourceBranch,
+    inflate,
+    invert,
+    latent_mask,
+    sample_beside,
+)
 from tav_core.sampling import guided_prediction
 from tav_core.schedule import ddim_step
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
@@ -58,6 +67,17 @@ def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
     assert torch.equal(edited[..., 3:], CLIP[..., 3:])
     assert relative_error(edited[..., :3], CLIP[..., :3]) > 0.01
     assert torch.equal(edit(video_unet, source, mask=torch.ones(1)), edit(video_unet, source))
+
+
+def test_a_drawn_mask_marks_every_latent_pixel_that_it_touches():
+    mask = torch.zeros(3, 48, 48)
+    mask[1, 20, 31], mask[2, 0, 0] = 1, 0.5
+    expected = torch.zeros(1, 1, 3, 6, 6)
+    expected[0, 0, 1, 2, 3], expected[0, 0, 2, 0, 0] = 1, 0.5
+    assert torch.equal(latent_mask(mask, CLIP), expected)
+    assert latent_mask(mask[:1].bool(), CLIP).shape == (1, 1, 1, 6, 6)
+    with pytest.raises(ValueError, match="one frame or all 3"):
+        latent_mask(mask[:2], CLIP)
 
 
 def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet):
