@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from .demo.run import INVERSION, SAMPLING, TUNING, run_demo
-from .editor import ClipEditor
+from .editor import KEEP, ClipEditor
 from .evaluation import command as evaluation
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
@@ -89,16 +90,28 @@ def _edit(args: argparse.Namespace) -> None:
         width=args.width or size,
         height=args.height or size,
     )
+    mask = None if args.mask is None else _read_mask(args, clip.frames)
     store = None if args.store is None else Store(args.store)
     editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
     for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
         pass
-    for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
-        pass
-    edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt)
+    if args.keep != "noise":
+        for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
+            pass
+    edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt, keep=args.keep, mask=mask)
     *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
     write_video(args.output, editor.decode(last.latents), clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
+
+
+def _read_mask(args: argparse.Namespace, frames: Tensor) -> Tensor:
+    """The brightness of `--mask` at the size of the frames, (f, h, w) or (1, h, w)."""
+    if args.keep == "nothing":
+        raise ValueError("--mask locks an edit beside the clip: give --keep noise or --keep inversion with it.")
+    drawn = read_video(args.mask, width=frames.shape[2], height=frames.shape[1]).frames.mean(-1)
+    if len(drawn) not in (1, len(frames)):
+        raise ValueError(f"--mask has {len(drawn)} frames and the clip {len(frames)}; give as many, or one for all.")
+    return drawn
 
 
 def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:
@@ -155,6 +168,16 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: the model's own)")
     edit.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
     _add_settings(edit)
+    edit.add_argument(
+        "--keep",
+        choices=KEEP,
+        default="nothing",
+        help="sample the edit beside the clip, along its inversion or under fresh noise, so that what the prompt does "
+        "not change stays; goes well with --denoise 0.6",
+    )
+    edit.add_argument(
+        "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
+    )
     edit.add_argument("--gradient-checkpointing", action="store_true", help="tune in less memory, more slowly")
     edit.add_argument(
         "--store",

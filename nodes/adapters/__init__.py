@@ -22,6 +22,8 @@ from .data import (
     inverted_start,
     plot_image,
     read_any_video,
+    refuse_mask,
+    source_branch,
 )
 from .demo import load_demo
 from .encoders import NO_ENCODER, encoder_folders, load_encoders
@@ -67,7 +69,9 @@ __all__ = [
     "plot_image",
     "put_to_work",
     "read_any_video",
+    "refuse_mask",
     "register_folders",
+    "source_branch",
     "stamp",
     "stoppable",
     "store",
