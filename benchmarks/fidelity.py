@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from tav_core.demo import world
-from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
+from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
 from tav_core.models import load_model
@@ -37,8 +37,6 @@ from tav_core.show import contact_sheet, save_picture
 from tav_core.store import Store
 
 from .edits import clip_parser, random_clip, random_edits, records_of
-
-LOWER = 0.55  # found on clips 500 to 506: docs/LOG.md
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,11 @@ class Variant:
 
 VARIANTS = {
     "plain": Variant(),
-    "fresh noise": Variant("noise", LOWER),
-    "starts lower": Variant(denoise=LOWER),
+    "fresh noise": Variant("noise", BESIDE.denoise),
+    "starts lower": Variant(denoise=BESIDE.denoise),
     "direct inversion": Variant("inversion"),
-    "both": Variant("inversion", LOWER),
-    "fresh noise, mask": Variant("noise", LOWER, masked=True),
+    "both": Variant("inversion", BESIDE.denoise),
+    "fresh noise, mask": Variant("noise", BESIDE.denoise, masked=True),
 }
 MAIN = ("plain", "fresh noise")  # for all clips; the others for as many as asked
 # column -> how it is averaged over clips; the rest of a record's figures go into records.json only
