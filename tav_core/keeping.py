@@ -7,7 +7,7 @@ inversion, Ju et al., arXiv:2310.01506). The edit is this branch and an offset,
 
 with the guided DDIM step of `sampling.py` for both. Where the prompt asks for what the caption says, the predictions
 agree and the clip stays. The branch is the trajectory of the inverted clip, or the clip under noise that is drawn anew
-at each step (Kulikov et al., arXiv:2412.08629, for flow models): levels as the model was trained on, and no inversion.
+at each step (Kulikov et al., arXiv:2412.08629, for flow models): latents as the model was trained on, and no inversion.
 """
 
 from collections.abc import Iterable, Iterator
@@ -122,7 +122,8 @@ def _branch(
     if source.trajectory is None:
         generator = torch.Generator().manual_seed(seed)
         for timestep in timesteps:
-            noise = torch.randn(clip.shape, generator=generator).to(clip.device)
+            # One draw for all frames, so that what it decides is decided alike in all of them: less flicker.
+            noise = torch.randn(clip[:, :, :1].shape, generator=generator).to(clip.device)
             yield schedule.add_noise(clip, noise, timestep)
         return
     inverted = {step.timestep: step.latents for step in source.trajectory}

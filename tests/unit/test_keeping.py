@@ -89,6 +89,13 @@ def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_fresh_noise_is_the_same_in_all_frames(video_unet):
+    still = CLIP[:, :, :1].expand_as(CLIP)
+    edited = edit(video_unet, SourceBranch(still, CAPTION))
+    assert relative_error(edited, edited[:, :, :1].expand_as(edited)) < 1e-4
+    assert relative_error(edited, still) > 0.01
+
+
 def test_half_precision_latents_come_back_on_their_own_terms(video_unet):
     assert edit(video_unet, SourceBranch(CLIP.half(), CAPTION)).dtype == torch.float32
 
