@@ -5,9 +5,10 @@ inversion, Ju et al., arXiv:2310.01506). The edit is this branch and an offset,
 
     x_t = s_t + d_t        d = 0 at the start,        d_next = step(x_t, prompt) - step(s_t, caption)
 
-with the guided DDIM step of `sampling.py` for both. Where the prompt asks for what the caption says, the predictions
-agree and the clip stays. The branch is the trajectory of the inverted clip, or the clip under noise that is drawn anew
-at each step (Kulikov et al., arXiv:2412.08629, for flow models): latents as the model was trained on, and no inversion.
+with the guided DDIM step of `sampling.py` for both: what puts the clip's branch right is added to the edit too, which
+the paper leaves out. Where the prompt asks for what the caption says, the predictions agree and the clip stays. The
+branch is the trajectory of the inverted clip, or the clip under noise that is drawn anew at each step (Kulikov et al.,
+arXiv:2412.08629, for flow models): latents as the model was trained on, and no inversion.
 """
 
 from collections.abc import Iterable, Iterator
