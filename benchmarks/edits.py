@@ -31,6 +31,7 @@ from tav_core.editor import ClipEditor
 from tav_core.models import DEMO_MODEL, load_model
 from tav_core.schedule import plain_noise
 from tav_core.show import contact_sheet, save_picture
+from tav_core.store import Store
 
 VARIANTS = ("whole method", "no tuning", "no inversion", "no sparse-causal attention", "published range")
 MAIN = ("whole method", "no tuning")  # for all clips; the others for as many as asked
@@ -68,7 +69,8 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
     for variant in variants:
         whole = variant in ("published range", "no inversion")  # plain noise has no level but the highest
         attention = "per_frame" if variant == "no sparse-causal attention" else "sparse_causal"
-        editor = ClipEditor(load_model(args.model), frames, scenes[0].caption, attention=attention)
+        store = Store(args.store) if args.store else None
+        editor = ClipEditor(load_model(args.model), frames, scenes[0].caption, attention=attention, store=store)
         drawn_from = 1.0 if variant == "published range" else tuning.timestep_range
         for _ in editor.tune(replace(tuning, timestep_range=drawn_from)) if variant != "no tuning" else ():
             pass
@@ -119,6 +121,7 @@ def clip_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--tuning-steps", type=int, default=TUNING.steps)
     parser.add_argument("--num-inference-steps", type=int, default=SAMPLING.num_inference_steps)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--store", type=Path, help="folder that keeps tunings and inversions for the next run")
     parser.add_argument("--output", type=Path, help="folder for a contact sheet of each clip and for records.json")
     return parser
 

@@ -1,15 +1,16 @@
-"""TAVSample: the edit, sampled from the inverted clip under another prompt."""
+"""TAVSample: the edit, sampled under another prompt from the inverted clip, or beside the clip itself."""
 
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import SamplingConfig, sample
+from ..tav_core import SamplingConfig, sample, sample_beside
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 DEFAULTS = SamplingConfig()
-FRESH = "fresh noise"
+INVERTED, FRESH, BESIDE = "inverted clip", "fresh noise", "clip beside its edit"
 
 
 class Sample(io.ComfyNode):
@@ -19,11 +20,14 @@ class Sample(io.ComfyNode):
             node_id="TAVSample",
             display_name="Sample Edit (Tune-A-Video)",
             category=CATEGORY,
-            description="Samples the clip anew under the prompt of the edit, from the noise that DDIM Invert found.",
+            description="Samples the clip anew under the prompt of the edit, from the noise that DDIM Invert found, or "
+            "beside the clip itself, so that what the prompt does not change stays.",
             search_aliases=["sample video", "video sampler", "edit video", "tune a video sample", "ksampler video"],
             inputs=[
                 TavModelSocket.Input("model", tooltip="The model tuned on the clip."),
-                io.Latent.Input("latents", tooltip="The inverted clip, from DDIM Invert."),
+                io.Latent.Input(
+                    "latents", tooltip="The noise, from DDIM Invert; beside the clip, its own from VAE Encode."
+                ),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
                 io.Conditioning.Input("negative", tooltip="What to keep away from; the empty prompt, as published."),
                 io.Int.Input(
@@ -43,6 +47,16 @@ class Sample(io.ComfyNode):
                     "is none, and takes half the time.",
                 ),
                 *_advanced_inputs(),
+                io.Conditioning.Input(
+                    "caption",
+                    optional=True,
+                    tooltip="What the clip shows, as tuned. Asked for by start_from: clip beside its edit.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where an edit beside the clip may change it; one for all frames, or one for each.",
+                ),
             ],
             outputs=[io.Latent.Output("edit", display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
         )
@@ -60,16 +74,24 @@ class Sample(io.ComfyNode):
         eta: float = DEFAULTS.eta,
         guidance_rescale: float = DEFAULTS.guidance_rescale,
         denoise: float = DEFAULTS.denoise,
-        start_from: str = "inverted clip",
+        start_from: str = INVERTED,
+        caption: Any = None,
+        mask: Any = None,
     ) -> io.NodeOutput:
         config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale, denoise)
-        start = adapters.fresh_start if start_from == FRESH else adapters.inverted_start
-        noise = start(latents, model, config)
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
+        if start_from == BESIDE:
+            start, free = adapters.source_branch(latents, caption, mask, model)
+            clip = start.latents
+            walk = partial(sample_beside, mask=free)
+        else:
+            adapters.refuse_mask(mask)
+            begin = adapters.fresh_start if start_from == FRESH else adapters.inverted_start
+            start = clip = begin(latents, model, config)
+            walk = sample
         count = len(model.schedule.timesteps(steps, denoise))
-        with adapters.put_to_work(model, noise) as video_unet:
-            walk = sample(video_unet, noise, *prompts, model.schedule, config)
-            for step in adapters.Progress(count).over(walk):
+        with adapters.put_to_work(model, clip) as video_unet:
+            for step in adapters.Progress(count).over(walk(video_unet, start, *prompts, model.schedule, config)):
                 edit = step.latents
         return io.NodeOutput(adapters.host_latents(edit, model))
 
@@ -82,12 +104,15 @@ def _advanced_inputs() -> list[io.Input]:
         "Share of the steps to run: below 1 starts from within the inversion and changes the clip less. The bundled "
         "model takes 0.8."
     )
-    start = "fresh noise uses only the size of LATENT: the motion is then the tuning's alone."
+    start = (
+        "fresh noise uses only the size of LATENT: the motion is then the tuning's alone. clip beside its edit needs "
+        "the LATENT of VAE Encode, a caption and denoise 0.5 to 0.7, and keeps most of the clip."
+    )
     share = dict(min=0.0, max=1.0, step=0.05)
     return [
         advanced(io.Int, "seed", DEFAULTS.seed, seed, min=0, max=2**63 - 1, control_after_generate=False),
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **share),
         advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **share),
         advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **share | {"min": 0.05}),
-        advanced(io.Combo, "start_from", "inverted clip", start, options=["inverted clip", FRESH]),
+        advanced(io.Combo, "start_from", INVERTED, start, options=[INVERTED, FRESH, BESIDE]),
     ]

@@ -12,6 +12,7 @@ Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddin
 from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
+from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, load_model
 from .planner import Plan, frames_that_fit, plan
 from .sampling import SamplingConfig, SamplingStep, sample
@@ -29,6 +30,7 @@ __all__ = [
     "Plan",
     "SamplingConfig",
     "SamplingStep",
+    "SourceBranch",
     "Store",
     "TuningConfig",
     "TuningStep",
@@ -37,12 +39,14 @@ __all__ = [
     "frames_that_fit",
     "inflate",
     "invert",
+    "latent_mask",
     "load_model",
     "load_tuned",
     "plain_noise",
     "plan",
     "read_video",
     "sample",
+    "sample_beside",
     "save_tuned",
     "trainable_parameters",
     "tune",

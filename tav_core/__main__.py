@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from .demo.run import INVERSION, SAMPLING, TUNING, run_demo
-from .editor import ClipEditor
+from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING, run_demo
+from .editor import KEEP, ClipEditor
 from .evaluation import command as evaluation
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
@@ -25,7 +26,7 @@ from .video import check_output, read_video, write_video
 
 Step = TypeVar("Step")
 PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
-BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": SAMPLING}
+BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": BESIDE}
 SETTINGS = {  # option of edit -> what it sets, which field there, what help says
     "--tuning-steps": (("tune",), "steps", "updates of the weights"),
     "--learning-rate": (("tune",), "learning_rate", "of the tuning"),
@@ -77,6 +78,9 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _edit(args: argparse.Namespace) -> None:
     tuning, inversion, sampling = edit_settings(args)
+    keep = kept(args)
+    if args.mask is not None and keep == "nothing":
+        raise ValueError("--mask locks an edit beside the clip: give --keep noise or --keep inversion with it.")
     tuning = replace(tuning, gradient_checkpointing=args.gradient_checkpointing)
     check_output(args.output)
     model = load_model(args.model, device=args.device, dtype=getattr(torch, args.dtype))
@@ -89,21 +93,38 @@ def _edit(args: argparse.Namespace) -> None:
         width=args.width or size,
         height=args.height or size,
     )
+    mask = None if args.mask is None else _read_mask(args.mask, clip.frames)
     store = None if args.store is None else Store(args.store)
     editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
     for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
         pass
-    for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
-        pass
-    edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt)
+    if keep != "noise":
+        for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
+            pass
+    edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt, keep=keep, mask=mask)
     *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
     write_video(args.output, editor.decode(last.latents), clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
 
 
+def _read_mask(path: str, frames: Tensor) -> Tensor:
+    """The brightness of a mask at the size of the frames, (f, h, w) or (1, h, w)."""
+    drawn = read_video(path, width=frames.shape[2], height=frames.shape[1]).frames.mean(-1)
+    if len(drawn) not in (1, len(frames)):
+        raise ValueError(f"--mask has {len(drawn)} frames and the clip {len(frames)}; give as many, or one for all.")
+    return drawn
+
+
+def kept(args: argparse.Namespace) -> str:
+    """What the edit is sampled beside: what was given, or the published nothing; the clip under noise if bundled."""
+    return args.keep or ("noise" if args.model == DEMO_MODEL else "nothing")
+
+
 def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:
     """The published settings, or the demo's for the bundled model, changed by what was given."""
     configs = dict(BUNDLED if args.model == DEMO_MODEL else PUBLISHED)
+    if args.model == DEMO_MODEL and kept(args) == "nothing":
+        configs["sample"] = SAMPLING
     for flag, (parts, field, _) in SETTINGS.items():
         if (given := getattr(args, flag[2:].replace("-", "_"))) is not None:
             configs |= {part: replace(configs[part], **{field: given}) for part in parts}
@@ -155,6 +176,15 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: the model's own)")
     edit.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
     _add_settings(edit)
+    edit.add_argument(
+        "--keep",
+        choices=KEEP,
+        help="sample the edit beside the clip, along its inversion or under fresh noise, so that what the prompt does "
+        "not change stays; goes well with --denoise 0.55 (default: nothing, bundled model: noise)",
+    )
+    edit.add_argument(
+        "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
+    )
     edit.add_argument("--gradient-checkpointing", action="store_true", help="tune in less memory, more slowly")
     edit.add_argument(
         "--store",

@@ -18,11 +18,14 @@ from torch import Tensor
 from .checks import check_kind, check_text
 from .inflation import inflate
 from .inversion import InversionConfig, InversionStep, invert
+from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, decode_latents, encode_frames, encode_prompts
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
 from .store import Store
 from .tuning import TuningConfig, TuningStep, tune
+
+KEEP = ("nothing", "inversion", "noise")
 
 
 class ClipEditor:
@@ -80,15 +83,37 @@ class ClipEditor:
         *,
         negative_prompt: str = "",
         noise: Tensor | None = None,
+        keep: str = "nothing",
+        mask: Tensor | None = None,
     ) -> Iterator[SamplingStep]:
-        """Sample under another prompt, from the inverted clip or from `noise` (1, c, f, h, w).
+        """Sample under another prompt.
+
+        Arguments:
+            prompt, negative_prompt: what the edit is to show, and what to guide away from.
+            config: how to sample.
+            noise: to start from, (1, c, f, h, w), in place of the inverted clip.
+            keep: "nothing" to sample as published; to sample beside the clip's own branch (`keeping.py`), "inversion"
+                for the inverted clip's trajectory or "noise" for the clip under fresh noise, which needs no inversion.
+            mask: where an edit beside the clip may change it, 1, and where it is locked, 0: (f, height, width), or
+                (1, height, width) for all frames.
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
+            ValueError: an unknown `keep`, or one that does not go with what else is given.
         """
+        if keep not in KEEP:
+            raise ValueError(f"keep is one of {KEEP}, got {keep!r}.")
+        if (noise is not None and keep != "nothing") or (mask is not None and keep == "nothing"):
+            raise ValueError('noise goes with keep="nothing", and a mask with the others, which start from the clip.')
+        positive, negative = self._embed(prompt), self._embed(negative_prompt)
+        if keep != "nothing":
+            trajectory = self._inverted() if keep == "inversion" else None
+            source = SourceBranch(self.latents, self._embed(self.source_prompt), trajectory)
+            free = None if mask is None else latent_mask(mask, self.latents)
+            scheduler = self.model.scheduler
+            return sample_beside(self.video_unet, source, positive, negative, scheduler, config, mask=free)
         if noise is None:
             noise = self._start(config)
-        positive, negative = self._embed(prompt), self._embed(negative_prompt)
         return sample(self.video_unet, noise, positive, negative, self.model.scheduler, config)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -97,17 +122,21 @@ class ClipEditor:
 
     def _start(self, config: SamplingConfig) -> Tensor:
         """The inverted latents at the level that sampling starts from."""
-        if not self.trajectory:
-            raise RuntimeError("The clip has not been inverted since it was last tuned: run invert() to its end first.")
+        trajectory = self._inverted()
         schedule = NoiseSchedule.from_scheduler(self.model.scheduler)
         first = schedule.timesteps(config.num_inference_steps, config.denoise)[0]
-        for step in self.trajectory:
+        for step in trajectory:
             if step.timestep == first:
                 return step.latents
         raise ValueError(
             f"Sampling starts at timestep {first}, which the inversion did not pass. Invert and sample with the same "
-            f"num_inference_steps (inverted with {len(self.trajectory)}, sampling with {config.num_inference_steps})."
+            f"num_inference_steps (inverted with {len(trajectory)}, sampling with {config.num_inference_steps})."
         )
+
+    def _inverted(self) -> list[InversionStep]:
+        if not self.trajectory:
+            raise RuntimeError("The clip has not been inverted since it was last tuned: run invert() to its end first.")
+        return self.trajectory
 
     def _embed(self, prompt: str) -> Tensor:
         return encode_prompts(self.model, [prompt])

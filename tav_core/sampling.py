@@ -92,13 +92,11 @@ def sample(
     check_kind("config", config, SamplingConfig)
     texts = {"positive": positive} | ({} if negative is None else {"negative": negative})
     check_inputs(video_unet, noise, **texts)
-    if negative is None and config.guidance_scale != 1:
-        raise ValueError(f"guidance_scale {config.guidance_scale} needs a negative embedding; give one, or scale 1.")
     schedule = NoiseSchedule.from_scheduler(scheduler)
     stride = schedule.stride(config.num_inference_steps)
     current = model_float32(noise, video_unet.device)
     positive = positive.to(video_unet.device)
-    negative = negative.to(video_unet.device) if negative is not None and config.guidance_scale != 1 else None
+    negative = guiding_negative(negative, config, video_unet.device)
     generator = torch.Generator().manual_seed(config.seed)
     for timestep in schedule.timesteps(config.num_inference_steps, config.denoise):
         with torch.no_grad():
@@ -108,6 +106,19 @@ def sample(
             current = ddim_step(current, prediction, present, coming, schedule.prediction_type, config.eta, fresh)
         refuse_non_finite(current, f"Sampling at timestep {timestep}")
         yield SamplingStep(timestep, current.to(noise.device))
+
+
+def guiding_negative(negative: Tensor | None, config: SamplingConfig, device: torch.device) -> Tensor | None:
+    """The negative embedding as `guided_prediction` takes it: None where the scale asks for no guidance.
+
+    Raises:
+        ValueError: guidance without a negative embedding.
+    """
+    if config.guidance_scale == 1:
+        return None
+    if negative is None:
+        raise ValueError(f"guidance_scale {config.guidance_scale} needs a negative embedding; give one, or scale 1.")
+    return negative.to(device)
 
 
 def guided_prediction(

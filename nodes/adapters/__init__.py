@@ -23,6 +23,8 @@ from .data import (
     plot_image,
     read_any_video,
     read_file,
+    refuse_mask,
+    source_branch,
 )
 from .demo import load_demo
 from .encoders import NO_ENCODER, encoder_folders, load_encoders
@@ -70,7 +72,9 @@ __all__ = [
     "put_to_work",
     "read_any_video",
     "read_file",
+    "refuse_mask",
     "register_folders",
+    "source_branch",
     "stamp",
     "stoppable",
     "store",

@@ -15,7 +15,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...tav_core import InversionStep, SamplingConfig, VideoClip, plain_noise, read_video
+from ...tav_core import InversionStep, SamplingConfig, SourceBranch, VideoClip, latent_mask, plain_noise, read_video
 from ...tav_core.video import Audio, choose_frames
 from .handle import TavModel
 from .progress import hear_stop
@@ -102,6 +102,35 @@ def fresh_start(latents: Mapping[str, Any], model: TavModel, config: SamplingCon
     if config.denoise < 1:
         raise ValueError("Fresh noise holds nothing of the clip to start partway from. Set denoise to 1.")
     return plain_noise(clip_latents(latents, model).shape, config.seed)
+
+
+def source_branch(
+    latents: Mapping[str, Any], caption: list | None, mask: Tensor | None, model: TavModel
+) -> tuple[SourceBranch, Tensor | None]:
+    """The clip that an edit is sampled beside, and where it may change it: LATENT, CONDITIONING and MASK to core types.
+
+    Raises:
+        ValueError: without a caption, for a LATENT that is noise, or a mask of another number of frames.
+    """
+    if caption is None:
+        raise ValueError(
+            "An edit beside the clip needs its caption: connect the CLIP Text Encode that it was tuned under."
+        )
+    if TRAJECTORY in latents:
+        raise ValueError(
+            "LATENT is the noise of DDIM Invert. Connect that of VAE Encode, or set start_from to inverted clip."
+        )
+    clip = clip_latents(latents, model)
+    if mask is not None:
+        with torch.inference_mode(False):
+            mask = latent_mask(mask.detach().clone(), clip)
+    return SourceBranch(clip, embeddings(caption, "caption")), mask
+
+
+def refuse_mask(mask: Tensor | None) -> None:
+    """A mask without the clip to go back to would be passed over in silence."""
+    if mask is not None:
+        raise ValueError("A mask locks an edit beside the clip: set start_from to clip beside its edit, or remove it.")
 
 
 def embeddings(conditioning: list, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from tests.comfyui import prompts
@@ -101,6 +102,33 @@ def test_an_edit_runs_through_one_prompt(server: Server) -> None:
         assert json.loads(container.metadata["workflow"])["name"] == "Wörkflow"
 
 
+def test_an_edit_beside_the_clip_stays_within_its_mask(server: Server) -> None:
+    beside = dict(latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0], start_from="clip beside its edit")
+    prompt = edit_prompt("a yellow star on a maroon background", steps=6, sample=beside | dict(denoise=0.7))
+    prompt |= {
+        "back": node("VAEDecode", samples=[prompts.ENCODE, 0], vae=[prompts.MODEL, 2]),
+        "clip_save": node("SaveImage", images=["back", 0], filename_prefix="clip"),
+        "edit_save": node("SaveImage", images=[prompts.DECODE, 0], filename_prefix="beside"),
+        "mask": node("SolidMask", value=0.0, width=64, height=64),
+    }
+
+    def changed(prompt: dict[str, Any]) -> float:
+        """Mean difference of the edit and the clip's round trip, in grey levels."""
+        outcome = server.run(prompt)
+        return float(np.abs(pixels(outcome, "edit_save") - pixels(outcome, "clip_save")).mean())
+
+    def pixels(outcome: Any, name: str) -> np.ndarray:
+        pictures = []
+        for file in outcome.files(name):
+            with av.open(io.BytesIO(server.view(file))) as container:
+                pictures.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float))
+        return np.stack(pictures)
+
+    free = changed(prompt)
+    prompt[prompts.SAMPLE]["inputs"]["mask"] = ["mask", 0]
+    assert changed(prompt) < 0.5 < 4 < free
+
+
 def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:
     server.run(edit_prompt())
     outcome = server.run(edit_prompt("a blue star on a navy background"))
@@ -176,6 +204,12 @@ def test_stop_is_heard_within_one_step(server: Server, name: str, changes: dict[
     ("name", "words", "changes"),
     [
         (prompts.SAMPLE, "inverted with 4 steps and is sampled with 5", dict(sample=dict(steps=5))),
+        (prompts.SAMPLE, "needs its caption", dict(sample=dict(start_from="clip beside its edit"))),
+        (
+            prompts.SAMPLE,
+            "Connect that of VAE Encode",
+            dict(sample=dict(start_from="clip beside its edit", caption=[prompts.CAPTION, 0])),
+        ),
         (prompts.CLIP, "no 'nothing.mp4'", dict(clip=dict(file="nothing.mp4"))),
         (prompts.CLIP, "outside", dict(clip=dict(file="../server.log"))),
         (prompts.CLIP, "ask for at most", dict(clip=dict(num_frames=200))),

@@ -50,6 +50,22 @@ def test_edit_writes_a_video_like_the_clip(video, tmp_path):
     assert not torch.allclose(edit.frames, read_video(video, num_frames=4, width=128, height=128).frames, atol=0.1)
 
 
+def test_under_a_black_mask_the_clip_stays_and_under_a_white_one_it_changes(video, tmp_path):
+    clip = read_video(video, num_frames=4, width=128, height=128).frames
+    options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 4}
+    options |= {"--prompt": "a red cross on a maroon background", "--tuning-steps": 1, "--num-inference-steps": 5}
+    changes = []
+    for name, brightness in (("black", 0), ("white", 1)):
+        mask, output = tmp_path / f"{name}-mask.mp4", tmp_path / f"{name}.mp4"
+        write_video(mask, np.full((1, 64, 64, 3), brightness, np.float32), Fraction(8))
+        more = {"--mask": mask, "--output": output, "--denoise": 0.8}
+        arguments = [part for pair in (options | more).items() for part in pair]
+        assert "--keep" in tav("edit", *arguments, "--keep", "nothing", ok=False).stderr
+        tav("edit", *arguments)
+        changes.append(float((read_video(output).frames - clip).abs().mean()))
+    assert 2 * changes[0] < changes[1]
+
+
 def test_another_size_than_the_models_own(video, tmp_path):
     tav(
         *("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "edit.gif"),

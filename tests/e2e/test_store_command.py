@@ -39,6 +39,7 @@ def arguments(store: Path, output: Path) -> list[str]:
         "--height": 32,
         "--tuning-steps": STEPS,
         "--num-inference-steps": 3,
+        "--keep": "inversion",
         "--device": "cpu",
     }
     return ["edit", *(str(part) for pair in options.items() for part in pair)]

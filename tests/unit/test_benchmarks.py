@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.edits import random_clip
+from benchmarks.fidelity import drawn_mask
 from benchmarks.unnamed import bystander, draw_with, overlap
 from tav_core.demo import judge, world
 
@@ -22,3 +23,13 @@ def test_the_judge_reads_the_named_object_beside_a_bystander():
     scenes = random_clip(1003, 6)
     second = bystander(1003, scenes)
     assert np.mean([judge.read(draw_with(second, scene)).shows(scene) for scene in scenes]) == 1
+
+
+def test_an_artists_mask_covers_the_object_before_and_after_and_all_of_a_ground_that_changes():
+    scenes = random_clip(1003, 3)
+    mask = drawn_mask(scenes, {"shape": "ring"}).numpy()
+    for frame, scene in zip(mask, scenes, strict=True):
+        for shown in (scene, scene.edited(shape="ring")):
+            assert frame[world.draw(shown)[1] > 0].all()
+    assert 0 < mask.mean() < 0.5
+    assert drawn_mask(scenes, {"shape": "ring", "background": "grey"}).all()

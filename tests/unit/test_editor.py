@@ -95,3 +95,34 @@ def test_ablation_attends_within_each_frame(frames):
         with torch.no_grad():
             outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION))[:, :, 1])
     torch.testing.assert_close(*outputs)
+
+
+def test_beside_the_clip_its_own_caption_gives_it_back_and_a_mask_holds_it(editor):
+    config = SamplingConfig(STEPS, guidance_scale=3.0, denoise=0.6)
+    prompt, mask = "a red ring on a navy background", torch.zeros(1, 128, 128)
+    mask[..., :64] = 1
+    assert torch.equal(last(editor.edit(CAPTION, config, keep="noise")), editor.latents)
+    free, held = (last(editor.edit(prompt, config, keep="noise", mask=m)) for m in (None, mask))
+    assert torch.equal(held[..., 8:], editor.latents[..., 8:])
+    assert (free - editor.latents).abs()[..., 8:].max() > 0.1
+    assert (held - editor.latents).abs()[..., :8].max() > 0.1
+
+
+def test_beside_the_inverted_clip_an_inversion_is_needed(editor):
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(CAPTION, SamplingConfig(STEPS), keep="inversion")
+    last(editor.invert(InversionConfig(STEPS)))
+    assert torch.equal(last(editor.edit(CAPTION, SamplingConfig(STEPS), keep="inversion")), editor.latents)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": "all"}, "keep is one of"),
+        ({"mask": torch.ones(1, 8, 8)}, "start from the clip"),
+        ({"keep": "noise", "noise": torch.zeros(1, 4, 2, 16, 16)}, "start from the clip"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(editor, options, message):
+    with pytest.raises(ValueError, match=message):
+        editor.edit(CAPTION, SamplingConfig(STEPS), **options)

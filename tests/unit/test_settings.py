@@ -1,8 +1,8 @@
 """What `edit` runs with when nothing is said, and when something is."""
 
 from tav_core import InversionConfig, SamplingConfig, TuningConfig
-from tav_core.__main__ import edit_settings, parser
-from tav_core.demo.run import INVERSION, SAMPLING, TUNING
+from tav_core.__main__ import edit_settings, kept, parser
+from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING
 
 REST = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
 
@@ -15,8 +15,11 @@ def test_a_models_own_settings_are_the_published_ones():
     assert settings("--model", "sd") == (TuningConfig(), InversionConfig(), SamplingConfig())
 
 
-def test_the_bundled_model_has_the_settings_of_the_demo():
-    assert settings() == (TUNING, INVERSION, SAMPLING)
+def test_the_bundled_model_has_the_settings_of_the_demo_and_keeps_its_clip():
+    assert settings() == settings("--keep", "inversion") == (TUNING, INVERSION, BESIDE)
+    assert settings("--keep", "nothing") == (TUNING, INVERSION, SAMPLING)
+    given = {(): "noise", ("--keep", "inversion"): "inversion", ("--model", "sd"): "nothing"}
+    assert {options: kept(parser().parse_args([*REST, *options])) for options in given} == given
 
 
 def test_what_is_given_counts_for_every_part_that_it_concerns():
