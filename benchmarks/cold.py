@@ -61,7 +61,7 @@ def main() -> None:
             "tensors": lambda: read_tensors(folder, case.dtype),
             "tensors, inflated": lambda: read_and_inflate(folder, case.dtype),
         }
-        seconds = harness.interleaved(runs, args.rounds, "cpu")  # type: ignore[arg-type]
+        seconds = harness.interleaved(runs, args.rounds, "cpu")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             before, peak = pool.apply(peak_of_loading, (folder, case.dtype))
     least = seconds["bytes of the file"]

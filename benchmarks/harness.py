@@ -142,7 +142,9 @@ def video_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], N
     return lambda: (next(steps), None)[1]
 
 
-def interleaved(runs: dict[str, Callable[[], None]], rounds: int, device: str, warm: bool = False) -> dict[str, float]:
+def interleaved(
+    runs: dict[str, Callable[[], object]], rounds: int, device: str, warm: bool = False
+) -> dict[str, float]:
     """Median seconds of each, after one round to warm up where they are not `warm` already."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     clock = time.perf_counter if device == "cuda" else time.process_time

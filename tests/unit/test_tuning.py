@@ -94,7 +94,7 @@ def test_every_trained_tensor_learns_with_and_without_checkpointing(make_unet: M
 def test_checkpointing_tunes_to_the_same_weights(make_unet: MakeUNet) -> None:
     plain, checkpointed = tuned(make_unet), tuned(make_unet, gradient_checkpointing=True)
     assert not checkpointed[0].clip.checkpointing
-    torch.testing.assert_close(weights(plain[0]), weights(checkpointed[0]))
+    assert same(weights(plain[0]), weights(checkpointed[0]))
 
 
 def test_checkpointing_runs_no_convolution_of_a_resnet_twice(make_unet: MakeUNet) -> None:
