@@ -36,7 +36,7 @@ from tav_core.models import load_model
 from tav_core.show import contact_sheet, save_picture
 from tav_core.store import Store
 
-from .edits import clip_parser, random_clip, random_edits, records_of
+from .clips import Columns, clip_parser, random_clip, random_edits, records_of, table
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ VARIANTS = {
     "fresh noise, mask": Variant("noise", BESIDE.denoise, masked=True),
 }
 MAIN = ("plain", "fresh noise")  # for all clips; the others for as many as asked
-# column -> how it is averaged over clips; the rest of a record's figures go into records.json only
-COLUMNS = {
+# the rest of a record's figures go into records.json only
+COLUMNS: Columns = {
     "success": ("frames as asked", np.mean, "{:.1%}"),
     "position_error": ("position, px", np.median, "{:.2f}"),
     "background_psnr": ("background, dB", np.mean, "{:.1f}"),
@@ -138,33 +138,12 @@ def _losses(
     return {f"below_{name.replace(' ', '_')}": kept(clip) - kept(frames) for name, clip in bounds.items()}
 
 
-def summarise(records: list[dict]) -> str:
-    """A table over clips, by variant and kind of edit; "all" are the edits of a variant together."""
-    groups: dict[tuple[str, str], list[dict]] = {}
-    for record in records:
-        groups.setdefault((record["variant"], record["edit"]), []).append(record)
-        if record["edit"] != "-":
-            groups.setdefault((record["variant"], "all"), []).append(record)
-    heads = " | ".join(head for head, _, _ in COLUMNS.values())
-    lines = [f"| variant | edit | clips | {heads} |", "|---" * (3 + len(COLUMNS)) + "|"]
-    for (variant, kind), group in groups.items():
-        cells = [_cell(group, name) for name in COLUMNS]
-        lines.append(f"| {variant} | {kind} | {len({r['clip'] for r in group})} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(group: list[dict], name: str) -> str:
-    _, average, form = COLUMNS[name]
-    values = [record[name] for record in group if record.get(name) is not None]
-    return form.format(average(values)) if values else "-"
-
-
 def main() -> None:
     parser = clip_parser(__doc__)
     parser.add_argument("--all-variants", type=int, default=20, help="how many of the clips run all variants")
     args = parser.parse_args()
     jobs = [(args.first_seed + i, tuple(VARIANTS) if i < args.all_variants else MAIN) for i in range(args.clips)]
-    print(summarise(records_of(partial(measure_clip, args=args), jobs, args)))
+    print(table(records_of(partial(measure_clip, args=args), jobs, args), COLUMNS))
 
 
 if __name__ == "__main__":

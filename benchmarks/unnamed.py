@@ -11,7 +11,6 @@ background there overlaps its drawing by half or more (intersection over union).
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -24,12 +23,19 @@ from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
 from tav_core.models import load_model
 from tav_core.show import contact_sheet, save_picture
+from tav_core.store import Store
 
-from .edits import clip_parser, random_clip, random_edits, records_of
+from .clips import Columns, clip_parser, random_clip, random_edits, records_of, table
 
 RADIUS = 8.0  # pixels; too small for the judge to take it for the object that the caption names
 INSET = 18.0  # pixels from its centre to the two edges of the picture
 VARIANTS = ("whole method", "no tuning")
+COLUMNS: Columns = {
+    "kept": ("kept", np.mean, "{:.1%}"),
+    "overlap": ("overlap", np.mean, "{:.2f}"),
+    "success": ("frames as asked", np.mean, "{:.1%}"),
+    "position_error": ("position error, px (median)", np.median, "{:.2f}"),
+}
 
 
 def bystander(seed: int, scenes: list[world.Scene]) -> world.Scene:
@@ -67,7 +73,8 @@ def edit_clip(seed: int, args: argparse.Namespace) -> list[dict]:
     sampling = replace(SAMPLING, num_inference_steps=args.num_inference_steps)
     records = []
     for variant in VARIANTS:
-        editor = ClipEditor(load_model(args.model), source, scenes[0].caption)
+        store = Store(args.store) if args.store else None
+        editor = ClipEditor(load_model(args.model), source, scenes[0].caption, store=store)
         if variant == "whole method":
             for _ in editor.tune(replace(TUNING, steps=args.tuning_steps)):
                 pass
@@ -87,28 +94,10 @@ def edit_clip(seed: int, args: argparse.Namespace) -> list[dict]:
     return records
 
 
-def summarise(records: list[dict]) -> str:
-    """A table of means over clips, by variant and kind of edit."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[record["variant"], record["edit"]].append(record)
-        groups[record["variant"], "all"].append(record)
-    lines = [
-        "| variant | edit | clips | bystander kept | its overlap | frames as asked | position error, px (median) |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
-    for (variant, edit), group in groups.items():
-        kept, share, success = (np.mean([r[name] for r in group]) for name in ("kept", "overlap", "success"))
-        position = np.median([r["position_error"] for r in group])
-        clips = len({r["clip"] for r in group})
-        lines.append(f"| {variant} | {edit} | {clips} | {kept:.1%} | {share:.2f} | {success:.1%} | {position:.2f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     args = clip_parser(__doc__).parse_args()
     seeds = range(args.first_seed, args.first_seed + args.clips)
-    print(summarise(records_of(partial(edit_clip, args=args), seeds, args)))
+    print(table(records_of(partial(edit_clip, args=args), seeds, args), COLUMNS))
 
 
 if __name__ == "__main__":

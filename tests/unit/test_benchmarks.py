@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.edits import random_clip
+from benchmarks.clips import random_clip
 from benchmarks.fidelity import drawn_mask
 from benchmarks.unnamed import bystander, draw_with, overlap
 from tav_core.demo import judge, world
