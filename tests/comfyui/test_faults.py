@@ -100,7 +100,7 @@ def test_stop_within_a_node_of_the_host_is_heard_before_the_next(server: Server,
 def test_stop_is_heard_within_one_step_of_a_preview(server: Server) -> None:
     """A preview samples ten steps between two steps of the tuning; Stop waits for one of the ten, not for all."""
     tune = dict(preview_every=1, preview_prompt=[prompts.PROMPT, 0], preview_vae=[prompts.MODEL, 2], steps=900, seed=6)
-    prompt = edit_prompt(tune=tune, clip=dict(num_frames=16, width=128, height=128, stride=1))
+    prompt = edit_prompt(tune=tune, clip=dict(num_frames=16, width=256, height=256, stride=1))
     events = Events(server, "stop")
     prompt_id = server.submit(prompt, client_id="stop")
     events.until_step(prompts.TUNE, 1)
