@@ -111,7 +111,7 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
                 "overlap": float(np.mean(overlaps)),
             }
             score = score_edit(frames.numpy(), source.numpy(), scenes, words)
-            records.append({"clip": seed, "variant": variant, "edit": kind} | kept | asdict(score))
+            records.append({"clip": seed, "variant": variant, "edit": kind, "seconds": seconds} | kept | asdict(score))
         if args.output:
             save_picture(args.output / f"{seed}-{variant.replace(' ', '-')}.png", contact_sheet(clips))
     return records
