@@ -66,7 +66,7 @@ def show_progress(steps: Iterator[Step], label: str, total: int) -> Iterator[Ste
 
 
 def _demo(args: argparse.Namespace) -> None:
-    report = run_demo(args.output, show_progress, args.seed)
+    report = run_demo(args.output, show_progress, args.seed, args.keep)
     for edit in report["edits"].values():
         kept = "" if edit["background_psnr"] is None else f", background {edit['background_psnr']:.1f} dB"
         sys.stdout.write(
@@ -160,6 +160,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("tav-demo"), help="folder for videos, pictures and report.json"
     )
     demo.add_argument("--seed", type=int, default=TuningConfig.seed)
+    demo.add_argument("--keep", choices=KEEP, default=KEEP[0], help="as for edit (default: nothing, as published)")
 
     edit = _command(commands, "edit", _edit, "tune a model on a clip and sample the clip under another prompt")
     edit.add_argument("--video", required=True, help="the clip: a video file, a GIF or a folder of images")

@@ -81,13 +81,14 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     )
 
 
-def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
+def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "nothing") -> dict[str, Any]:
     """Run the demo and write what it makes into `output`.
 
     Arguments:
         output: folder; made if missing, files of the same names are replaced.
         progress: wraps the steps of each long part to show them.
         seed: of the tuning.
+        keep: how the edits keep to the clip, see `ClipEditor.edit`; "nothing" is the published way.
 
     Returns:
         The report, as written to report.json.
@@ -103,9 +104,9 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
     def watch(name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
         return _timed(times, name, progress(steps, name, total))
 
-    def edit(name: str, prompt: str, config: SamplingConfig) -> Tensor:
+    def edit(name: str, prompt: str, config: SamplingConfig, keep: str = "nothing") -> Tensor:
         steps = schedule.timesteps(config.num_inference_steps, config.denoise)
-        *_, last = watch(name, editor.edit(prompt, config), len(steps))
+        *_, last = watch(name, editor.edit(prompt, config, keep=keep), len(steps))
         return editor.decode(last.latents)
 
     tuning = replace(TUNING, seed=seed)
@@ -113,16 +114,18 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
     for _ in watch("invert", editor.invert(INVERSION), INVERSION.num_inference_steps):
         pass
     unguided = replace(SAMPLING, guidance_scale=1.0)
+    sampling = SAMPLING if keep == "nothing" else BESIDE
     clips = {"source": source.frames, "reconstruction": edit("reconstruction", "", unguided)}
     edits: dict[str, Any] = {}
     for name, words in EDITS.items():
         prompt = scenes[0].edited(**words).caption
-        clips[prompt] = frames = edit(name, prompt, SAMPLING)
+        clips[prompt] = frames = edit(name, prompt, sampling, keep)
         write_video(output / "edits" / f"{name}.mp4", frames, source.fps)
         score = score_edit(frames.numpy(), source.frames.numpy(), scenes, words)
         edits[name] = {"prompt": prompt, "file": f"edits/{name}.mp4"} | asdict(score)
 
     _write_pictures(output, clips, losses, source.fps)
+    settings: dict[str, Any] = {"tuning": tuning, "inversion": INVERSION, "sampling": sampling}
     error = (clips["reconstruction"] - source.frames).square().mean()
     times["all"] = time.monotonic() - began
     report = {
@@ -130,7 +133,7 @@ def run_demo(output: Path, progress: Progress, seed: int = 0) -> dict[str, Any]:
         "source_prompt": scenes[0].caption,
         "reconstruction_psnr": float(-10 * error.log10()),
         "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
-        "settings": {"tuning": asdict(tuning), "inversion": asdict(INVERSION), "sampling": asdict(SAMPLING)},
+        "settings": {name: asdict(config) for name, config in settings.items()} | {"keep": keep},
         "seconds": {name: round(spent, 1) for name, spent in times.items()},
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in ("torch", "diffusers", "transformers")},

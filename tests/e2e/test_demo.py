@@ -55,6 +55,17 @@ def test_edits_show_what_was_asked_where_the_source_was(demo):
         assert (edit["background_psnr"] is None) == ("background" in run.EDITS[_name(report, edit)])
 
 
+def test_edits_beside_the_clip_keep_it(tmp_path, monkeypatch):
+    for name, few in {"TUNING": {"steps": 1}, "INVERSION": {"num_inference_steps": 8}}.items():
+        monkeypatch.setattr(run, name, replace(getattr(run, name), **few))
+    for name in ("SAMPLING", "BESIDE"):
+        monkeypatch.setattr(run, name, replace(getattr(run, name), num_inference_steps=8))
+    report = run.run_demo(tmp_path, lambda steps, label, total: steps, keep="noise")
+    assert report["settings"]["keep"] == "noise"
+    assert report["edits"]["colour"]["background_psnr"] > 35 > report["reconstruction_psnr"]
+    assert max(edit["position_error"] for edit in report["edits"].values()) < 4
+
+
 def test_reconstruction_is_the_source_again(demo):
     folder, report = demo
     source, again = (read_video(folder / name).frames for name in ("source.mp4", "reconstruction.mp4"))
