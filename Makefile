@@ -28,6 +28,7 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 	$(RUN) -m benchmarks.demo_model
 	$(RUN) -m benchmarks.edits
+	$(RUN) -m benchmarks.unnamed
 	$(RUN) -m benchmarks.fidelity
 
 clean:
