@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from .checks import check_kind, check_text
+from .checks import check_choice, check_kind, check_text
 from .inflation import inflate
 from .inversion import InversionConfig, InversionStep, invert
 from .keeping import SourceBranch, latent_mask, sample_beside
@@ -101,8 +101,7 @@ class ClipEditor:
             RuntimeError: there is neither an inversion nor a noise to start from.
             ValueError: an unknown `keep`, or one that does not go with what else is given.
         """
-        if keep not in KEEP:
-            raise ValueError(f"keep is one of {KEEP}, got {keep!r}.")
+        check_choice("keep", keep, KEEP)
         if (noise is not None and keep != "nothing") or (mask is not None and keep == "nothing"):
             raise ValueError('noise goes with keep="nothing", and a mask with the others, which start from the clip.')
         positive, negative = self._embed(prompt), self._embed(negative_prompt)

@@ -19,11 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_kind
 from .frames import model_float32, refuse_non_finite
-from .inflation import VideoUNet, check_inputs
+from .inflation import VideoUNet
 from .inversion import InversionStep
-from .sampling import SamplingConfig, SamplingStep, guided_prediction, guiding_negative
+from .sampling import SamplingConfig, SamplingStep, check_sampling, guided_prediction, guiding_negative
 from .schedule import NoiseSchedule, ddim_step
 
 
@@ -72,9 +71,7 @@ def sample_beside(
         ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, or the trajectory lacks
             a timestep.
     """
-    check_kind("config", config, SamplingConfig)
-    texts = {"caption": source.caption, "positive": positive} | ({} if negative is None else {"negative": negative})
-    check_inputs(video_unet, source.latents, **texts)
+    check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
         raise ValueError(f"An edit beside its source takes DDIM steps, eta 0, got {config.eta}.")
     schedule = NoiseSchedule.from_scheduler(scheduler)

@@ -89,9 +89,7 @@ def sample(
         FloatingPointError: if a step comes to numbers that are not finite.
         TypeError, ValueError: if a shape, a type or a number does not fit, or guidance lacks a negative embedding.
     """
-    check_kind("config", config, SamplingConfig)
-    texts = {"positive": positive} | ({} if negative is None else {"negative": negative})
-    check_inputs(video_unet, noise, **texts)
+    check_sampling(video_unet, noise, config, negative, positive=positive)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     stride = schedule.stride(config.num_inference_steps)
     current = model_float32(noise, video_unet.device)
@@ -106,6 +104,18 @@ def sample(
             current = ddim_step(current, prediction, present, coming, schedule.prediction_type, config.eta, fresh)
         refuse_non_finite(current, f"Sampling at timestep {timestep}")
         yield SamplingStep(timestep, current.to(noise.device))
+
+
+def check_sampling(
+    video_unet: VideoUNet, latents: Tensor, config: SamplingConfig, negative: Tensor | None, **embeddings: Tensor
+) -> None:
+    """Refuse what cannot be sampled, before the first step: `check_inputs`, where `negative` may be left out.
+
+    Raises:
+        TypeError, ValueError: as `check_inputs`.
+    """
+    check_kind("config", config, SamplingConfig)
+    check_inputs(video_unet, latents, **embeddings | ({} if negative is None else {"negative": negative}))
 
 
 def guiding_negative(negative: Tensor | None, config: SamplingConfig, device: torch.device) -> Tensor | None:

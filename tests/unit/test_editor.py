@@ -118,7 +118,7 @@ def test_beside_the_inverted_clip_an_inversion_is_needed(editor):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": "all"}, "keep is one of"),
+        ({"keep": "all"}, "keep must be one of"),
         ({"mask": torch.ones(1, 8, 8)}, "start from the clip"),
         ({"keep": "noise", "noise": torch.zeros(1, 4, 2, 16, 16)}, "start from the clip"),
     ],
