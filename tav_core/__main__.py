@@ -34,6 +34,7 @@ SETTINGS = {  # option of edit -> what it sets, which field there, what help say
     "--num-inference-steps": (("invert", "sample"), "num_inference_steps", "steps of inversion and of sampling"),
     "--refinements": (("invert",), "refinements", "predictions more for each step of inversion, to come back closer"),
     "--guidance-scale": (("sample",), "guidance_scale", "how strongly the prompt pulls"),
+    "--early-guidance-scale": (("sample",), "early_guidance_scale", "the scale while it is decided what lies where"),
     "--denoise": (("sample",), "denoise", "share of the steps that is sampled, in (0, 1]; less keeps more of the clip"),
     "--seed": (("tune", "sample"), "seed", "of noise and timesteps"),
 }
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
         "--keep",
         choices=KEEP,
         help="sample the edit beside the clip, along its inversion or under fresh noise, so that what the prompt does "
-        "not change stays; goes well with --denoise 0.55 (default: nothing, bundled model: noise)",
+        "not change stays; goes well with --denoise 0.75 (default: nothing, bundled model: noise)",
     )
     edit.add_argument(
         "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
@@ -212,8 +213,9 @@ def parser() -> argparse.ArgumentParser:
 def _add_settings(edit: argparse.ArgumentParser) -> None:
     for flag, (parts, field, text) in SETTINGS.items():
         usual, bundled = (getattr(configs[parts[0]], field) for configs in (PUBLISHED, BUNDLED))
-        default = f"{usual:g}" if usual == bundled else f"{usual:g}, bundled model: {bundled:g}"
-        edit.add_argument(flag, type=type(usual), help=f"{text} (default: {default})")
+        shown = "the same" if usual is None else f"{usual:g}"
+        default = shown if usual == bundled else f"{shown}, bundled model: {bundled:g}"
+        edit.add_argument(flag, type=type(bundled), help=f"{text} (default: {default})")
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:

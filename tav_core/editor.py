@@ -85,6 +85,7 @@ class ClipEditor:
         noise: Tensor | None = None,
         keep: str = "nothing",
         mask: Tensor | None = None,
+        carry: bool = True,
     ) -> Iterator[SamplingStep]:
         """Sample under another prompt.
 
@@ -96,6 +97,7 @@ class ClipEditor:
                 for the inverted clip's trajectory or "noise" for the clip under fresh noise, which needs no inversion.
             mask: where an edit beside the clip may change it, 1, and where it is locked, 0: (f, height, width), or
                 (1, height, width) for all frames.
+            carry: whether an edit beside the clip is carried along its motion, see `sample_beside`.
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
@@ -110,7 +112,7 @@ class ClipEditor:
             source = SourceBranch(self.latents, self._embed(self.source_prompt), trajectory)
             free = None if mask is None else latent_mask(mask, self.latents)
             scheduler = self.model.scheduler
-            return sample_beside(self.video_unet, source, positive, negative, scheduler, config, mask=free)
+            return sample_beside(self.video_unet, source, positive, negative, scheduler, config, mask=free, carry=carry)
         if noise is None:
             noise = self._start(config)
         return sample(self.video_unet, noise, positive, negative, self.model.scheduler, config)

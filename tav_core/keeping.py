@@ -9,6 +9,8 @@ with the guided DDIM step of `sampling.py` for both: what puts the clip's branch
 the paper leaves out. Where the prompt asks for what the caption says, the predictions agree and the clip stays. The
 branch is the trajectory of the inverted clip, or the clip under noise that is drawn anew at each step (Kulikov et al.,
 arXiv:2412.08629, for flow models): latents as the model was trained on, and no inversion.
+
+While it is decided what lies where, all frames share their offsets along the motion of the clip (`carrying.py`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .carrying import Carrier
 from .frames import model_float32, refuse_non_finite
 from .inflation import VideoUNet
 from .inversion import InversionStep
@@ -50,6 +53,7 @@ def sample_beside(
     config: SamplingConfig = SamplingConfig(),
     *,
     mask: Tensor | None = None,
+    carry: bool = True,
 ) -> Iterator[SamplingStep]:
     """Edit a clip beside its own branch. Under the caption itself it comes back as it is, whatever the guidance.
 
@@ -62,6 +66,7 @@ def sample_beside(
         config: how to sample; `seed` is that of the fresh noise, `eta` is 0.
         mask: 1 where the edit may change the clip and 0 where it is locked, or between; (b, 1, f, h, w) in latent
             pixels or what spreads to it.
+        carry: whether the frames share what changes early (`NoiseSchedule.early`) along the motion of the clip.
 
     Yields:
         A SamplingStep for each timestep, falling; its latents are the clip with the offset so far, the last ones the
@@ -84,15 +89,19 @@ def sample_beside(
         raise ValueError(f"The mask has shape {tuple(free.shape)}, the latents {tuple(clip.shape)}; resize it to them.")
     free = model_float32(free, device)
     offset = torch.zeros_like(clip)
+    carrier = Carrier(clip) if carry else None
     timesteps = schedule.timesteps(config.num_inference_steps, config.denoise)
     for timestep, branch in zip(timesteps, _branch(source, clip, schedule, timesteps, config.seed), strict=True):
         present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
-        stepped = []
+        now, stepped = config.at(timestep, schedule), []
         with torch.no_grad():
             for latents, text in ((branch + offset, positive), (branch, caption)):
-                prediction = guided_prediction(video_unet, latents, timestep, text, negative, config)
+                prediction = guided_prediction(video_unet, latents, timestep, text, negative, now)
                 stepped.append(ddim_step(latents, prediction, present, coming, schedule.prediction_type))
-        offset = free * (stepped[0] - stepped[1])
+        offset = stepped[0] - stepped[1]
+        if carrier is not None and schedule.early(timestep):
+            offset = carrier.share(offset)
+        offset = free * offset
         refuse_non_finite(offset, f"Sampling at timestep {timestep}")
         yield SamplingStep(timestep, (clip + offset).to(source.latents.device))
 
@@ -125,8 +134,7 @@ def _branch(
     if source.trajectory is None:
         generator = torch.Generator().manual_seed(seed)
         for timestep in timesteps:
-            # One draw for all frames, so that what it decides is decided alike in all of them: less flicker.
-            noise = torch.randn(clip[:, :, :1].shape, generator=generator).to(clip.device)
+            noise = torch.randn(clip.shape, generator=generator).to(clip.device)
             yield schedule.add_noise(clip, noise, timestep)
         return
     inverted = {step.timestep: step.latents for step in source.trajectory}

@@ -6,7 +6,7 @@ and a DDIM step for each timestep, falling (Song et al., arXiv:2010.02502, equat
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class SamplingConfig:
         guidance_rescale: how far to take the guided prediction back to the contrast of the positive one, in [0, 1]
             (Lin et al., arXiv:2305.08891, section 3.4).
         denoise: the share of the schedule that is run, in (0, 1]; see `NoiseSchedule.timesteps`.
+        early_guidance_scale: the scale in the noisy part of the schedule (`NoiseSchedule.early`), where it is decided
+            what lies where; None for the same all along (guidance by parts: Kynkaanniemi et al., arXiv:2404.07724).
     """
 
     num_inference_steps: int = 50
@@ -40,6 +42,7 @@ class SamplingConfig:
     seed: int = 0
     guidance_rescale: float = 0.0
     denoise: float = 1.0
+    early_guidance_scale: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
@@ -48,6 +51,14 @@ class SamplingConfig:
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_number("guidance_rescale", self.guidance_rescale, 0, 1)
         check_number("denoise", self.denoise, 0, 1, without="low")
+        if self.early_guidance_scale is not None:
+            check_number("early_guidance_scale", self.early_guidance_scale, 0, 1000)
+
+    def at(self, timestep: int, schedule: NoiseSchedule) -> "SamplingConfig":
+        """The settings of one step: those with `early_guidance_scale` as the scale where it applies."""
+        if self.early_guidance_scale is None or not schedule.early(timestep):
+            return self
+        return replace(self, guidance_scale=self.early_guidance_scale)
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,8 @@ def sample(
     generator = torch.Generator().manual_seed(config.seed)
     for timestep in schedule.timesteps(config.num_inference_steps, config.denoise):
         with torch.no_grad():
-            prediction = guided_prediction(video_unet, current, timestep, positive, negative, config)
+            now = config.at(timestep, schedule)
+            prediction = guided_prediction(video_unet, current, timestep, positive, negative, now)
             fresh = torch.randn(current.shape, generator=generator).to(current.device) if config.eta > 0 else None
             present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
             current = ddim_step(current, prediction, present, coming, schedule.prediction_type, config.eta, fresh)
@@ -119,15 +131,17 @@ def check_sampling(
 
 
 def guiding_negative(negative: Tensor | None, config: SamplingConfig, device: torch.device) -> Tensor | None:
-    """The negative embedding as `guided_prediction` takes it: None where the scale asks for no guidance.
+    """The negative embedding as `guided_prediction` takes it: None where no scale asks for guidance.
 
     Raises:
         ValueError: guidance without a negative embedding.
     """
-    if config.guidance_scale == 1:
+    scales = {"guidance_scale": config.guidance_scale, "early_guidance_scale": config.early_guidance_scale}
+    asking = [f"{name} {scale}" for name, scale in scales.items() if scale not in (None, 1)]
+    if not asking:
         return None
     if negative is None:
-        raise ValueError(f"guidance_scale {config.guidance_scale} needs a negative embedding; give one, or scale 1.")
+        raise ValueError(f"{asking[0]} needs a negative embedding; give one, or scale 1.")
     return negative.to(device)
 
 
@@ -147,7 +161,7 @@ def guided_prediction(
     Arguments:
         negative: None for no guidance.
     """
-    if negative is None:
+    if negative is None or config.guidance_scale == 1:
         return video_unet(latents, timestep, positive)
     if positive.shape == negative.shape and latents[:, 0].numel() <= ONE_BATCH_PIXELS:
         twice, prompts = torch.cat([latents, latents]), torch.cat([positive, negative])

@@ -22,6 +22,7 @@ BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
 )  # fmt: skip
 PREDICTION_TYPES = ("epsilon", "v_prediction")
+EARLY = 0.4  # share of the timesteps, from the clean end, above which sampling decides on places and outlines
 
 
 def ddim_step(
@@ -196,6 +197,10 @@ class NoiseSchedule:
         offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
         kept = max(1, round(denoise * num_inference_steps))
         return [index * stride + offset for index in reversed(range(kept))]
+
+    def early(self, timestep: int) -> bool:
+        """Whether a timestep belongs to the noisy part, in which sampling decides what lies where."""
+        return timestep >= EARLY * self.num_train_timesteps
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: int | Tensor) -> Tensor:
         """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for a timestep, or one for each clip, (b,)."""

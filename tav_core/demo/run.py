@@ -33,7 +33,7 @@ Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label,
 TUNING = TuningConfig(steps=150, learning_rate=3e-4, timestep_range=0.8)
 INVERSION = InversionConfig(num_inference_steps=50)
 SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=2.5, denoise=0.8)
-BESIDE = replace(SAMPLING, denoise=0.55)  # for edits beside the clip, which need less freedom
+BESIDE = replace(SAMPLING, denoise=0.75, early_guidance_scale=4.0)  # for edits beside the clip
 
 EDITS = {
     "colour": {"colour": "yellow"},

@@ -49,7 +49,8 @@ def test_the_offset_grows_by_the_difference_of_two_guided_steps(video_unet):
     trajectory = list(invert(video_unet, CLIP, NEGATIVE, EPSILON, InversionConfig(10)))
     schedule, by_timestep = NoiseSchedule.from_scheduler(EPSILON), {step.timestep: step.latents for step in trajectory}
     offset = torch.zeros_like(CLIP)
-    for step in sample_beside(video_unet, SourceBranch(CLIP, CAPTION, trajectory), PROMPT, NEGATIVE, EPSILON, CONFIG):
+    source = SourceBranch(CLIP, CAPTION, trajectory)
+    for step in sample_beside(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, carry=False):
         t, branch = step.timestep, by_timestep[step.timestep]
         levels = schedule.alpha(t), schedule.alpha(t - 100), "epsilon"
         with torch.no_grad():
@@ -89,11 +90,22 @@ def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_fresh_noise_is_the_same_in_all_frames(video_unet):
-    still = CLIP[:, :, :1].expand_as(CLIP)
-    edited = edit(video_unet, SourceBranch(still, CAPTION))
-    assert relative_error(edited, edited[:, :, :1].expand_as(edited)) < 1e-4
-    assert relative_error(edited, still) > 0.01
+def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
+    still, config = CLIP[:, :, :1].expand_as(CLIP), SamplingConfig(10, 4.0, denoise=0.6)
+    steps = list(sample_beside(video_unet, SourceBranch(still, CAPTION), PROMPT, NEGATIVE, EPSILON, config))
+    for step in steps:
+        apart = relative_error(step.latents, step.latents[:, :, :1].expand_as(still))
+        assert apart < 5e-3 if step.timestep > 400 else apart > 0.01, step.timestep
+    alone = edit(video_unet, SourceBranch(still, CAPTION), config=config, carry=False)
+    assert relative_error(steps[-1].latents, alone) > 0.01
+
+
+def test_early_guidance_acts_early_and_nowhere_else(video_unet):
+    source, late = SourceBranch(CLIP, CAPTION), SamplingConfig(10, 4.0, denoise=0.4)
+    config = SamplingConfig(10, 4.0, denoise=0.6, early_guidance_scale=9.0)
+    assert relative_error(edit(video_unet, source, config=config), edit(video_unet, source)) > 0.01
+    early = SamplingConfig(10, 4.0, denoise=0.4, early_guidance_scale=9.0)
+    assert torch.equal(edit(video_unet, source, config=early), edit(video_unet, source, config=late))
 
 
 def test_half_precision_latents_come_back_on_their_own_terms(video_unet):
