@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tav_core import InversionConfig, SamplingConfig, TuningConfig
-from tav_core.demo.run import INVERSION, SAMPLING, TUNING
+from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "example_workflows"
@@ -201,6 +201,19 @@ def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: st
     return workflow.add(f"decode{mark}", "VAEDecode", samples=(f"sample{mark}", 0), vae=("model", 2))
 
 
+def edited_beside(workflow: Workflow, model: tuple[str, int], prompt: str) -> tuple[str, int]:
+    title = "What the edit shall show"
+    workflow.add("prompt", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
+    workflow.add(
+        "sample",
+        "TAVSample",
+        **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
+        **dict(steps=BESIDE.num_inference_steps, guidance=BESIDE.guidance_scale, denoise=BESIDE.denoise),
+        **dict(start_from="clip beside its edit", caption=("caption", 0), early_guidance=BESIDE.early_guidance_scale),
+    )
+    return workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
+
+
 def saved(workflow: Workflow, images: tuple[str, int], prefix: str) -> None:
     inputs = dict(images=images, fps=("clip", 1), audio=("clip", 3))
     workflow.add("save", "TAVSaveVideo", filename_prefix=f"tune-a-video/{prefix}", **inputs)
@@ -225,6 +238,19 @@ def quickstart() -> Workflow:
     prompt = "a yellow star on a navy background"
     edit = edited(workflow, model, True, prompt)
     saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "quickstart")
+    return workflow
+
+
+def keep_the_rest() -> Workflow:
+    workflow = Workflow(
+        "## Keep the rest\nThe clip is sampled beside its edit, and what the prompt does not change stays: place, path and "
+        "ground. No inversion is needed.\n\nIn your own workflow: *clip beside its edit* in *Sample Edit*, LATENT from *VAE "
+        "Encode*, and the caption connected once more."
+    )
+    base(workflow, True, SOURCE)
+    prompt = "a pink circle on a navy background"
+    edit = edited_beside(workflow, tuned(workflow, True), prompt)
+    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "keep-the-rest")
     return workflow
 
 
@@ -283,6 +309,7 @@ def load_and_edit() -> Workflow:
 
 WORKFLOWS = {
     "quickstart_bundled_model": quickstart,
+    "keep_the_rest": keep_the_rest,
     "edit_sd15": sd15_edit,
     "edit_sd15_lora": lambda: sd15_edit(lora=True),
     "several_prompts": several_prompts,

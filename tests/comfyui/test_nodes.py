@@ -104,7 +104,9 @@ def test_an_edit_runs_through_one_prompt(server: Server) -> None:
 
 def test_an_edit_beside_the_clip_stays_within_its_mask(server: Server) -> None:
     beside = dict(latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0], start_from="clip beside its edit")
-    prompt = edit_prompt("a yellow star on a maroon background", steps=6, sample=beside | dict(denoise=0.7))
+    prompt = edit_prompt(
+        "a yellow star on a maroon background", steps=6, sample=beside | dict(denoise=0.7, early_guidance=4.0)
+    )
     prompt |= {
         "back": node("VAEDecode", samples=[prompts.ENCODE, 0], vae=[prompts.MODEL, 2]),
         "clip_save": node("SaveImage", images=["back", 0], filename_prefix="clip"),
@@ -322,7 +324,7 @@ def test_a_preview_is_shown_while_tuning(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart_bundled_model", "several_prompts", "tune_and_save", "load_and_edit"]
+    "name", ["quickstart_bundled_model", "several_prompts", "keep_the_rest", "tune_and_save", "load_and_edit"]
 )  # the last one takes up what the one before it saved
 def test_the_example_workflows_run(server: Server, name: str) -> None:
     """With few steps on few frames: what they draw is measured elsewhere."""
