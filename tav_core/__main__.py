@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("tav-demo"), help="folder for videos, pictures and report.json"
     )
     demo.add_argument("--seed", type=int, default=TuningConfig.seed)
-    demo.add_argument("--keep", choices=KEEP, default=KEEP[0], help="as for edit (default: nothing, as published)")
+    demo.add_argument("--keep", choices=KEEP, default="noise", help="as for edit; nothing is the published way")
 
     edit = _command(commands, "edit", _edit, "tune a model on a clip and sample the clip under another prompt")
     edit.add_argument("--video", required=True, help="the clip: a video file, a GIF or a folder of images")

@@ -81,7 +81,7 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     )
 
 
-def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "nothing") -> dict[str, Any]:
+def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "noise") -> dict[str, Any]:
     """Run the demo and write what it makes into `output`.
 
     Arguments:

@@ -27,6 +27,7 @@ def demo(tmp_path_factory):
         patch.setattr(run, "TUNING", replace(run.TUNING, steps=60))
         patch.setattr(run, "INVERSION", replace(run.INVERSION, num_inference_steps=20))
         patch.setattr(run, "SAMPLING", replace(run.SAMPLING, num_inference_steps=20))
+        patch.setattr(run, "BESIDE", replace(run.BESIDE, num_inference_steps=20))
         report = run.run_demo(folder, progress)
     assert labels == ["tune", "invert", "reconstruction", *run.EDITS]
     return folder, report
@@ -49,21 +50,22 @@ def test_everything_is_written(demo):
 def test_edits_show_what_was_asked_where_the_source_was(demo):
     _, report = demo
     edits = report["edits"].values()
-    assert sum(edit["success"] for edit in edits) / len(edits) >= 0.75
-    assert sorted(edit["position_error"] for edit in edits)[1] <= 4  # half of them at least: a change of shape may miss
+    assert sum(edit["success"] for edit in edits) / len(edits) >= 0.9
+    assert max(edit["position_error"] for edit in edits) <= 4
+    assert report["edits"]["colour"]["background_psnr"] > 35 > report["reconstruction_psnr"]
     for edit in edits:
         assert (edit["background_psnr"] is None) == ("background" in run.EDITS[_name(report, edit)])
 
 
-def test_edits_beside_the_clip_keep_it(tmp_path, monkeypatch):
+def test_the_published_way_edits_too_and_keeps_less(demo, tmp_path, monkeypatch):
     for name, few in {"TUNING": {"steps": 1}, "INVERSION": {"num_inference_steps": 8}}.items():
         monkeypatch.setattr(run, name, replace(getattr(run, name), **few))
-    for name in ("SAMPLING", "BESIDE"):
-        monkeypatch.setattr(run, name, replace(getattr(run, name), num_inference_steps=8))
-    report = run.run_demo(tmp_path, lambda steps, label, total: steps, keep="noise")
-    assert report["settings"]["keep"] == "noise"
-    assert report["edits"]["colour"]["background_psnr"] > 35 > report["reconstruction_psnr"]
-    assert max(edit["position_error"] for edit in report["edits"].values()) < 4
+    monkeypatch.setattr(run, "SAMPLING", replace(run.SAMPLING, num_inference_steps=8))
+    report = run.run_demo(tmp_path, lambda steps, label, total: steps, keep="nothing")
+    assert report["settings"]["keep"] == "nothing"
+    psnr = [edits["edits"]["colour"]["background_psnr"] for edits in (demo[1], report)]
+    assert psnr[0] > psnr[1] + 5
+    assert report["edits"]["colour"]["success"] >= 0.5
 
 
 def test_reconstruction_is_the_source_again(demo):
