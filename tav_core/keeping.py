@@ -79,15 +79,12 @@ def sample_beside(
     check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
         raise ValueError(f"An edit beside its source takes DDIM steps, eta 0, got {config.eta}.")
-    schedule = NoiseSchedule.from_scheduler(scheduler)
-    stride, device = schedule.stride(config.num_inference_steps), video_unet.device
+    schedule, device = NoiseSchedule.from_scheduler(scheduler), video_unet.device
+    stride = schedule.stride(config.num_inference_steps)
     clip = model_float32(source.latents, device)
-    caption, positive = source.caption.to(device), positive.to(device)
+    texts = positive.to(device), source.caption.to(device)
     negative = guiding_negative(negative, config, device)
-    free = torch.ones(()) if mask is None else mask
-    if any(ours not in (1, theirs) for ours, theirs in zip(free.shape[::-1], clip.shape[::-1], strict=False)):
-        raise ValueError(f"The mask has shape {tuple(free.shape)}, the latents {tuple(clip.shape)}; resize it to them.")
-    free = model_float32(free, device)
+    free = _fitting(mask, clip)
     offset = torch.zeros_like(clip)
     carrier = Carrier(clip) if carry else None
     timesteps = schedule.timesteps(config.num_inference_steps, config.denoise)
@@ -95,7 +92,7 @@ def sample_beside(
         present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
         now, stepped = config.at(timestep, schedule), []
         with torch.no_grad():
-            for latents, text in ((branch + offset, positive), (branch, caption)):
+            for latents, text in zip((branch + offset, branch), texts, strict=True):
                 prediction = guided_prediction(video_unet, latents, timestep, text, negative, now)
                 stepped.append(ddim_step(latents, prediction, present, coming, schedule.prediction_type))
         offset = stepped[0] - stepped[1]
@@ -104,6 +101,18 @@ def sample_beside(
         offset = free * offset
         refuse_non_finite(offset, f"Sampling at timestep {timestep}")
         yield SamplingStep(timestep, (clip + offset).to(source.latents.device))
+
+
+def _fitting(mask: Tensor | None, clip: Tensor) -> Tensor:
+    """The mask as it is multiplied with latents; one everywhere if there is none.
+
+    Raises:
+        ValueError: it does not spread to the latents.
+    """
+    free = torch.ones(()) if mask is None else mask
+    if any(ours not in (1, theirs) for ours, theirs in zip(free.shape[::-1], clip.shape[::-1], strict=False)):
+        raise ValueError(f"The mask has shape {tuple(free.shape)}, the latents {tuple(clip.shape)}; resize it to them.")
+    return model_float32(free, clip.device)
 
 
 def latent_mask(mask: Tensor, latents: Tensor) -> Tensor:
