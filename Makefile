@@ -30,6 +30,7 @@ bench: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.edits
 	$(RUN) -m benchmarks.unnamed
 	$(RUN) -m benchmarks.fidelity
+	$(RUN) -m benchmarks.inversion
 
 clean:
 	rm -rf $(VENV) tav-demo

@@ -4,7 +4,8 @@ The deterministic DDIM step walked backwards (Song et al., arXiv:2010.02502) fro
 of noise, without guidance. At each step the prediction at the coming timestep is made from the latents of the present
 one, which lie a little lower in noise; this is the approximation that inversion rests on. Refinement removes it: the
 latents that sampling would bring to the present ones are a fixed point, which repeated prediction at the coming latents
-nears (Pan et al., arXiv:2309.04907). Sampled again under the same prompt without guidance, they return to the clip.
+nears. Alone it creeps or runs away at some steps; Anderson's mixing of the latest predictions does not (Pan et al.,
+arXiv:2309.04907, section 3.2). Sampled again under the same prompt without guidance, they return to the clip.
 """
 
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import MAX_STEPS, check_kind, check_whole
+from .checks import MAX_STEPS, check_kind, check_number, check_whole
 from .frames import model_float32, refuse_non_finite
 from .inflation import VideoUNet, check_inputs
 from .schedule import NoiseSchedule, ddim_inverse_step, undo_ddim_step
+
+MIXED = 4  # predictions of a step, the latest, that are mixed
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,19 @@ class InversionConfig:
 
     Attributes:
         num_inference_steps: the steps; as many as sampling will take.
-        refinements: predictions more for each step, each of which brings it nearer to the exact one; 0 as published.
+        refinements: predictions more for each step at most, each of which brings it nearer to the exact one; 0 as
+            published, 10 to come back to the clip.
+        tolerance: a step is refined until its latents move by less than this share of their length.
     """
 
     num_inference_steps: int = 50
     refinements: int = 0
+    tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
         check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
         check_whole("refinements", self.refinements, 0, MAX_STEPS)
+        check_number("tolerance", self.tolerance, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,39 @@ def invert(
             prediction = video_unet(current, timestep, text)
             present, coming = schedule.alpha(timestep - stride), schedule.alpha(timestep)
             noisier = ddim_inverse_step(current, prediction, present, coming, schedule.prediction_type)
+            tries: list[tuple[Tensor, Tensor]] = []
             for _ in range(config.refinements):
                 prediction = video_unet(noisier, timestep, text)
-                noisier = undo_ddim_step(current, prediction, coming, present, schedule.prediction_type)
+                exact = undo_ddim_step(current, prediction, coming, present, schedule.prediction_type)
+                refuse_non_finite(exact, f"Inversion to timestep {timestep}")
+                moved = exact - noisier
+                tries = [*tries, (exact, moved)][-MIXED:]
+                noisier = _mixed(tries)
+                if (_lengths(moved) <= config.tolerance * _lengths(exact)).all():
+                    break
             current = noisier
         refuse_non_finite(current, f"Inversion to timestep {timestep}")
         yield InversionStep(timestep, current.to(latents.device))
+
+
+def _mixed(tries: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The weighted mean of a function's values whose weights add up to 1 and cancel the moves as far as they can.
+
+    From Anderson, "Iterative Procedures for Nonlinear Integral Equations" (1965). Each clip has weights of its own.
+
+    Arguments:
+        tries: the values f(x) and f(x) - x, (b, ...), oldest first.
+    """
+    values, moves = zip(*tries, strict=True)
+    if len(tries) == 1:
+        return values[0]
+    # (b, n, tries), in float64 on the CPU: not all devices have it, and the moves differ by little
+    moved = torch.stack([move.flatten(1).cpu().double() for move in moves], dim=-1)
+    others = torch.linalg.lstsq(moved[..., :-1] - moved[..., -1:], -moved[..., -1:], driver="gelsd").solution
+    weights = torch.cat([others, 1 - others.sum(1, keepdim=True)], dim=1)[..., 0].float()  # (b, tries)
+    return torch.einsum("bt,bt...->b...", weights.to(values[0].device), torch.stack(values, dim=1))
+
+
+def _lengths(latents: Tensor) -> Tensor:
+    """The length of each clip's latents, (b,)."""
+    return latents.flatten(1).norm(dim=1)

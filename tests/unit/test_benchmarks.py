@@ -1,8 +1,11 @@
 """The benchmarks' own measures, on pictures whose figures are known."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 
+from benchmarks import inversion
 from benchmarks.clips import random_clip
 from benchmarks.fidelity import drawn_mask
 from benchmarks.unnamed import bystander, draw_with, overlap
@@ -33,3 +36,17 @@ def test_an_artists_mask_covers_the_object_before_and_after_and_all_of_a_ground_
             assert frame[world.draw(shown)[1] > 0].all()
     assert 0 < mask.mean() < 0.5
     assert drawn_mask(scenes, {"shape": "ring", "background": "grey"}).all()
+
+
+def test_an_inversion_that_is_refined_comes_back_from_every_share():
+    options = Namespace(
+        num_frames=1, model="demo", store=None, tuning_steps=1, num_inference_steps=5, refinements=[0, 10]
+    )
+    bound, *records = inversion.measure_clip(1003, options)
+    assert bound["variant"] == "round trip" and bound["psnr"] > 34
+    assert len(records) == 2 * 2 * len(inversion.SHARES)
+    for record in records:
+        refined = "refinements 10" in record["variant"]
+        assert (record["predictions"] > 1) == refined
+        assert (record["below"] < 0.5) == refined, record
+        assert record["psnr"] == pytest.approx(bound["psnr"] - record["below"])

@@ -26,7 +26,10 @@ CONFIGS: dict[Any, dict[str, list[Any]]] = {
         "gradient_checkpointing": [1, 0, "yes", None, []],
         "compute_dtype": ["float16", torch.int8, torch.complex64, 16, []],
     },
-    InversionConfig: dict.fromkeys(("num_inference_steps", "refinements"), NO_WHOLE_NUMBERS),
+    InversionConfig: {
+        **dict.fromkeys(("num_inference_steps", "refinements"), NO_WHOLE_NUMBERS),
+        "tolerance": NO_NUMBERS,
+    },
     SamplingConfig: {
         **dict.fromkeys(("num_inference_steps", "seed"), NO_WHOLE_NUMBERS),
         **dict.fromkeys(("guidance_scale", "eta", "guidance_rescale", "denoise"), NO_NUMBERS),

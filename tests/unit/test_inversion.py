@@ -53,6 +53,61 @@ def test_refined_inversion_comes_back(make_unet: MakeUNet, scheduler: dict[str, 
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_refinement_converges_where_repetition_alone_runs_away(
+    make_unet: MakeUNet, scheduler: dict[str, object]
+) -> None:
+    unet = make_unet()
+    unet.conv_out.weight.data *= 10  # predictions that change faster than the latents
+    video_unet, config = inflate(unet), InversionConfig(num_inference_steps=20, refinements=20)
+    *_, noise = invert(video_unet, LATENTS, TEXT, scheduler, config)
+    back = sample(video_unet, noise.latents, TEXT, None, scheduler, SamplingConfig(20, guidance_scale=1.0))
+    assert relative_error(list(back)[-1].latents, LATENTS) < 2e-3  # 2e-2 by repetition
+
+
+def test_a_step_is_refined_until_it_moves_by_less_than_the_tolerance(make_unet: MakeUNet) -> None:
+    video_unet, counts = inflate(make_unet()), {}
+    for tolerance in (1.0, 1e-3, 1e-5, 0.0):
+        predictions = []
+        hook = video_unet.register_forward_hook(lambda *given, predictions=predictions: predictions.append(given))
+        list(invert(video_unet, LATENTS, TEXT, VELOCITY_ZERO_SNR, InversionConfig(10, 12, tolerance)))
+        hook.remove()
+        counts[tolerance] = len(predictions)
+    assert counts[1.0] == 20 < counts[1e-3] < counts[1e-5] < counts[0.0] == 10 * (1 + 12)
+
+
+def test_each_clip_of_a_batch_is_refined_as_if_alone(make_unet: MakeUNet) -> None:
+    video_unet, config = inflate(make_unet()), InversionConfig(num_inference_steps=6, refinements=6, tolerance=0)
+    clips, texts = torch.cat([LATENTS, draw(*LATENTS.shape, seed=2)]), TEXT.expand(2, -1, -1)
+    *_, together = invert(video_unet, clips, texts, EPSILON, config)
+    for row in (0, 1):
+        *_, alone = invert(video_unet, clips[row : row + 1], TEXT, EPSILON, config)
+        assert relative_error(together.latents[row], alone.latents[0]) < 1e-3
+
+
+def test_refinement_helps_a_model_of_half_precision_too(make_unet: MakeUNet) -> None:
+    video_unet, errors = inflate(make_unet().half()), []
+    for refinements in (0, 4, 20):
+        config = InversionConfig(num_inference_steps=20, refinements=refinements)
+        *_, noise = invert(video_unet, LATENTS, TEXT, VELOCITY_ZERO_SNR, config)
+        back = sample(video_unet, noise.latents, TEXT, None, VELOCITY_ZERO_SNR, SamplingConfig(20, guidance_scale=1.0))
+        errors.append(relative_error(list(back)[-1].latents, LATENTS))
+    assert errors[1] < errors[0] / 10
+    assert errors[2] < 2 * errors[1]  # rounding is left, and mixing does not make more of it
+
+
+def test_numbers_that_are_not_finite_stop_the_refinement(make_unet: MakeUNet) -> None:
+    video_unet, predictions = inflate(make_unet()), []
+
+    def spoil(*given: Tensor) -> Tensor:
+        predictions.append(given[-1])
+        return given[-1] * (torch.nan if len(predictions) == 3 else 1)
+
+    video_unet.register_forward_hook(spoil)
+    with pytest.raises(FloatingPointError, match="Inversion to timestep 1 "):
+        list(invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(10, refinements=4)))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_sampling_starts_partway_from_the_inversion_step_of_its_timestep(
     make_unet: MakeUNet, scheduler: dict[str, object]
 ) -> None:
@@ -99,3 +154,5 @@ def test_no_steps() -> None:
         InversionConfig(num_inference_steps=0)
     with pytest.raises(ValueError, match="refinements must be a whole number"):
         InversionConfig(refinements=-1)
+    with pytest.raises(ValueError, match="tolerance must be a number in"):
+        InversionConfig(tolerance=-1e-3)
