@@ -35,7 +35,7 @@ class ClipEditor:
         model: its UNet is inflated in place and must not have been inflated before.
         frames: (f, h, w, 3) in [0, 1], height and width multiples of 8.
         source_prompt: the caption of the clip, which the tuning learns it under.
-        group_norm, attention: as `inflate` takes them.
+        group_norm, attention, temporal_positions: as `inflate` takes them.
         store: where tunings and inversions are kept and found again; None to keep nothing.
     """
 
@@ -47,6 +47,7 @@ class ClipEditor:
         *,
         group_norm: str = "video",
         attention: str = "sparse_causal",
+        temporal_positions: bool = False,
         store: Store | None = None,
     ):
         check_kind("model", model, BaseModel, "load one with load_model()")
@@ -55,7 +56,9 @@ class ClipEditor:
         self.store = store
         self.source_prompt = source_prompt
         self.latents = encode_frames(model, frames)
-        self.video_unet = inflate(model.unet, group_norm=group_norm, attention=attention)
+        self.video_unet = inflate(
+            model.unet, group_norm=group_norm, attention=attention, temporal_positions=temporal_positions
+        )
         self.trajectory: list[InversionStep] = []
         self._tuned: dict[str, Tensor] | None = None  # the weights at strength 1, while another is in place
 
