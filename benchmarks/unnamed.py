@@ -11,7 +11,7 @@ background there overlaps its drawing by half or more (intersection over union).
 For the time that quality takes, some clips are also tuned as published, and by the demo's settings for a quarter of
 those steps. The column of seconds is what tuning took, of the processor; with a store, tunings that it holds take none.
 What tuning teaches and what it costs in freedom depends on its strength and its length too; these are variants, and
-so are positions for the temporal attention and a weight on the change from frame to frame.
+so are positions for the temporal attention.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ VARIANTS = {
     "100 steps": Variant(replace(TUNING, steps=100)),
     "200 steps": Variant(replace(TUNING, steps=200)),
     "temporal positions": Variant(positions=True),
-    "temporal weight 1": Variant(replace(TUNING, temporal_weight=1.0)),
 }
 COLUMNS: Columns = {
     "kept": ("kept", np.mean, "{:.1%}"),
@@ -113,7 +112,7 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
         caption, positions = scenes[0].caption, variant.positions
         editor = ClipEditor(load_model(args.model), source, caption, temporal_positions=positions, store=store)
         began, tuning = time.process_time(), variant.tuning
-        if tuning and tuning.steps == TUNING.steps:
+        if tuning is TUNING:
             tuning = replace(tuning, steps=args.tuning_steps)
         for _ in editor.tune(tuning) if tuning else ():
             pass

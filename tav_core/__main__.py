@@ -33,7 +33,6 @@ SETTINGS = {  # option of edit -> what it sets, which field there, what help say
     "--tuning-steps": (("tune",), "steps", "updates of the weights"),
     "--learning-rate": (("tune",), "learning_rate", "of the tuning"),
     "--timestep-range": (("tune",), "timestep_range", "share of the noise levels that tuning draws from, in (0, 1]"),
-    "--temporal-weight": (("tune",), "temporal_weight", "of the loss of changes from frame to frame, 0 for none"),
     "--num-inference-steps": (("invert", "sample"), "num_inference_steps", "steps of inversion and of sampling"),
     "--refinements": (("invert",), "refinements", "predictions more for each step of inversion, to come back closer"),
     "--guidance-scale": (("sample",), "guidance_scale", "how strongly the prompt pulls"),

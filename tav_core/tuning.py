@@ -38,8 +38,6 @@ class TuningConfig:
         timestep_range: the share of the schedule, from its clean end, that timesteps are drawn from, in (0, 1]. Where
             the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the
             clip; sampling that starts below, `SamplingConfig.denoise`, need not have learnt it.
-        temporal_weight: of a second term of the loss, the error of the change from frame to frame; 0 for none, as
-            published. See `temporal_errors`.
         min_snr_gamma: weigh the loss by min-SNR with this gamma (5 is usual); None for no weights.
         compute_dtype: torch.bfloat16 or torch.float16 (CUDA only) for autocast; None for that of the frozen weights.
     """
@@ -56,7 +54,6 @@ class TuningConfig:
     gradient_checkpointing: bool = False
     seed: int = 0
     timestep_range: float = 1.0
-    temporal_weight: float = 0.0
     min_snr_gamma: float | None = None
     compute_dtype: torch.dtype | None = None
 
@@ -75,7 +72,6 @@ class TuningConfig:
         check_choice("gradient_checkpointing", self.gradient_checkpointing, (False, True))
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_number("timestep_range", self.timestep_range, 0, 1, without="low")
-        check_number("temporal_weight", self.temporal_weight, 0, 1000)
         if self.min_snr_gamma is not None:
             check_number("min_snr_gamma", self.min_snr_gamma, 0, 1e6, without="low")
         check_choice("compute_dtype", self.compute_dtype, (None, torch.float32, torch.bfloat16, torch.float16))
@@ -170,35 +166,15 @@ def _loss(
     noise: Tensor,
     timestep: Tensor,
 ) -> Tensor:
-    """Mean squared error of the prediction at x_t against its target, and more if asked, weighed for each clip."""
+    """Mean squared error of the prediction at x_t against its target, weighed for each clip if asked."""
     noise = model_float32(noise, clip.device)
     noisy = schedule.add_noise(clip, noise, timestep)
     target = schedule.training_target(clip, noise, timestep)
     prediction = video_unet(noisy, timestep, text, compute_dtype=config.compute_dtype)
-    residual = prediction - target
-    errors = residual.square().flatten(1).mean(1)  # (b,)
-    if config.temporal_weight and residual.shape[2] > 1:
-        errors = errors + config.temporal_weight * temporal_errors(residual)
+    errors = (prediction - target).square().flatten(1).mean(1)  # (b,)
     if config.min_snr_gamma is not None:
         errors = errors * schedule.min_snr_weight(timestep, config.min_snr_gamma).to(errors.device)
     return errors.mean()
-
-
-def temporal_errors(residual: Tensor) -> Tensor:
-    """How far the prediction's change from each frame to the next is off: half its mean square, for each clip.
-
-    The loss for smooth videos of Peng et al. (arXiv:2311.17536) draws the predicted noise of neighbouring frames
-    together, though the true noise of each is its own. Here their difference is drawn to the true one, which has the
-    same optimum as the plain loss and weighs what flickers more. Of errors that know nothing of each other it is
-    their mean square; of an error that all frames share it is 0.
-
-    Arguments:
-        residual: prediction minus target, (b, c, f, h, w) of two frames or more.
-
-    Returns:
-        (b,).
-    """
-    return residual.diff(dim=2).square().flatten(1).mean(1) / 2
 
 
 def _draws(

@@ -27,7 +27,6 @@ from .files import digest
 
 ALGORITHM = 1  # to be raised when the same inputs come to other bits
 CHANGES_NO_BIT = {"gradient_checkpointing"}
-LATER = {"temporal_weight": 0.0}  # knobs that came later: left out where off, so that what was kept before is found
 
 # The frozen weights are most of a model: 3.4 GB take seconds. They count as unchanged while the same tensors stand in
 # the model, torch counts no write to them, and their bits add up to the same, which a write through `.data` changes.
@@ -54,11 +53,7 @@ def result_key(
     given = {"latents": latents, "text": encoder_hidden_states, "alphas_cumprod": schedule.alphas_cumprod}
     parts = {
         "run": type(config).__name__,
-        "config": {
-            name: value
-            for name, value in asdict(config).items()
-            if name not in CHANGES_NO_BIT and (name not in LATER or value != LATER[name])
-        },
+        "config": {name: value for name, value in asdict(config).items() if name not in CHANGES_NO_BIT},
         "inputs": digest(given),
         "prediction_type": schedule.prediction_type,
         "model": _model_parts(video_unet),

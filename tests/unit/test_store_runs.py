@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -257,7 +257,6 @@ def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, m
         key(config=TuningConfig(steps=5, learning_rate=1e-2, seed=4)),
         key(config=TuningConfig(steps=6, learning_rate=1e-2, seed=3)),
         key(config=TuningConfig(steps=5, learning_rate=1e-2, seed=3, compute_dtype=torch.bfloat16)),
-        key(config=TuningConfig(steps=5, learning_rate=1e-2, seed=3, temporal_weight=1.0)),
     ]
     monkeypatch.setattr(tav_core.store.keys.torch, "__version__", "another")
     keys.append(key())
@@ -269,14 +268,6 @@ def test_the_same_inputs_have_the_same_key_whatever_holds_them(make_unet: MakeUN
     first = result_key(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG)
     strided = LATENTS.transpose(3, 4).contiguous().transpose(3, 4)
     assert result_key(inflate(make_unet()), strided, TEXT, EPSILON | {"clip_sample": False}, checkpointing) == first
-
-
-def test_a_knob_that_came_later_and_is_off_is_in_no_key(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    video_unet = inflate(make_unet())
-    now = result_key(video_unet, LATENTS, TEXT, EPSILON, CONFIG)
-    before = {name: value for name, value in asdict(CONFIG).items() if name != "temporal_weight"}
-    monkeypatch.setattr(tav_core.store.keys, "asdict", lambda config: before)
-    assert result_key(video_unet, LATENTS, TEXT, EPSILON, CONFIG) == now
 
 
 def test_frozen_weights_are_digested_once_and_again_when_written_to(

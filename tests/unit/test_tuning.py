@@ -12,7 +12,6 @@ from torch import Tensor
 import tav_core.tuning
 from tav_core import NoiseSchedule, TuningConfig, TuningStep, VideoUNet, inflate, trainable_parameters, tune
 from tav_core.resnet import ClipResnet
-from tav_core.tuning import temporal_errors
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw
 
 LATENTS, TEXT = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1)
@@ -204,39 +203,6 @@ def test_min_snr_weighs_the_loss(make_unet: MakeUNet, scheduler: object) -> None
     assert losses[1] == pytest.approx(weight * losses[0])
 
 
-@pytest.mark.parametrize("scheduler", [EPSILON, VELOCITY_ZERO_SNR])
-def test_temporal_weight_adds_the_error_of_the_change_from_frame_to_frame(
-    make_unet: MakeUNet, scheduler: object
-) -> None:
-    noise, timestep, schedule = draw(*LATENTS.shape, seed=5), 300, NoiseSchedule.from_scheduler(scheduler)
-    with torch.no_grad():
-        prediction = inflate(make_unet())(schedule.add_noise(LATENTS, noise, timestep), timestep, TEXT)
-    changes = (prediction - schedule.training_target(LATENTS, noise, timestep)).diff(dim=2)
-    losses = []
-    for weight in (0.0, 3.0):
-        config = TuningConfig(steps=1, temporal_weight=weight)
-        steps = tune(inflate(make_unet()), LATENTS, TEXT, scheduler, config, noise=[noise], timesteps=[timestep])
-        losses += [step.loss for step in steps]
-    assert losses[1] - losses[0] == pytest.approx(3 * float((changes**2).mean()) / 2, rel=1e-4)
-
-
-def test_temporal_errors_are_those_that_frames_do_not_share() -> None:
-    shared = torch.ones(1, 2, 4, 3, 3)
-    flickering = shared * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None]
-    independent = draw(1, 16, 64, 32, 32)
-    errors = torch.cat([temporal_errors(residual) for residual in (shared, flickering, independent)])
-    assert errors.tolist() == pytest.approx([0, 2, float(independent.square().mean())], rel=0.02)
-
-
-def test_one_frame_has_no_temporal_errors(make_unet: MakeUNet) -> None:
-    picture = LATENTS[:, :, :1]
-    losses = [
-        [s.loss for s in tune(inflate(make_unet()), picture, TEXT, EPSILON, TuningConfig(steps=2, temporal_weight=w))]
-        for w in (0.0, 1.0)
-    ]
-    assert losses[0] == losses[1]
-
-
 def test_target_is_the_velocity_for_a_v_prediction_model(make_unet: MakeUNet) -> None:
     noise, video_unet = draw(*LATENTS.shape), inflate(make_unet())
     (step,) = tune(
@@ -286,7 +252,6 @@ def test_precision_that_cannot_work(make_unet: MakeUNet) -> None:
         {"warmup_steps": -1},
         {"max_grad_norm": 0.0},
         {"gradient_accumulation_steps": 0},
-        {"temporal_weight": -1.0},
         {"min_snr_gamma": 0.0},
         {"compute_dtype": torch.int8},
     ],
