@@ -8,6 +8,9 @@ that is furthest from the path. Neither caption nor prompt speaks of it, so that
 draw it: whoever keeps it has learnt it from the clip. It counts as kept in a frame if what stands out of the asked
 background there overlaps its drawing by half or more (intersection over union).
 
+Sampling is a game of chance over few clips. So the model is also asked directly: how far is its prediction off on the
+edit as the world would draw it, bystander kept, under noise and the edit's prompt? This tells models apart with fewer.
+
 For the time that quality takes, some clips are also tuned as published, and by the demo's settings for a quarter of
 those steps. The column of seconds is what tuning took, of the processor; with a store, tunings that it holds take none.
 What tuning teaches and what it costs in freedom depends on its strength and its length too; these are variants, and
@@ -29,7 +32,8 @@ from tav_core.demo import judge, world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
-from tav_core.models import load_model
+from tav_core.models import encode_frames, encode_prompts, load_model
+from tav_core.schedule import NoiseSchedule
 from tav_core.show import contact_sheet, save_picture
 from tav_core.store import Store
 from tav_core.tuning import TuningConfig
@@ -38,6 +42,7 @@ from .clips import Columns, clip_parser, random_clip, random_edits, records_of, 
 
 RADIUS = 8.0  # pixels; too small for the judge to take it for the object that the caption names
 INSET = 18.0  # pixels from its centre to the two edges of the picture
+LEVELS = (150, 300, 450, 600, 750)  # timesteps at which the error on the drawn edit is measured
 MAIN = ("whole method", "no tuning")  # for all clips; the others for as many as asked
 
 
@@ -65,6 +70,7 @@ VARIANTS = {
 COLUMNS: Columns = {
     "kept": ("kept", np.mean, "{:.1%}"),
     "overlap": ("overlap", np.mean, "{:.2f}"),
+    "drawn_error": ("error on the drawn edit", np.mean, "{:.4f}"),
     "success": ("frames as asked", np.mean, "{:.1%}"),
     "position_error": ("position error, px (median)", np.median, "{:.2f}"),
     "warp_ratio": ("warp error / source's", np.median, "{:.1f}"),
@@ -98,6 +104,19 @@ def overlap(frame: np.ndarray, second: world.Scene, background: str) -> float:
     return float((stands_out & there).sum() / ((stands_out & around) | there).sum())
 
 
+def prediction_error(editor: ClipEditor, frames: torch.Tensor, prompt: str) -> float:
+    """Mean squared error of the model's prediction on a clip under noise, at `LEVELS`, always under the same noise."""
+    clip, text = encode_frames(editor.model, frames), encode_prompts(editor.model, [prompt])
+    schedule = NoiseSchedule.from_scheduler(editor.model.scheduler)
+    generator, errors = torch.Generator().manual_seed(0), []
+    for timestep in LEVELS:
+        noise = torch.randn(clip.shape, generator=generator)
+        with torch.no_grad():
+            prediction = editor.video_unet(schedule.add_noise(clip, noise, timestep), timestep, text)
+        errors.append(float((prediction - schedule.training_target(clip, noise, timestep)).square().mean()))
+    return float(np.mean(errors))
+
+
 def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> list[dict]:
     """All edits of one clip (its seed) under each variant: one record an edit."""
     seed, variants = job
@@ -123,6 +142,8 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
         clips = {caption: source}
         for kind, words in random_edits(seed, scenes[0]).items():
             asked = scenes[0].edited(**words)
+            beside = replace(second, background=asked.background)
+            drawn = np.stack([draw_with(beside, scene.edited(**words)) for scene in scenes])
             *_, last = editor.edit(asked.caption, sampling)
             clips[asked.caption] = frames = editor.decode(last.latents)
             overlaps = [overlap(frame, second, asked.background) for frame in frames.numpy()]
@@ -130,6 +151,7 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
                 "seconds": seconds,
                 "kept": float(np.mean([value >= 0.5 for value in overlaps])),
                 "overlap": float(np.mean(overlaps)),
+                "drawn_error": prediction_error(editor, torch.from_numpy(drawn), asked.caption),
             }
             score = score_edit(frames.numpy(), source.numpy(), scenes, words)
             figures = evaluate(source, frames, prompt="").figures | asdict(score)
