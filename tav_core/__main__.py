@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from .checks import check_number
 from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING, run_demo
 from .editor import KEEP, ClipEditor
 from .evaluation import command as evaluation
@@ -21,6 +22,7 @@ from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .sampling import SamplingConfig
 from .store import Store
+from .store.tuned import MAX_STRENGTH
 from .tuning import TuningConfig
 from .video import check_output, read_video, write_video
 
@@ -83,6 +85,7 @@ def _edit(args: argparse.Namespace) -> None:
     if args.mask is not None and keep == "nothing":
         raise ValueError("--mask locks an edit beside the clip: give --keep noise or --keep inversion with it.")
     tuning = replace(tuning, gradient_checkpointing=args.gradient_checkpointing)
+    check_number("--strength", args.strength, -MAX_STRENGTH, MAX_STRENGTH)
     check_output(args.output)
     model = load_model(args.model, device=args.device, dtype=getattr(torch, args.dtype))
     size = model.image_size
@@ -99,6 +102,7 @@ def _edit(args: argparse.Namespace) -> None:
     editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
     for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
         pass
+    editor.set_strength(args.strength)
     if keep != "noise":
         for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
             pass
@@ -186,6 +190,12 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument(
         "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
+    )
+    edit.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger (default: 1)",
     )
     edit.add_argument("--gradient-checkpointing", action="store_true", help="tune in less memory, more slowly")
     edit.add_argument(

@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .frames import ClipState, kept_or_repeated
+from .positions import sinusoidal_positions
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
 # Positions, of all frames, that go through a feed-forward at once: its eightfold width is a block's largest tensor.
@@ -133,15 +134,17 @@ class SpatioTemporalBlock(nn.Module):
         block: the block to replace; its children are shared, not copied.
         clip: the state shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
+        temporal_positions: whether the temporal attention is told where in the clip each frame stands.
     """
 
-    def __init__(self, block: BasicTransformerBlock, clip: ClipState, attention: str):
+    def __init__(self, block: BasicTransformerBlock, clip: ClipState, attention: str, temporal_positions: bool = False):
         super().__init__()
         self.norm1, self.attn1 = block.norm1, block.attn1
         self.norm2, self.attn2 = block.norm2, block.attn2
         self.norm3, self.ff = block.norm3, block.ff
         self.clip = clip
         self.attention = attention
+        self.temporal_positions = temporal_positions
 
         like = block.attn1.to_q.weight
         dim, affine = block.norm1.normalized_shape[0], block.norm1.elementwise_affine
@@ -200,4 +203,9 @@ class SpatioTemporalBlock(nn.Module):
         return rows + self.ff(self.norm3(rows))
 
     def _attend_time(self, hidden_states: Tensor) -> Tensor:
-        return hidden_states + temporal_attention(self.attn_temp, self.norm_temp(hidden_states), self.clip.num_frames)
+        num_frames, normed = self.clip.num_frames, self.norm_temp(hidden_states)
+        if self.temporal_positions:
+            placed = normed.unflatten(0, (-1, num_frames))  # b f s c
+            positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
+            normed = (placed + positions[:, None]).flatten(0, 1)
+        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from .checks import check_choice, check_kind, check_text
-from .inflation import inflate
+from .inflation import inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
 from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, decode_latents, encode_frames, encode_prompts
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
-from .store import Store
+from .store import Store, apply_tuned
 from .tuning import TuningConfig, TuningStep, tune
 
 KEEP = ("nothing", "inversion", "noise")
@@ -35,7 +35,7 @@ class ClipEditor:
         model: its UNet is inflated in place and must not have been inflated before.
         frames: (f, h, w, 3) in [0, 1], height and width multiples of 8.
         source_prompt: the caption of the clip, which the tuning learns it under.
-        group_norm, attention: as `inflate` takes them.
+        group_norm, attention, temporal_positions: as `inflate` takes them.
         store: where tunings and inversions are kept and found again; None to keep nothing.
     """
 
@@ -47,6 +47,7 @@ class ClipEditor:
         *,
         group_norm: str = "video",
         attention: str = "sparse_causal",
+        temporal_positions: bool = False,
         store: Store | None = None,
     ):
         check_kind("model", model, BaseModel, "load one with load_model()")
@@ -55,8 +56,11 @@ class ClipEditor:
         self.store = store
         self.source_prompt = source_prompt
         self.latents = encode_frames(model, frames)
-        self.video_unet = inflate(model.unet, group_norm=group_norm, attention=attention)
+        self.video_unet = inflate(
+            model.unet, group_norm=group_norm, attention=attention, temporal_positions=temporal_positions
+        )
         self.trajectory: list[InversionStep] = []
+        self._tuned: dict[str, Tensor] | None = None  # the weights at strength 1, while another is in place
 
     def tune(self, config: TuningConfig = TuningConfig()) -> Iterator[TuningStep]:
         """Tune the untuned model on the clip under its caption.
@@ -64,9 +68,24 @@ class ClipEditor:
         What was tuned and inverted before is forgotten. With a store only the updates are made that it lacks.
         """
         self.trajectory = []
+        self._tuned = None
         self.video_unet.reset()
         run = tune if self.store is None else self.store.tune
         return run(self.video_unet, self.latents, self._embed(self.source_prompt), self.model.scheduler, config)
+
+    def set_strength(self, strength: float) -> None:
+        """Fade or extend a tuning that has ended, as `apply_tuned` does: 1 as tuned, 0 the image model.
+
+        Each call starts from the tuning, not from the last strength. An inversion by other weights is forgotten.
+
+        Raises:
+            ValueError: if the strength is no number in [-100, 100].
+        """
+        if self._tuned is None:
+            weights = trainable_parameters(self.video_unet)
+            self._tuned = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+        apply_tuned(self.video_unet, self._tuned, strength=strength)
+        self.trajectory = []
 
     def invert(self, config: InversionConfig = InversionConfig(), prompt: str = "") -> Iterator[InversionStep]:
         """Invert the clip under `prompt`, the empty one as published, and keep the steps for `edit`."""

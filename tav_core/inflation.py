@@ -75,6 +75,11 @@ class VideoUNet(nn.Module):
         """The spatio-temporal blocks by their name in `unet`."""
         return {name: module for name, module in self.unet.named_modules() if isinstance(module, SpatioTemporalBlock)}
 
+    @property
+    def temporal_positions(self) -> bool:
+        """Whether the temporal attention is told where in the clip each frame stands."""
+        return any(block.temporal_positions for block in self.blocks.values())
+
     def forward(
         self,
         latents: Tensor,
@@ -141,7 +146,13 @@ def check_inputs(video_unet: VideoUNet, latents: Tensor, **embeddings: Tensor) -
         check_embeddings(embedding, latents.shape[0], video_unet.text_width)
 
 
-def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention: str = "sparse_causal") -> VideoUNet:
+def inflate(
+    unet: UNet2DConditionModel,
+    *,
+    group_norm: str = "video",
+    attention: str = "sparse_causal",
+    temporal_positions: bool = False,
+) -> VideoUNet:
     """Inflate a text-to-image UNet, in place.
 
     Arguments:
@@ -149,6 +160,8 @@ def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention:
         group_norm: "video" pools the statistics of the resnets' norms over the clip, as published and as published
             weights need it; "frame" keeps the image model's own.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
+        temporal_positions: add an encoding of the frame's number to what the temporal attention reads (`positions.py`).
+            As published it cannot tell the order of frames. Weights tuned with it are of no use without it.
 
     Returns:
         The video model. Its trained weights are float32 and alone require a gradient.
@@ -159,13 +172,15 @@ def inflate(unet: UNet2DConditionModel, *, group_norm: str = "video", attention:
     """
     check_choice("group_norm", group_norm, GROUP_NORM_MODES)
     check_choice("attention", attention, ATTENTION_MODES)
+    check_choice("temporal_positions", temporal_positions, (False, True))
     _refuse_unsupported(unet)
     clip = ClipState()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
         for name, module in list(unet.named_modules()):
             parent, _, child = name.rpartition(".")
             if isinstance(module, BasicTransformerBlock):
-                setattr(unet.get_submodule(parent), child, SpatioTemporalBlock(module, clip, attention))
+                block = SpatioTemporalBlock(module, clip, attention, temporal_positions)
+                setattr(unet.get_submodule(parent), child, block)
             elif isinstance(module, ResnetBlock2D):
                 setattr(unet.get_submodule(parent), child, ClipResnet(module, clip, group_norm == "video"))
         for name, module in list(unet.named_modules()):

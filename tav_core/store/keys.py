@@ -70,7 +70,8 @@ def _model_parts(video_unet: VideoUNet) -> dict[str, Any]:
     norms = [name for name, module in video_unet.named_modules() if isinstance(module, ClipGroupNorm)]
     attention = {name: block.attention for name, block in video_unet.blocks.items()}
     config = {name: value for name, value in video_unet.unet.config.items() if not name.startswith("_")}
-    return {"config": config, "clip_norms": norms, "attention": attention}
+    parts = {"config": config, "clip_norms": norms, "attention": attention}
+    return parts | ({"temporal_positions": True} if video_unet.temporal_positions else {})
 
 
 def _frozen_digest(video_unet: VideoUNet) -> str:

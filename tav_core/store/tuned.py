@@ -18,6 +18,7 @@ from .files import read_file, refuse_damaged, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
 MAX_STRENGTH = 100
+POSITIONS = "temporal_positions"  # in the metadata, where the model was inflated with them
 
 
 def save_tuned(
@@ -33,7 +34,8 @@ def save_tuned(
         video_unet: the tuned model.
         path: of the .safetensors file; folders are made, a file of this name is replaced.
         dtype: the type to store, None for that of the weights (float32).
-        metadata: strings to keep with them, by name, say the caption; "format", "version" and "checksum" are taken.
+        metadata: strings to keep with them, by name, say the caption; "format", "version", "checksum" and
+            "temporal_positions" are taken.
 
     Returns:
         The path.
@@ -54,7 +56,9 @@ def save_tuned(
         for name, parameter in trainable_parameters(video_unet).items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, tensors, {**(metadata or {}), "format": FORMAT})
+    notes = {**(metadata or {}), "format": FORMAT}
+    notes.pop(POSITIONS, None)  # of weights that were loaded, perhaps
+    write_file(path, tensors, notes | ({POSITIONS: "yes"} if video_unet.temporal_positions else {}))
     return path
 
 
@@ -82,6 +86,7 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
     tensors, metadata = read_file(path, FORMAT)
     try:
         _refuse_foreign(tensors, trainable_parameters(video_unet))
+        _refuse_other_positions(metadata, video_unet)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     refuse_damaged(path, tensors, metadata)
@@ -114,6 +119,15 @@ def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strengt
             elif ".attn_temp.to_out." in name:
                 tuned = strength * tuned
             parameter.copy_(tuned)
+
+
+def _refuse_other_positions(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
+    tuned_with = POSITIONS in metadata
+    if tuned_with != video_unet.temporal_positions:
+        raise ValueError(
+            f"These weights were tuned {'with' if tuned_with else 'without'} temporal positions: "
+            f"inflate the model with temporal_positions={tuned_with}."
+        )
 
 
 def _refuse_foreign(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:

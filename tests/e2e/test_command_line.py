@@ -66,6 +66,18 @@ def test_under_a_black_mask_the_clip_stays_and_under_a_white_one_it_changes(vide
     assert 2 * changes[0] < changes[1]
 
 
+def test_strength_fades_the_tuning(video, tmp_path):
+    options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
+    options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
+    edits = []
+    for strength in (1, 0):
+        output = tmp_path / f"{strength}.mp4"
+        more = {"--num-inference-steps": 3, "--output": output, "--strength": strength}
+        tav("edit", *(part for pair in (options | more).items() for part in pair))
+        edits.append(read_video(output).frames)
+    assert (edits[0] - edits[1]).abs().mean() > 0.002  # 0 if it did nothing: the same seed writes the same bytes
+
+
 def test_another_size_than_the_models_own(video, tmp_path):
     tav(
         *("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "edit.gif"),
@@ -84,6 +96,7 @@ def test_another_size_than_the_models_own(video, tmp_path):
         ({"--num-inference-steps": "0"}, "num_inference_steps"),
         ({"--guidance-scale": "-1"}, "guidance_scale"),
         ({"--width": "100"}, "multiples of 8"),
+        ({"--strength": "nan"}, "--strength must be a number in"),
         ({"--output": "edit.xyz"}, "xyz"),
     ],
 )

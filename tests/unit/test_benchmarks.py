@@ -4,12 +4,15 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import inversion
 from benchmarks.clips import random_clip
 from benchmarks.fidelity import drawn_mask
-from benchmarks.unnamed import bystander, draw_with, overlap
+from benchmarks.unnamed import bystander, draw_with, overlap, prediction_error
 from tav_core.demo import judge, world
+from tav_core.editor import ClipEditor
+from tav_core.models import load_model
 
 
 @pytest.mark.parametrize("seed", range(1000, 1012))
@@ -26,6 +29,19 @@ def test_the_judge_reads_the_named_object_beside_a_bystander():
     scenes = random_clip(1003, 6)
     second = bystander(1003, scenes)
     assert np.mean([judge.read(draw_with(second, scene)).shows(scene) for scene in scenes]) == 1
+
+
+def test_the_model_errs_less_under_a_clips_own_caption_and_without_a_bystander():
+    scenes = random_clip(1003, 2)
+    second = bystander(1003, scenes)
+    plain = torch.from_numpy(np.stack([world.draw(scene)[0] for scene in scenes]))
+    both = torch.from_numpy(np.stack([draw_with(second, scene) for scene in scenes]))
+    editor, caption = ClipEditor(load_model(), plain, scenes[0].caption), scenes[0].caption
+    own = prediction_error(editor, plain, caption)
+    assert own == prediction_error(editor, plain, caption)
+    other = next(name for name in world.BACKGROUNDS if name != scenes[0].background)
+    assert own < prediction_error(editor, plain, scenes[0].edited(background=other).caption)
+    assert own < prediction_error(editor, both, caption)
 
 
 def test_an_artists_mask_covers_the_object_before_and_after_and_all_of_a_ground_that_changes():

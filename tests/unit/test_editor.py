@@ -72,6 +72,32 @@ def test_noise_given_by_the_caller_is_used(editor):
     assert not torch.allclose(first, other)
 
 
+def test_strength_is_measured_from_the_tuning_and_forgets_the_inversion(editor):
+    clip, text, runs = editor.latents, editor._embed(CAPTION), []
+
+    @torch.no_grad()
+    def predicted():
+        return editor.video_unet(clip, 300, text)
+
+    untuned = predicted()
+    for _ in range(2):  # a strength does not show in the next tuning
+        runs.append([step.loss for step in editor.tune(TuningConfig(steps=3, learning_rate=1e-2))])
+        tuned = predicted()
+        last(editor.invert(InversionConfig(STEPS)))
+        editor.set_strength(0.5)
+        half = predicted()
+        with pytest.raises(RuntimeError, match="not been inverted"):
+            editor.edit(CAPTION)
+        editor.set_strength(0.0)
+        torch.testing.assert_close(predicted(), untuned)
+        editor.set_strength(1.0)
+        assert torch.equal(predicted(), tuned)
+        assert (half - tuned).abs().max() > 1e-3 and (half - untuned).abs().max() > 1e-3
+    assert runs[0] == runs[1]
+    with pytest.raises(ValueError, match="strength must be a number in"):
+        editor.set_strength(float("nan"))
+
+
 def test_same_seed_same_video(frames):
     def run():
         editor = ClipEditor(load_model(), frames, CAPTION)

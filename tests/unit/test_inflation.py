@@ -213,8 +213,8 @@ def test_unet_made_under_inference_mode() -> None:
         inflate(unet)
 
 
-@pytest.mark.parametrize("option", [{"group_norm": "clip"}, {"attention": "full"}])
-def test_unknown_options(make_unet: MakeUNet, option: dict[str, str]) -> None:
+@pytest.mark.parametrize("option", [{"group_norm": "clip"}, {"attention": "full"}, {"temporal_positions": 1}])
+def test_unknown_options(make_unet: MakeUNet, option: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         inflate(make_unet(), **option)
 

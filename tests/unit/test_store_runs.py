@@ -247,6 +247,7 @@ def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, m
         key(inflate(make_unet(act_fn="mish"))),
         key(inflate(make_unet(), group_norm="frame")),
         key(inflate(make_unet(), attention="per_frame")),
+        key(inflate(make_unet(), temporal_positions=True)),
         key(latents=LATENTS + 1e-6),
         key(latents=LATENTS.reshape(1, 4, 2, 2, 8)),
         key(encoder_hidden_states=TEXT + 1e-6),
