@@ -110,8 +110,8 @@ def _advanced_inputs() -> list[io.Input]:
         "the LATENT of VAE Encode, a caption and denoise 0.6 to 0.8, and keeps most of the clip."
     )
     early = (
-        "Guidance while it is decided what lies where; 0 for the same all along. Beside the clip the bundled model takes "
-        "4: raise it if the old outline stays."
+        "Guidance while it is decided what lies where; 0 for the same all along. Beside the clip the bundled model "
+        "takes 4: raise it if the old outline stays."
     )
     share = dict(min=0.0, max=1.0, step=0.05)
     return [
