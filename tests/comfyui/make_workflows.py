@@ -244,8 +244,8 @@ def quickstart() -> Workflow:
 def keep_the_rest() -> Workflow:
     workflow = Workflow(
         "## Keep the rest\nThe clip is sampled beside its edit, and what the prompt does not change stays: place, path "
-        "and ground. No inversion is needed.\n\nIn your own workflow: *clip beside its edit* in *Sample Edit*, LATENT from "
-        "*VAE Encode*, and the caption connected once more."
+        "and ground. No inversion is needed.\n\nIn your own workflow: *clip beside its edit* in *Sample Edit*, LATENT "
+        "from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)
     prompt = "a pink circle on a navy background"
