@@ -3,9 +3,9 @@
 PYTHON benchmarks/published_worker.py DIRECTORY REQUEST
 
 It imports nothing of this project. DIRECTORY is a checkout of github.com/showlab/Tune-A-Video, which runs beside
-diffusers 0.11.1. REQUEST is JSON: `kind`, `config` of the UNet, `frames`, `latent`. One line of JSON is written when the
-model stands, {"resident": bytes}, and one after each step, {"seconds", "peak", "trained", "trainable"}; a step is made
-for each line read. It is what train_tuneavideo.py does with the UNet, in float32, or one call of its pipeline.
+diffusers 0.11.1. REQUEST is JSON: `kind`, `config` of the UNet, `frames`, `latent`. One line of JSON is written when
+the model stands, {"resident": bytes}, and one after each step, {"seconds", "peak", "trained", "trainable"}; a step is
+made for each line read. It is what train_tuneavideo.py does with the UNet, in float32, or one call of its pipeline.
 """
 
 import json
