@@ -22,7 +22,7 @@ from .frames import ClipState, kept_or_repeated
 ATTENTION_MODES = ("sparse_causal", "per_frame")
 # Positions, of all frames, that go through a feed-forward at once: its eightfold width is a block's largest tensor.
 # Few of them stay in the caches of a CPU.
-FEED_FORWARD_ROWS = {"cpu": 512, "elsewhere": 4096}
+FEED_FORWARD_ROWS = {"cpu": 1024, "elsewhere": 4096}
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
