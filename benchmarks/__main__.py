@@ -1,6 +1,7 @@
 """Run the benchmarks of time and memory and write benchmarks/RESULTS.md: each part with its command, machine and date.
 
 python -m benchmarks [step plan fits memory scaling edit cold]     named parts alone are run, the others' results stay
+python -m benchmarks published --published DIRECTORY PYTHON        see benchmarks.published; not run without them
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = "# Results\n\nWritten by `python -m benchmarks` (`make bench`). Each part's docstring says what it measures.\n"
 PARTS = {
     "step": ["--rounds", "2"],
+    "published": ["--rounds", "1"],
     "plan": ["--frames", "4", "--latent", "32", "--rounds", "0"],
     "fits": [],
     "memory": [],
@@ -29,17 +31,17 @@ PARTS = {
 }
 
 
-def run(part: str, options: list[str]) -> str:
-    """The section of one part: heading, command, and what it printed."""
+def run(part: str, options: list[str], where: list[str]) -> str:
+    """The section of one part: heading, command, and what it printed. `where` the published implementation lies."""
     printed, before = io.StringIO(), sys.argv
-    sys.argv = [part, *options]
+    sys.argv = [part, *where, *options]
     try:
         with redirect_stdout(printed):
             runpy.run_module(f"benchmarks.{part}", run_name="__main__")
     finally:
         sys.argv = before
         harness.drawn_weights.cache_clear()
-    return section(part, options, printed.getvalue())
+    return section(part, ["DIRECTORY PYTHON"] * bool(where) + options, printed.getvalue())
 
 
 def section(part: str, options: list[str], printed: str) -> str:
@@ -56,9 +58,15 @@ def merged(old: str, sections: dict[str, str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), default=list(PARTS))
-    for part in parser.parse_args().parts:
-        written = run(part, PARTS[part])
+    parser.add_argument(
+        "parts", nargs="*", choices=list(PARTS), default=[part for part in PARTS if part != "published"]
+    )
+    parser.add_argument("--published", nargs=2, metavar=("DIRECTORY", "PYTHON"), default=[])
+    args = parser.parse_args()
+    if "published" in args.parts and not args.published:
+        parser.error("the part `published` needs --published DIRECTORY PYTHON")
+    for part in args.parts:
+        written = run(part, PARTS[part], args.published if part == "published" else [])
         old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
         RESULTS.write_text(merged(old, {part: written}), encoding="utf-8")
         print(written)

@@ -17,7 +17,7 @@ import torch
 from benchmarks import harness
 from benchmarks.harness import Case
 from tav_core import inflate
-from tav_core.models import _read_network
+from tav_core.models import read_network
 
 CHUNK = 2**24  # bytes read at once
 
@@ -32,11 +32,11 @@ def read_bytes(folder: Path) -> int:
 
 
 def read_tensors(folder: Path, dtype: torch.dtype) -> None:
-    _read_network(folder, dtype)
+    read_network(folder, dtype)
 
 
 def read_and_inflate(folder: Path, dtype: torch.dtype) -> None:
-    inflate(_read_network(folder, dtype))
+    inflate(read_network(folder, dtype))
 
 
 def peak_of_loading(folder: Path, dtype: torch.dtype) -> tuple[float, float]:

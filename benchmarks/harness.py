@@ -31,6 +31,7 @@ from tav_core.sampling import ONE_BATCH_PIXELS, guided_prediction
 logging.set_verbosity_error()  # a cast to half precision warns, though nothing is to be kept in float32
 SCHEDULER = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 SD15: dict[str, Any] = dict(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # of freed memory, by glibc
 TINY = dict(block_out_channels=(32, 64, 64, 64), cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8)
 
 
@@ -145,17 +146,20 @@ def video_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], N
 def interleaved(
     runs: dict[str, Callable[[], object]], rounds: int, device: str, warm: bool = False
 ) -> dict[str, float]:
-    """Median seconds of each, after one round to warm up where they are not `warm` already."""
+    """Median seconds of each, after one round to warm up where they are not `warm` already.
+
+    A run in another process returns the seconds that it took there.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     clock = time.perf_counter if device == "cuda" else time.process_time
     for index in range(warm, rounds + 1):
         for name, run in runs.items():
             began = clock()
-            run()
+            elsewhere = run()
             if device == "cuda":
                 torch.cuda.synchronize()
             if index:
-                times[name].append(clock() - began)
+                times[name].append(elsewhere if isinstance(elsewhere, float) else clock() - began)
     return {name: median(spent) for name, spent in times.items()}
 
 
@@ -165,7 +169,7 @@ def peak_memory(build: Callable[..., Callable[[], None]], *arguments: object) ->
     On the CPU that process gives freed memory back at once: what is resident is then what is alive, and not what the
     C library keeps for later.
     """
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    os.environ |= GIVE_BACK
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (build, *arguments))
 
@@ -176,6 +180,7 @@ def _peak(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
+        forget_peak()
         before = resident()
     for _ in range(2):
         step()
@@ -188,7 +193,13 @@ def resident() -> float:
 
 
 def peak_resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most that was resident, in bytes, since the process began or since `forget_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -22,7 +22,8 @@ from .positions import sinusoidal_positions
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
 # Positions, of all frames, that go through a feed-forward at once: its eightfold width is a block's largest tensor.
-FEED_FORWARD_ROWS = 4096
+# Few of them stay in the caches of a CPU.
+FEED_FORWARD_ROWS = {"cpu": 1024, "elsewhere": 4096}
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -98,12 +99,11 @@ def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
 def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
     """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding.
 
-    Projections stand before and after the change of axes, which is then a view for one clip, and copies nothing.
+    Projections stand before and after the change of axes, which is then a view of each clip, and copies nothing.
     """
-    positions = hidden_states.shape[1]
     projected = (project(linear, hidden_states) for linear in (attn.to_q, attn.to_k, attn.to_v))
-    tracks = attend(attn, *(rearrange(p, "(b f) s c -> (b s) f c", f=num_frames) for p in projected))
-    return project_out(attn, rearrange(tracks, "(b s) f c -> (b f) s c", s=positions))
+    clips = zip(*(p.transpose(0, 1).split(num_frames, dim=1) for p in projected), strict=True)  # each (s, f, c)
+    return project_out(attn, torch.cat([attend(attn, *clip).transpose(0, 1) for clip in clips]))
 
 
 def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_frames: int) -> Tensor:
@@ -127,8 +127,8 @@ class SpatioTemporalBlock(nn.Module):
     """A transformer block of the image model, made to see a clip.
 
     It adopts the children of the block that it replaces under their old names (`norm1`, `attn1`, `norm2`, `attn2`,
-    `norm3`, `ff`) and adds `norm_temp` and `attn_temp`. `initialise_temporal` must be called before the first use: the
-    new weights are allocated, not drawn.
+    `norm3`, `ff`) and adds `norm_temp` and `attn_temp`, whose weights rest in float32 or finer. `initialise_temporal`
+    must be called before the first use: these weights are allocated, not drawn.
 
     Arguments:
         block: the block to replace; its children are shared, not copied.
@@ -158,7 +158,7 @@ class SpatioTemporalBlock(nn.Module):
                 bias=block.attn1.use_bias,
                 upcast_attention=block.attn1.upcast_attention,
             )
-        self.attn_temp = attn_temp.to(like.dtype).to_empty(device=like.device)
+        self.attn_temp = attn_temp.to(torch.promote_types(like.dtype, torch.float32)).to_empty(device=like.device)
 
     def initialise_temporal(self, generator: torch.Generator) -> None:
         """Draw the temporal projections as nn.Linear does, and set the output projection to zero: an exact identity.
@@ -169,8 +169,11 @@ class SpatioTemporalBlock(nn.Module):
         for projection in (self.attn_temp.to_q, self.attn_temp.to_k, self.attn_temp.to_v):
             bound = projection.in_features**-0.5
             for parameter in projection.parameters():
-                drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                parameter.data.copy_(drawn)
+                in_place = parameter.device.type == "cpu" and parameter.dtype == torch.float32
+                drawn = parameter.data if in_place else torch.empty(parameter.shape)
+                drawn.uniform_(-bound, bound, generator=generator)
+                if not in_place:
+                    parameter.data.copy_(drawn)
         for parameter in self.attn_temp.to_out.parameters():
             parameter.data.zero_()
 
@@ -186,8 +189,10 @@ class SpatioTemporalBlock(nn.Module):
         """Same signature as the block of diffusers; hidden states (b f, s, c), text (b, n, d)."""
         assert attention_mask is None and encoder_attention_mask is None, "VideoUNet passes no masks"
         assert encoder_hidden_states is not None, "VideoUNet passes the text"
+        hidden_states = hidden_states.contiguous()  # comes as a view of channels first
         hidden_states = kept_or_repeated(self.clip, self._attend_frames_and_text, hidden_states, encoder_hidden_states)
-        rows = hidden_states.flatten(0, 1).split(FEED_FORWARD_ROWS)
+        at_once = FEED_FORWARD_ROWS.get(hidden_states.device.type, FEED_FORWARD_ROWS["elsewhere"])
+        rows = hidden_states.flatten(0, 1).split(at_once)
         rows = torch.cat([kept_or_repeated(self.clip, self._feed_forward, some) for some in rows])
         return kept_or_repeated(self.clip, self._attend_time, rows.view_as(hidden_states))
 

@@ -68,7 +68,7 @@ def load_model(
     loaded: dict[str, Any] = {}
     for part in PARTS:
         try:
-            loaded[part] = _read_network(folder / part, dtype) if part in NETWORKS else _read_other(folder / part)
+            loaded[part] = read_network(folder / part, dtype) if part in NETWORKS else _read_other(folder / part)
         except Exception as error:  # each library raises its own kinds; all mean that this part cannot be read
             reason = " ".join(str(error).split())[:REASON_LENGTH].rstrip(". ")
             raise ModelError(
@@ -81,8 +81,17 @@ def load_model(
     return BaseModel(**loaded)
 
 
-def _read_network(part: Path, dtype: torch.dtype) -> Any:
-    """A network and all of its weights: where some are missing the libraries would draw them and only warn."""
+def read_network(part: Path, dtype: torch.dtype) -> Any:
+    """One network of a model and all of its weights, on the CPU.
+
+    Arguments:
+        part: its folder, named "unet", "vae" or "text_encoder".
+        dtype: its weights' type.
+
+    Raises:
+        Exception: of the library that reads it, or ValueError where weights are missing: the libraries would draw them
+            and only warn. `load_model` makes one message of all of these.
+    """
     config = check_network(part)
     options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
     if part.name in DIFFUSERS:

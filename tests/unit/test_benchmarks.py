@@ -1,14 +1,17 @@
-"""The benchmarks' own measures, on pictures whose figures are known."""
+"""The benchmarks' own measures, on pictures and models whose figures are known."""
 
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import inversion
+from benchmarks import harness, inversion
 from benchmarks.clips import random_clip
 from benchmarks.fidelity import drawn_mask
+from benchmarks.published import CHECKPOINTING, SAMPLING, TUNING, Published
 from benchmarks.unnamed import bystander, draw_with, overlap, prediction_error
 from tav_core.demo import judge, world
 from tav_core.editor import ClipEditor
@@ -66,3 +69,65 @@ def test_an_inversion_that_is_refined_comes_back_from_every_share():
         assert (record["predictions"] > 1) == refined
         assert (record["below"] < 0.5) == refined, record
         assert record["psnr"] == pytest.approx(bound["psnr"] - record["below"])
+
+
+STAND_IN = """
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+class Part(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.to_q = nn.Linear(4, 4)
+
+    def forward(self, sample):
+        return self.to_q(sample.transpose(1, -1)).transpose(1, -1)
+
+
+class UNet3DConditionModel(nn.Module):
+    def __init__(self, **config):
+        super().__init__()
+        self.down, self.up = nn.ModuleDict({"attn1": Part()}), nn.ModuleDict({"attn2": Part()})
+        self.frozen, self.checkpointing = nn.Linear(4, 4), False
+
+    def enable_gradient_checkpointing(self):
+        self.checkpointing = True
+
+    def forward(self, sample, timestep, encoder_hidden_states):
+        assert sample.shape[2:] == (3, 8, 8) and len(sample) == len(encoder_hidden_states)
+        down = self.down["attn1"]
+        sample = checkpoint(down, sample, use_reentrant=True) if self.checkpointing else down(sample)
+        print("noise on the way out")
+        return type("Output", (), {"sample": self.up["attn2"](sample)})
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained"),
+    [(SAMPLING, 0), (TUNING, 4), (f"{CHECKPOINTING}, as published", 2), (f"{CHECKPOINTING}, repaired", 4)],
+)
+def test_the_published_worker_says_what_it_took_and_what_it_trained(tmp_path: Path, kind: str, trained: int) -> None:
+    package = tmp_path / "tuneavideo" / "models"
+    package.mkdir(parents=True)
+    (package / "unet.py").write_text(STAND_IN)
+    worker = Published(str(tmp_path), sys.executable, harness.Case(frames=3, latent=8, tiny=True), kind)
+    try:
+        seconds = worker()
+    finally:
+        worker.close()
+    assert 0 < seconds == worker.last["seconds"]
+    assert (worker.last["trained"], worker.last["trainable"]) == (trained, 4)
+    assert worker.last["peak"] >= worker.resident > 2**24
+
+
+def test_a_published_implementation_that_cannot_be_imported_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ended with code 1"):
+        Published(str(tmp_path), sys.executable, harness.Case(tiny=True), TUNING)
+
+
+def test_seconds_taken_elsewhere_count_in_place_of_those_here() -> None:
+    taken = iter([9.0, 3.0, 1.0, 2.0])
+    seconds = harness.interleaved({"there": lambda: next(taken), "here": lambda: None}, 3, "cpu")
+    assert seconds["there"] == 2.0 and seconds["here"] < 1

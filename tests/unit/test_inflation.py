@@ -100,6 +100,12 @@ def test_inflation_draws_nothing_from_the_global_generator_and_always_the_same(m
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_the_temporal_attention_starts_alike_in_all_types(make_unet: MakeUNet) -> None:
+    drawn = [trainable_parameters(inflate(make_unet().to(dtype))) for dtype in (torch.float32, torch.float16)]
+    names = [name for name in drawn[0] if ".attn_temp.to_" in name]
+    assert names and all(torch.equal(*(parameters[name] for parameters in drawn)) for name in names)
+
+
 def test_inflated_under_inference_mode_can_train(make_unet: MakeUNet) -> None:
     unet = make_unet()
     with torch.inference_mode():
@@ -107,8 +113,9 @@ def test_inflated_under_inference_mode_can_train(make_unet: MakeUNet) -> None:
     assert not any(parameter.is_inference() for parameter in video_unet.parameters())
 
 
-def test_reset_puts_back_what_inflation_made(make_unet: MakeUNet) -> None:
-    video_unet = inflate(make_unet())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_reset_puts_back_what_inflation_made(make_unet: MakeUNet, dtype: torch.dtype) -> None:
+    video_unet = inflate(make_unet().to(dtype))
     before = copy.deepcopy(video_unet.state_dict())
     with torch.inference_mode():
         for parameter in trainable_parameters(video_unet).values():
