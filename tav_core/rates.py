@@ -71,11 +71,10 @@ def _timed(probe: Callable[[], object], device: torch.device) -> float:
 
 def _probes(device: torch.device, dtype: torch.dtype) -> list[Callable[[], object]]:
     """Programs for flops, bytes, scores, weight bytes and operations, in sizes of Stable Diffusion 1.5's UNet."""
-    made: dict[str, object] = {"device": device, "dtype": dtype}
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
-        return (torch.rand(shape, generator=generator) - 0.5).to(**made)
+        return (torch.rand(shape, generator=generator) - 0.5).to(device, dtype)
 
     images, wide = drawn(4, 320, 32, 32), drawn(4, 1280, 4, 4)
     kernels, wide_kernels = [drawn(320, 320, 3, 3) for _ in range(2)], [drawn(1280, 1280, 3, 3) for _ in range(2)]
