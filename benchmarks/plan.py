@@ -1,9 +1,9 @@
-"""What `tav_core.plan` predicts against what was measured: memory of each size, and time from the first size on.
+"""What `tav_core.plan` predicts against what was measured, memory and time of a step.
 
 python -m benchmarks.plan [--frames 2 4] [--latent 16] [--dtype float32] [--device cpu]
 
 Memory is compared above the weights, and as the whole peak of the process, where what was resident before the first
-step counts for the weights. Time is predicted from the first size by the ratio of operations; --rounds 0 leaves it out.
+step counts for the weights. Time is predicted from rates that are measured before each case; --rounds 0 leaves it out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from benchmarks import harness
 from benchmarks.harness import Case
-from tav_core import Plan, SamplingConfig, TuningConfig, inflate, plan
+from tav_core import Plan, SamplingConfig, TuningConfig, inflate, measure_rates, plan
 
 KINDS: dict[str, tuple[Callable[..., Callable[[], None]], tuple, SamplingConfig | TuningConfig]] = {
     "sampling": (harness.video_sampling_step, (), SamplingConfig()),
@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[Callable[..., Callable[[], None]], tuple, SamplingConfig 
 }
 HEAD = [
     "case", "step", "above weights, MiB: planned", "measured", "error", "peak, MiB: planned", "measured", "error",
-    "seconds: planned", "measured",
+    "seconds: planned", "measured", "error",
 ]  # fmt: skip
 
 
@@ -34,28 +34,31 @@ def memory_cells(planned: Plan, measured: tuple[float, float]) -> list[str]:
     before, peak = measured
     above = planned.moments + planned.activations
     pairs = (above, peak - before), (above + before, peak)
-    return [cell for ours, real in pairs for cell in (mib(ours), mib(real), f"{ours / real - 1:+.1%}")]
+    return [cell for ours, real in pairs for cell in compared(ours / 2**20, real / 2**20, ".0f")]
 
 
-def mib(size: float) -> str:
-    return f"{size / 2**20:.0f}"
+def time_cells(case: Case, planned: Plan, step: Callable[[], None], rounds: int) -> list[str]:
+    """After a step that is not timed. A busy machine changes its pace: the rates are measured in the same minute."""
+    step()
+    rates = measure_rates(case.device, case.dtype)
+    return compared(planned.seconds(rates), harness.interleaved({"": step}, rounds, case.device, warm=True)[""], ".2f")
+
+
+def compared(planned: float, measured: float, form: str) -> list[str]:
+    return [f"{planned:{form}}", f"{measured:{form}}", f"{planned / measured - 1:+.1%}"]
 
 
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.set_defaults(frames=[2, 4], latent=16, rounds=2)
     args = parser.parse_args()
-    rows, measured = [], {}
+    rows = []
     for case in harness.cases(args):
         for name, (build, options, config) in KINDS.items():
             planned = predicted(case, config)
             harness.drawn_weights.cache_clear()
             memory = harness.peak_memory(build, case, *options)
-            times = ["", ""]
-            if args.rounds:
-                seconds = harness.interleaved({name: build(case, *options)}, args.rounds, args.device)[name]
-                first, calibration = measured.setdefault(name, (planned, seconds))
-                times = [f"{planned.seconds(first, calibration):.2f}", f"{seconds:.2f}"]
+            times = time_cells(case, planned, build(case, *options), args.rounds) if args.rounds else [""] * 3
             rows.append([str(case), name, *memory_cells(planned, memory), *times])
     print(harness.machine())
     print(harness.table(HEAD, rows))

@@ -4,9 +4,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import InversionConfig, invert
+from ..tav_core import InversionConfig, SamplingConfig, invert
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
+
+UNGUIDED = SamplingConfig(guidance_scale=1.0)  # one pass with one prompt, as a step of the inversion
 
 
 class DDIMInvert(io.ComfyNode):
@@ -50,7 +52,7 @@ class DDIMInvert(io.ComfyNode):
     ) -> io.NodeOutput:
         clip = adapters.clip_latents(latents, model)
         text = adapters.embeddings(conditioning, "conditioning")
-        with adapters.put_to_work(model, clip) as video_unet:
+        with adapters.put_to_work(model, clip, UNGUIDED) as video_unet:
             run = adapters.store().invert if keep else invert
             walk = run(video_unet, clip, text, model.schedule, InversionConfig(steps, refinements))
             trajectory = list(adapters.Progress(steps).over(walk))

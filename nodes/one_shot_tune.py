@@ -14,6 +14,7 @@ from . import adapters
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
 
+NOT_NOTED = {"gradient_checkpointing", "compute_dtype"}  # what was chosen for the device, and changes no result
 PREVIEW = SamplingConfig(num_inference_steps=10, guidance_scale=1.0)
 
 
@@ -36,6 +37,12 @@ class OneShotTune(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, gradient_checkpointing: Any = adapters.AUTO) -> bool | str:
+        """In place of the host's own check of this choice, which refuses the True and False of former versions."""
+        known = (adapters.AUTO, adapters.ON, adapters.OFF, True, False)
+        return gradient_checkpointing in known or f"one of {known} was expected, got {gradient_checkpointing!r}"
+
+    @classmethod
     def execute(
         cls,
         model: adapters.TavModel,
@@ -45,24 +52,26 @@ class OneShotTune(io.ComfyNode):
         preview_prompt: Any = None,
         preview_vae: Any = None,
         keep: bool = True,
+        gradient_checkpointing: str | bool = adapters.AUTO,
         **settings: Any,
     ) -> io.NodeOutput:
         config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
         clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
         wanted = _preview_text(preview_every, preview_prompt, preview_vae)
         progress = adapters.Progress(config.steps)
-        checkpointing = config.gradient_checkpointing
-        with adapters.put_to_work(model, clip, tuning=True, checkpointing=checkpointing) as video_unet:
+        checkpointing = adapters.checkpointing_that_fits(model.video_unet, clip, gradient_checkpointing)
+        config, mark = replace(config, gradient_checkpointing=checkpointing), ", checkpointing" * checkpointing
+        with adapters.put_to_work(model, clip, config) as video_unet:
             inputs = (video_unet, clip, text, model.schedule, config)
             walk = adapters.store().tune(*inputs) if keep else tune(*inputs)
             losses = [step.loss for step in walk.steps] if isinstance(walk, StoredTuning) else []
-            for step in progress.over(walk, lambda step: f"loss {step.loss:.4f}", done=len(losses)):
+            for step in progress.over(walk, lambda step: f"loss {step.loss:.4f}{mark}", done=len(losses)):
                 losses.append(step.loss)
                 if wanted is not None and step.step % preview_every == 0:
                     progress.show(_preview(model, video_unet, clip, wanted, preview_vae))
                     model.load()  # the VAE may have taken its place
-            notes = {"tuning": json.dumps(asdict(replace(config, compute_dtype=None)))}
-            tuned = model.with_weights_in_place(notes)
+            known = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
+            tuned = model.with_weights_in_place({"tuning": json.dumps(known)})
         return io.NodeOutput(tuned, {"loss": losses}, adapters.plot_image(lambda file: save_loss_plot(file, losses)))
 
 

@@ -91,7 +91,7 @@ class Sample(io.ComfyNode):
             start = clip = begin(latents, model, config)
             walk = sample
         count = len(model.schedule.timesteps(steps, denoise))
-        with adapters.put_to_work(model, clip) as video_unet:
+        with adapters.put_to_work(model, clip, config) as video_unet:
             for step in adapters.Progress(count).over(walk(video_unet, start, *prompts, model.schedule, config)):
                 edit = step.latents
         return io.NodeOutput(adapters.host_latents(edit, model))

@@ -15,6 +15,7 @@ from .inversion import InversionConfig, InversionStep, invert
 from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, load_model
 from .planner import Plan, frames_that_fit, plan
+from .rates import Rates, measure_rates
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
 from .store import Store, load_tuned, save_tuned
@@ -28,6 +29,7 @@ __all__ = [
     "InversionStep",
     "NoiseSchedule",
     "Plan",
+    "Rates",
     "SamplingConfig",
     "SamplingStep",
     "SourceBranch",
@@ -42,6 +44,7 @@ __all__ = [
     "latent_mask",
     "load_model",
     "load_tuned",
+    "measure_rates",
     "plain_noise",
     "plan",
     "read_video",

@@ -1,4 +1,4 @@
-"""What a step will need, before it is run: the peak of memory and the floating-point operations.
+"""What a step will need, before it is run: the peak of memory, and the work from which its time follows.
 
 The model's own code runs on tensors that have a shape, a type and a lifetime, but no storage (torch's FakeTensorMode).
 A ledger notes when each of them comes and goes. So nothing about the model is assumed: what its code keeps for the way
@@ -7,25 +7,23 @@ back is counted, with every option, and a change of the code changes the plan.
 
 from __future__ import annotations
 
-import weakref
+import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import partial
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from .inflation import VideoUNet, trainable_parameters
+from .ledger import Ledger, Work
+from .rates import Rates
 from .sampling import SamplingConfig, guided_prediction
 from .tuning import TuningConfig
 
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
+_plans: dict[tuple, Plan] = {}  # those made so far, by all that they depend on
 PREDICTION_TIMESTEP = 500  # any
 
 
@@ -37,22 +35,27 @@ class Plan:
         weights: bytes of the model's weights.
         moments: bytes that AdamW keeps between two updates; 0 while sampling.
         activations: bytes of all else at the peak: activations, gradients, temporary tensors.
-        flops: floating-point operations of matrix products, convolutions and attention.
+        work: operations of the way there and back, counted; without those of the optimiser.
     """
 
     weights: int
     moments: int
     activations: int
-    flops: int
+    work: Work
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of matrix products, convolutions and attention."""
+        return self.work.flops
 
     @property
     def peak(self) -> int:
         """Bytes of tensors alive at the peak. A process, a driver and the kernels' own buffers come on top."""
         return self.weights + self.moments + self.activations
 
-    def seconds(self, measured: Plan, seconds: float) -> float:
-        """The time of a step at the rate at which another one of the same kind was measured."""
-        return seconds * self.flops / measured.flops
+    def seconds(self, rates: Rates) -> float:
+        """The time of a step on the machine whose rates these are."""
+        return rates.seconds(self.work)
 
 
 def plan(
@@ -73,13 +76,23 @@ def plan(
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
 
     Returns:
-        The plan. It takes seconds to make, whatever the size.
+        The plan. It takes seconds to make, whatever the size; the same one is made once.
     """
+    dtype = dtype or video_unet.dtype
+    key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype)
+    if key not in _plans:
+        _plans[key] = _made(video_unet, config, (num_frames, height, width), dtype)
+    return _plans[key]
+
+
+def _made(
+    video_unet: VideoUNet, config: TuningConfig | SamplingConfig, size: tuple[int, int, int], dtype: torch.dtype
+) -> Plan:
     trained = trainable_parameters(video_unet)
     rehearsal = _Rehearsal(video_unet, config)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
-        state = _without_storage(video_unet, trained, dtype or video_unet.dtype)
-        latents = torch.empty(1, video_unet.unet.config.in_channels, num_frames, height, width)
+        state = _without_storage(video_unet, trained, dtype)
+        latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
         with Ledger() as ledger:
             torch.func.functional_call(rehearsal, state, (latents, text))
@@ -88,8 +101,21 @@ def plan(
         weights=sum(tensor.nbytes for tensor in state.values()),
         moments=moments if isinstance(config, TuningConfig) else 0,
         activations=ledger.peak,
-        flops=ledger.flops,
+        work=ledger.work,
     )
+
+
+def _architecture(video_unet: VideoUNet) -> str:
+    """A digest of what the model is made of: its modules with their sizes, and what these do not tell."""
+    attention = [block.attention for block in video_unet.blocks.values()]
+    return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), attention)).encode()).hexdigest()
+
+
+def _options(config: TuningConfig | SamplingConfig) -> tuple:
+    """What of a config makes a difference to a step's size."""
+    if isinstance(config, TuningConfig):
+        return "tuning", config.gradient_checkpointing, config.compute_dtype
+    return "sampling", config.guidance_scale == 1, config.guidance_rescale == 0
 
 
 def frames_that_fit(
@@ -138,54 +164,3 @@ class _Rehearsal(nn.Module):
             (prediction - latents).square().mean().backward()
         finally:
             clip.checkpointing = before
-
-
-class Ledger(TorchDispatchMode):
-    """Counts what operations allocate, until it is given up, and the arithmetic that they do.
-
-    Attributes:
-        alive, peak: bytes, now and at most, of storages that came into being under the ledger.
-        flops: floating-point operations so far.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive = self.peak = self.flops = 0
-        self.entries: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {self._key(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and self._key(tensor) not in given | self.entries:
-                self._enter(tensor.untyped_storage())
-        self.peak = max(self.peak, self.alive)
-        self.flops += _flops(func._overloadpacket, args, kwargs or {}, out)
-        return out
-
-    @staticmethod
-    def _key(tensor: Tensor) -> int:
-        return tensor.untyped_storage()._cdata
-
-    def _enter(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        self.entries.add(key)
-        self.alive += size
-        weakref.finalize(storage, partial(self._strike_out, key, size))
-
-    def _strike_out(self, key: int, size: int) -> None:
-        self.entries.discard(key)
-        self.alive -= size
-
-
-def _flops(operation: Any, args: Any, kwargs: Any, out: Any) -> int:
-    """Of one operation, under the formulas of torch's FlopCounterMode, which lacks the CPU's attention."""
-    aten = torch.ops.aten
-    if operation == aten._scaled_dot_product_flash_attention_for_cpu:
-        return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
-    if operation == aten._scaled_dot_product_flash_attention_for_cpu_backward:
-        # Scores once more, then the gradients of values, weights, queries and keys: five products for the two forward.
-        queries, keys = args[1].shape, args[2].shape
-        return 5 * 2 * prod(queries) * keys[-2]
-    formula = flop_registry.get(operation)
-    return int(formula(*args, **kwargs, out_val=out)) if formula else 0

@@ -2,7 +2,7 @@
 
 convert.py    MODEL -> a fresh diffusers UNet with every patch in its weights, and its noise levels
 handle.py     TAV_MODEL: an inflated UNet in the host's memory management, and the tuned weights that belong in it
-memory.py     how much memory it needs to run, and what to lower where there is too little
+memory.py     how much memory it needs to run, the choice that fits, and what to lower where none does
 data.py       LATENT, CONDITIONING, AUDIO and VIDEO to and from what the core takes
 progress.py   steps with progress, time left, and Stop
 folders.py    names and places of files
@@ -41,15 +41,20 @@ from .folders import (
     video_metadata,
 )
 from .handle import TavModel, compute_dtype, hold, put_to_work
+from .memory import AUTO, OFF, ON, checkpointing_that_fits
 from .progress import Progress, decode_frame, hear_stop, stoppable
 
 __all__ = [
+    "AUTO",
     "NO_ENCODER",
+    "OFF",
+    "ON",
     "Progress",
     "TavModel",
     "UnsupportedModel",
     "audio_from_core",
     "audio_to_core",
+    "checkpointing_that_fits",
     "clip_latents",
     "compute_dtype",
     "decode_frame",

@@ -14,7 +14,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...tav_core import NoiseSchedule, VideoUNet, trainable_parameters
+from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet, trainable_parameters
 from ...tav_core.store import apply_tuned
 from .memory import advice, estimate, planned, warn_if_too_large
 
@@ -110,26 +110,23 @@ def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel
 
 
 @contextmanager
-def put_to_work(
-    model: TavModel, clip: Tensor, *, tuning: bool = False, checkpointing: bool = False
-) -> Iterator[VideoUNet]:
+def put_to_work(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig) -> Iterator[VideoUNet]:
     """Load the model onto the device with its weights in place, out of inference mode.
 
     Arguments:
         clip: the latents it will run on, for the estimate of memory.
-        tuning, checkpointing: whether it will train, and keep fewer activations.
+        config: what it will do with them, likewise.
 
     Raises:
         The host's out-of-memory error, by which it knows to unload all models, with advice that fits the clip.
     """
     with torch.inference_mode(False):
         try:
-            needed = planned(model.video_unet, clip, tuning, checkpointing)
-            warn_if_too_large(model.video_unet, needed, clip, tuning, checkpointing)
-            model.load(estimate(needed))
+            warn_if_too_large(model.video_unet, clip, config)
+            model.load(estimate(planned(model.video_unet, clip, config)))
             model.place()
             yield model.video_unet
         except Exception as error:
             if host.is_oom(error):
-                raise host.OOM_EXCEPTION(advice(clip, tuning, checkpointing)) from error
+                raise host.OOM_EXCEPTION(advice(model.video_unet, clip, config)) from error
             raise

@@ -1,32 +1,56 @@
-"""How much memory a step needs, by the planner, and what to lower where there is too little.
+"""How much memory a step needs, by the planner; the choice that fits the device, and what to lower where none does.
 
 The host unloads other models by this estimate before ours runs: too low ends in an out-of-memory error, too high in
 models that are loaded again without need.
 """
 
 import logging
+from dataclasses import replace
 
 import comfy.model_management as host
 from torch import Tensor
 
 from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, frames_that_fit, plan
+from ...tav_core.checks import check_choice
 
+AUTO, ON, OFF = "auto", "on", "off"
 # What kernels and the allocator take beside the tensors that the planner counts. Chosen, not measured.
 OVERHEAD = 1.15
 PIXELS_PER_LATENT = 8
 # What to try after an out-of-memory error, as a share of what was too much; sizes stay multiples of 64 pixels.
 FEWER_FRAMES, SMALLER_SIDES, SIDE_STEP = 2 / 3, 3 / 4, 64
 
+Config = TuningConfig | SamplingConfig
 
-def planned(video_unet: VideoUNet, clip: Tensor, tuning: bool, checkpointing: bool) -> Plan:
-    """What a step needs.
+
+def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | bool) -> bool:
+    """Whether to tune with gradient checkpointing. It changes no bit of the result, only memory and time.
 
     Arguments:
         clip: latents (1, c, f, h, w).
-        tuning, checkpointing: whether the model trains, and keeps fewer activations.
+        wanted: "on", "off", or "auto" for off where that fits into the device's memory. Workflows of former versions
+            say True and False.
+
+    Raises:
+        ValueError: `wanted` is something else.
     """
-    frames, height, width = clip.shape[2:]
-    return plan(video_unet, _config(tuning, checkpointing), num_frames=frames, height=height, width=width)
+    check_choice("gradient_checkpointing", wanted, (AUTO, ON, OFF, True, False))
+    if wanted != AUTO:
+        return wanted in (ON, True)
+    without = TuningConfig(gradient_checkpointing=False)
+    plain = planned(video_unet, clip, without)
+    needed, room = estimate(plain), room_for_a_step(plain)
+    chosen = ON if needed > room else OFF
+    logging.info(
+        f"Tune-A-Video: gradient_checkpointing is {chosen}. Without it {_described(clip, without)} "
+        f"takes about {needed / 2**30:.1f} GiB beside the weights, and {max(room, 0) / 2**30:.1f} can be had."
+    )
+    return chosen == ON
+
+
+def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> Plan:
+    """What a step on a clip's latents (1, c, f, h, w) needs."""
+    return plan(video_unet, config, **_size(clip))
 
 
 def estimate(needed: Plan) -> float:
@@ -34,42 +58,60 @@ def estimate(needed: Plan) -> float:
     return OVERHEAD * (needed.moments + needed.activations)
 
 
-def warn_if_too_large(video_unet: VideoUNet, needed: Plan, clip: Tensor, tuning: bool, checkpointing: bool) -> None:
+def room_for_a_step(needed: Plan) -> float:
+    """Bytes beside the weights that are free, or will be when the host has unloaded other models."""
+    device = host.get_torch_device()
+    room = host.get_free_memory(device) - host.extra_reserved_memory()
+    if device.type in ("cpu", "mps"):  # weights are in the same memory, loaded or not
+        return room
+    loaded = [model for model in host.current_loaded_models if model.device == device]
+    return room + sum(model.model_loaded_memory() for model in loaded) - needed.weights
+
+
+def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> None:
     """Say in the log that a step cannot fit into the device's memory, and how many frames would."""
+    needed = planned(video_unet, clip, config)
     memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + estimate(needed)
     if total <= memory:
         return
-    frames, height, width = clip.shape[2:]
-    config, size = _config(tuning, checkpointing=True), dict(num_frames=frames, height=height, width=width)
-    fitting = frames_that_fit(video_unet, config, memory / OVERHEAD, **size)
+    remedies = _remedies(clip, config, _fitting(video_unet, clip, config))
     logging.warning(
-        f"Tune-A-Video: {_described(clip, tuning)} takes about {total / 2**30:.1f} GiB, and the device has "
-        f"{memory / 2**30:.1f}. First {_remedies(clip, tuning, checkpointing, fitting)}."
+        f"Tune-A-Video: {_described(clip, config)} takes about {total / 2**30:.1f} GiB, and the device has "
+        f"{memory / 2**30:.1f}. First {remedies}."
     )
 
 
-def advice(clip: Tensor, tuning: bool, checkpointing: bool) -> str:
-    """What to lower and to what after running out of memory; arguments as for `planned`."""
+def advice(video_unet: VideoUNet, clip: Tensor, config: Config) -> str:
+    """What to lower and to what after running out of memory."""
     fewer = max(1, int(clip.shape[2] * FEWER_FRAMES))
-    remedies = _remedies(clip, tuning, checkpointing, fewer)
-    return f"Out of memory while {_described(clip, tuning)}. First {remedies}."
+    remedies = _remedies(clip, config, min(fewer, _fitting(video_unet, clip, config)))
+    return f"Out of memory while {_described(clip, config)}. First {remedies}."
 
 
-def _config(tuning: bool, checkpointing: bool) -> TuningConfig | SamplingConfig:
-    return TuningConfig(gradient_checkpointing=checkpointing) if tuning else SamplingConfig()
+def _fitting(video_unet: VideoUNet, clip: Tensor, config: Config) -> int:
+    """The most frames that fit into all of the device's memory, with checkpointing; 0 if none."""
+    memory = host.get_total_memory(host.get_torch_device())
+    if isinstance(config, TuningConfig):
+        config = replace(config, gradient_checkpointing=True)
+    return frames_that_fit(video_unet, config, memory / OVERHEAD, **_size(clip))
 
 
-def _described(clip: Tensor, tuning: bool) -> str:
+def _size(clip: Tensor) -> dict[str, int]:
+    return dict(zip(("num_frames", "height", "width"), clip.shape[2:], strict=True))
+
+
+def _described(clip: Tensor, config: Config) -> str:
     frames, height, width = clip.shape[2], clip.shape[3] * PIXELS_PER_LATENT, clip.shape[4] * PIXELS_PER_LATENT
-    return f"{'tuning on' if tuning else 'running the model on'} {frames} frames of {width} x {height} pixels"
+    what = "tuning" if isinstance(config, TuningConfig) else "running the model"
+    return f"{what} on {frames} frames of {width} x {height} pixels"
 
 
-def _remedies(clip: Tensor, tuning: bool, checkpointing: bool, fewer: int) -> str:
+def _remedies(clip: Tensor, config: Config, fewer: int) -> str:
     """What to try, in this order. `fewer`: frames that will do with checkpointing, as far as is known; 0 if none."""
     frames, height, width = clip.shape[2], clip.shape[3] * PIXELS_PER_LATENT, clip.shape[4] * PIXELS_PER_LATENT
     remedies = []
-    if tuning and not checkpointing:
-        remedies.append("turn on gradient_checkpointing")
+    if isinstance(config, TuningConfig) and not config.gradient_checkpointing:
+        remedies.append(f"set gradient_checkpointing to {ON}")
     if 0 < fewer < frames:
         remedies.append(f"set num_frames of Load Clip to {fewer}")
     smaller_width, smaller_height = _smaller(width), _smaller(height)

@@ -1,5 +1,8 @@
-"""Custom nodes of the tests: a model or a VAE that runs out of memory, so many times from its n-th pass on."""
+"""Custom nodes of the tests: a model or a VAE that runs out of memory, so many times from its n-th pass on; a host that
+believes what it is told of its memory.
+"""
 
+import comfy.model_management as host
 import torch
 
 
@@ -46,4 +49,27 @@ class RunOutOfMemoryInVAE:
         return (vae,)
 
 
-NODE_CLASS_MAPPINGS = {"TestRunOutOfMemory": RunOutOfMemory, "TestRunOutOfMemoryInVAE": RunOutOfMemoryInVAE}
+class FreeMemory:
+    """Makes the host believe that so much memory is free or, at 0, what is."""
+
+    CATEGORY, FUNCTION = "tests", "execute"
+    RETURN_TYPES = ("TAV_MODEL",)
+    found_by_the_host = staticmethod(host.get_free_memory)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("TAV_MODEL",), "mebibytes": ("INT", {"default": 0, "min": 0, "max": 10**9})}}
+
+    def execute(self, model, mebibytes):
+        def made_up(device=None, torch_free_too=False):
+            return (mebibytes * 2**20, mebibytes * 2**20) if torch_free_too else mebibytes * 2**20
+
+        host.get_free_memory = made_up if mebibytes else self.found_by_the_host
+        return (model,)
+
+
+NODE_CLASS_MAPPINGS = {
+    "TestRunOutOfMemory": RunOutOfMemory,
+    "TestRunOutOfMemoryInVAE": RunOutOfMemoryInVAE,
+    "TestFreeMemory": FreeMemory,
+}

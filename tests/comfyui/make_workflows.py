@@ -179,7 +179,6 @@ def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
         "TAVOneShotTune",
         **dict(model=("inflate", 0), latents=("latents", 0), caption=("caption", 0)),
         **dict(steps=config.steps, learning_rate=config.learning_rate, timestep_range=config.timestep_range),
-        **dict(gradient_checkpointing=not bundled),
     )
 
 

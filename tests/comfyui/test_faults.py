@@ -186,7 +186,7 @@ def test_out_of_memory_in_a_preview_says_what_to_lower(server: Server) -> None:
     prompt = edit_prompt(tune=tune)
     prompt["fault"] = node("TestRunOutOfMemoryInVAE", vae=[prompts.MODEL, 2], times=99)
     name, message = server.error_of(prompt)
-    assert name == prompts.TUNE and "First turn on gradient_checkpointing" in message
+    assert name == prompts.TUNE and "First set gradient_checkpointing to on" in message
     server.free()
     server.run(AFTERWARDS)
 

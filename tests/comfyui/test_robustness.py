@@ -190,7 +190,7 @@ def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
     [
         (
             prompts.TUNE,
-            "while tuning on 4 frames of 64 x 64 pixels. First turn on gradient_checkpointing; then set num",
+            "while tuning on 4 frames of 64 x 64 pixels. First set gradient_checkpointing to on; then set num",
         ),
         (
             prompts.INVERT,
@@ -212,3 +212,36 @@ def test_out_of_memory_says_what_to_lower_and_the_next_prompt_works(server: Serv
     name, message = server.error_of(prompt)
     assert name == where and words in message
     server.run(edit_prompt(tune=dict(seed=31)))
+
+
+def with_memory(mebibytes: int, **tune: Any) -> dict[str, Any]:
+    """An edit on a host that believes so much memory is free; 0 for what there is."""
+    prompt = edit_prompt(tune=dict(model=["memory", 0]) | tune)
+    return prompt | {"memory": node("TestFreeMemory", model=[prompts.INFLATE, 0], mebibytes=mebibytes)}
+
+
+def test_checkpointing_is_chosen_by_the_free_memory_and_changes_no_bit(server: Server) -> None:
+    """The host keeps 400 MiB to itself: of 410 too little is left to keep all activations."""
+    expected = pixels(server, edit_prompt(tune=dict(gradient_checkpointing="off")))
+    try:
+        for mebibytes, chosen in ((100_000, "off"), (410, "on")):
+            before = len(server.log_path.read_text(errors="replace"))
+            assert pixels(server, with_memory(mebibytes)) == expected
+            log = server.log_path.read_text(errors="replace")[before:]
+            assert f"gradient_checkpointing is {chosen}. Without it tuning on 4 frames of 64 x 64 pixels takes" in log
+    finally:
+        server.run(with_memory(0))
+
+
+@pytest.mark.parametrize("wanted", ["on", True, False])
+def test_checkpointing_as_set_by_older_workflows_too(server: Server, wanted: str | bool) -> None:
+    off = pixels(server, edit_prompt(tune=dict(gradient_checkpointing="off")))
+    assert pixels(server, edit_prompt(tune=dict(gradient_checkpointing=wanted))) == off
+
+
+@pytest.mark.parametrize("wanted", ["sometimes", 2, None])
+def test_another_word_for_checkpointing_is_refused(server: Server, wanted: object) -> None:
+    prompt = edit_prompt()
+    prompt[prompts.TUNE]["inputs"]["gradient_checkpointing"] = wanted
+    where, message = server.error_of(prompt)
+    assert where == prompts.TUNE and "gradient_checkpointing" in message
