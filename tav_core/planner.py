@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -107,7 +107,7 @@ def _made(
 
 def _architecture(video_unet: VideoUNet) -> str:
     """A digest of what the model is made of: its modules with their sizes, and what these do not tell."""
-    attention = [block.attention for block in video_unet.blocks.values()]
+    attention = [(block.attention, block.temporal_positions) for block in video_unet.blocks.values()]
     return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), attention)).encode()).hexdigest()
 
 
@@ -115,7 +115,7 @@ def _options(config: TuningConfig | SamplingConfig) -> tuple:
     """What of a config makes a difference to a step's size."""
     if isinstance(config, TuningConfig):
         return "tuning", config.gradient_checkpointing, config.compute_dtype
-    return "sampling", config.guidance_scale == 1, config.guidance_rescale == 0
+    return "sampling", config.guided, config.guidance_rescale == 0
 
 
 def frames_that_fit(
@@ -152,9 +152,9 @@ class _Rehearsal(nn.Module):
 
     def forward(self, latents: Tensor, text: Tensor) -> None:
         if isinstance(self.config, SamplingConfig):
-            negative = None if self.config.guidance_scale == 1 else text
+            config = replace(self.config, guidance_scale=2.0 if self.config.guided else 1.0)  # any but 1
             with torch.no_grad():
-                guided_prediction(self.video_unet, latents, PREDICTION_TIMESTEP, text, negative, self.config)
+                guided_prediction(self.video_unet, latents, PREDICTION_TIMESTEP, text, text, config)
             return
         clip, before = self.video_unet.clip, self.video_unet.clip.checkpointing
         clip.checkpointing = self.config.gradient_checkpointing

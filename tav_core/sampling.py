@@ -54,6 +54,11 @@ class SamplingConfig:
         if self.early_guidance_scale is not None:
             check_number("early_guidance_scale", self.early_guidance_scale, 0, 1000)
 
+    @property
+    def guided(self) -> bool:
+        """Whether any step asks for guidance."""
+        return any(scale not in (None, 1) for scale in (self.guidance_scale, self.early_guidance_scale))
+
     def at(self, timestep: int, schedule: NoiseSchedule) -> "SamplingConfig":
         """The settings of one step: those with `early_guidance_scale` as the scale where it applies."""
         if self.early_guidance_scale is None or not schedule.early(timestep):
@@ -136,12 +141,11 @@ def guiding_negative(negative: Tensor | None, config: SamplingConfig, device: to
     Raises:
         ValueError: guidance without a negative embedding.
     """
-    scales = {"guidance_scale": config.guidance_scale, "early_guidance_scale": config.early_guidance_scale}
-    asking = [f"{name} {scale}" for name, scale in scales.items() if scale not in (None, 1)]
-    if not asking:
+    if not config.guided:
         return None
     if negative is None:
-        raise ValueError(f"{asking[0]} needs a negative embedding; give one, or scale 1.")
+        scale = config.guidance_scale if config.guidance_scale != 1 else config.early_guidance_scale
+        raise ValueError(f"guidance_scale {scale} needs a negative embedding; give one, or scale 1.")
     return negative.to(device)
 
 

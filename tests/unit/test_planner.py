@@ -170,3 +170,10 @@ def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) ->
     assert frames_that_fit(video_unet, config, memory, num_frames=9, **size) == 5
     assert frames_that_fit(video_unet, config, memory, num_frames=3, **size) == 3
     assert frames_that_fit(video_unet, config, memory / 10, num_frames=9, **size) == 0
+
+
+def test_guidance_in_a_part_of_the_steps_is_planned_for(make_unet: MakeUNet) -> None:
+    video_unet = inflate(make_unet())
+    early = plan(video_unet, SamplingConfig(guidance_scale=1.0, early_guidance_scale=4.0), **SIZE)
+    assert early == plan(video_unet, SamplingConfig(), **SIZE)
+    assert early.flops > 1.9 * plan(video_unet, SamplingConfig(guidance_scale=1.0), **SIZE).flops
