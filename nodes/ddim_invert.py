@@ -1,14 +1,17 @@
 """TAVDDIMInvert: the noise from which the tuned model would draw the clip."""
 
+from dataclasses import replace
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
-from ..tav_core import InversionConfig, SamplingConfig, invert
+from ..tav_core import InversionConfig, SamplingConfig, invert, sample
+from ..tav_core.inversion import likeness
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 UNGUIDED = SamplingConfig(guidance_scale=1.0)  # one pass with one prompt, as a step of the inversion
+AS_NEAR_AS_THE_VAE = 40  # dB of latents, from which pictures are within 0.5 dB of the bundled VAE: docs/LOG.md
 
 
 class DDIMInvert(io.ComfyNode):
@@ -16,6 +19,10 @@ class DDIMInvert(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         refinements = "Extra predictions in each step: sampling then returns to the clip more exactly. 0 as published."
         keep = "Keep the inversion in models/tune_a_video_store, so that the same one is found again at once."
+        check = (
+            "Sample the inverted clip again, without guidance, and say how near it comes to the clip, before time goes "
+            "into edits. Takes about as long as the inversion."
+        )
         return io.Schema(
             node_id="TAVDDIMInvert",
             display_name="DDIM Invert (Tune-A-Video)",
@@ -36,8 +43,12 @@ class DDIMInvert(io.ComfyNode):
                 ),
                 advanced(io.Int, "refinements", InversionConfig().refinements, refinements, min=0, max=10),
                 advanced(io.Boolean, "keep", True, keep),
+                advanced(io.Boolean, "check", True, check),
             ],
-            outputs=[io.Latent.Output("noise", display_name="LATENT", tooltip="The inverted clip, for Sample Edit.")],
+            outputs=[
+                io.Latent.Output("noise", display_name="LATENT", tooltip="The inverted clip, for Sample Edit."),
+                io.String.Output("report", display_name="report", tooltip="How near the inverted clip comes back."),
+            ],
         )
 
     @classmethod
@@ -49,6 +60,7 @@ class DDIMInvert(io.ComfyNode):
         steps: int,
         refinements: int = 0,
         keep: bool = True,
+        check: bool = True,
     ) -> io.NodeOutput:
         clip = adapters.clip_latents(latents, model)
         text = adapters.embeddings(conditioning, "conditioning")
@@ -56,4 +68,19 @@ class DDIMInvert(io.ComfyNode):
             run = adapters.store().invert if keep else invert
             walk = run(video_unet, clip, text, model.schedule, InversionConfig(steps, refinements))
             trajectory = list(adapters.Progress(steps).over(walk))
-        return io.NodeOutput(adapters.inverted_latents(trajectory, model))
+            inverted = adapters.inverted_latents(trajectory, model)
+            if not check:
+                return io.NodeOutput(inverted, "")
+            unguided = replace(UNGUIDED, num_inference_steps=steps)
+            again = sample(video_unet, trajectory[-1].latents, text, None, model.schedule, unguided)
+            *_, last = adapters.Progress(steps).over(again, lambda step: "sampling again")
+        report = _report(likeness(clip, last.latents))
+        return io.NodeOutput(inverted, report, ui=ui.PreviewText(report))
+
+
+def _report(decibels: float) -> str:
+    near = decibels >= AS_NEAR_AS_THE_VAE
+    verdict = "as near as the VAE allows" if near else "more refinements or steps bring it nearer"
+    return (
+        f"Sampled again without guidance, the inverted clip comes back at {decibels:.1f} dB of its latents: {verdict}."
+    )

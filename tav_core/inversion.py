@@ -107,6 +107,24 @@ def invert(
         yield InversionStep(timestep, current.to(latents.device))
 
 
+def likeness(clip: Tensor, again: Tensor) -> float:
+    """How near sampling came back to a clip: the clip's variance over the mean squared error, in dB.
+
+    Arguments:
+        clip, again: latents of one shape, (b, c, f, h, w), any floating type and device.
+
+    Returns:
+        Decibels; inf for the clip itself.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if clip.shape != again.shape:
+        raise ValueError(f"Latents of {tuple(clip.shape)} and {tuple(again.shape)} cannot be compared: give one shape.")
+    clip, again = clip.float().cpu(), again.float().cpu()
+    return float(10 * torch.log10(clip.var() / (again - clip).square().mean()))
+
+
 def _mixed(tries: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The weighted mean of a function's values whose weights add up to 1 and cancel the moves as far as they can.
 

@@ -131,6 +131,18 @@ def test_an_edit_beside_the_clip_stays_within_its_mask(server: Server) -> None:
     assert changed(prompt) < 0.5 < 4 < free
 
 
+def test_an_inversion_says_how_near_it_comes_back_unless_told_not_to(server: Server) -> None:
+    def said(**inputs: Any) -> str:
+        outputs = server.run(edit_prompt(invert=inputs)).history["outputs"]
+        return outputs.get(prompts.INVERT, {}).get("text", [""])[0]
+
+    plain, refined = (said(refinements=count) for count in (0, 10))
+    assert "more refinements or steps" in plain
+    decibels = [float(words.split(" comes back at ")[1].split()[0]) for words in (plain, refined)]
+    assert decibels[1] > decibels[0] + 3
+    assert said(check=False) == ""
+
+
 def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:
     server.run(edit_prompt())
     outcome = server.run(edit_prompt("a blue star on a navy background"))

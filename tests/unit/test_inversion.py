@@ -6,6 +6,7 @@ from diffusers import DDIMInverseScheduler
 from torch import Tensor
 
 from tav_core import InversionConfig, SamplingConfig, inflate, invert, sample
+from tav_core.inversion import likeness
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
 
 SCHEDULERS = [EPSILON, VELOCITY_ZERO_SNR]
@@ -156,3 +157,14 @@ def test_no_steps() -> None:
         InversionConfig(refinements=-1)
     with pytest.raises(ValueError, match="tolerance must be a number in"):
         InversionConfig(tolerance=-1e-3)
+
+
+def test_likeness_is_the_variance_over_the_error_in_decibels() -> None:
+    clip = draw(1, 4, 3, 6, 6)
+    noise = draw(1, 4, 3, 6, 6, seed=1)
+    expected = 10 * float(torch.log10(clip.var() / (0.01 * noise).square().mean()))
+    assert likeness(clip, clip + 0.01 * noise) == pytest.approx(expected, abs=1e-3)
+    assert likeness(clip, clip) == float("inf")
+    assert likeness(clip.half(), clip + noise) < 3
+    with pytest.raises(ValueError, match="give one shape"):
+        likeness(clip, clip[:, :, :2])
