@@ -73,8 +73,10 @@ class DDIMInvert(io.ComfyNode):
                 return io.NodeOutput(inverted, "")
             unguided = replace(UNGUIDED, num_inference_steps=steps)
             again = sample(video_unet, trajectory[-1].latents, text, None, model.schedule, unguided)
-            *_, last = adapters.Progress(steps).over(again, lambda step: "sampling again")
+            progress = adapters.Progress(steps)
+            *_, last = progress.over(again, lambda step: "sampling again")
         report = _report(likeness(clip, last.latents))
+        progress.tell(report)
         return io.NodeOutput(inverted, report, ui=ui.PreviewText(report))
 
 

@@ -40,7 +40,7 @@ class Progress:
         self.began, self.done = time.monotonic(), done
         if done:
             self.bar.update_absolute(done, self.total)
-            self._tell(f"{done} of {self.total} steps were kept")
+            self.tell(f"{done} of {self.total} steps were kept")
         for number, step in enumerate(stoppable(steps), done + 1):
             yield step
             preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
@@ -60,9 +60,10 @@ class Progress:
         self.last_text = now
         left = (now - self.began) / (number - self.done) * (self.total - number)
         parts = [f"step {number} of {self.total}", words, f"{_duration(left)} left"]
-        self._tell(", ".join(part for part in parts if part))
+        self.tell(", ".join(part for part in parts if part))
 
-    def _tell(self, words: str) -> None:
+    def tell(self, words: str) -> None:
+        """Show words on the node, in place of those of the last step."""
         if self.node_id is not None:
             PromptServer.instance.send_progress_text(words, self.node_id)
 
