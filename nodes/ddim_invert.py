@@ -82,7 +82,5 @@ class DDIMInvert(io.ComfyNode):
 
 def _report(decibels: float) -> str:
     near = decibels >= AS_NEAR_AS_THE_VAE
-    verdict = "as near as the VAE allows" if near else "more refinements or steps bring it nearer"
-    return (
-        f"Sampled again without guidance, the inverted clip comes back at {decibels:.1f} dB of its latents: {verdict}."
-    )
+    verdict = "as near as the VAE allows" if near else "more refinements bring it nearer"
+    return f"Comes back at {decibels:.1f} dB of its latents: {verdict}"
