@@ -25,7 +25,7 @@ PARTS = {
     "plan": ["--frames", "4", "--latent", "32", "--rounds", "0"],
     "fits": [],
     "memory": [],
-    "scaling": ["--latent", "16", "--rounds", "1"],
+    "scaling": ["--latent", "32", "--rounds", "1"],
     "edit": [],
     "cold": [],
 }
