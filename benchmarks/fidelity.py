@@ -101,19 +101,18 @@ def measure_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> 
         {"clip": seed, "variant": name, "edit": "-"} | _figures(clip, source, scenes, {})
         for name, clip in bounds.items()
     ]
-    edits = {kind: (words, _drawn(scenes, words)) for kind, words in random_edits(seed, scenes[0]).items()}
-    for kind, (words, drawn) in edits.items():
-        figures = _figures(drawn, source, scenes, words)
-        records.append({"clip": seed, "variant": "as drawn", "edit": kind} | figures)
+    edits = random_edits(seed, scenes[0])
+    drawn = {kind: _figures(_drawn(scenes, words), source, scenes, words) for kind, words in edits.items()}
+    records += [{"clip": seed, "variant": "as drawn", "edit": kind} | figures for kind, figures in drawn.items()]
     for name in variants:
         clips = {"source": source}
-        for kind, (words, drawn) in edits.items():
+        for kind, words in edits.items():
             prompt = scenes[0].edited(**words).caption
             clips[prompt] = _edited(editor, scenes, words, VARIANTS[name], args.num_inference_steps)
             figures = _figures(clips[prompt], source, scenes, words) | _losses(
                 clips[prompt], bounds, source, scenes, words
             )
-            figures["warp_over_drawn"] = figures["warp_ratio"] / _figures(drawn, source, scenes, words)["warp_ratio"]
+            figures["warp_over_drawn"] = figures["warp_ratio"] / drawn[kind]["warp_ratio"]
             records.append({"clip": seed, "variant": name, "edit": kind, "prompt": prompt} | figures)
         if args.output:
             save_picture(args.output / f"{seed}-{name.replace(' ', '-')}.png", contact_sheet(clips))

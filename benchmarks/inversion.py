@@ -23,7 +23,7 @@ from torch import Tensor
 from tav_core.demo import world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING
 from tav_core.editor import ClipEditor
-from tav_core.inversion import InversionConfig, invert
+from tav_core.inversion import InversionConfig, invert, likeness
 from tav_core.models import encode_prompts, load_model
 from tav_core.sampling import sample
 from tav_core.schedule import NoiseSchedule
@@ -80,8 +80,8 @@ def _returns(editor: ClipEditor, prompt: str, config: InversionConfig) -> list[d
         sampling = replace(SAMPLING, num_inference_steps=steps, guidance_scale=1.0, denoise=share)
         noise = levels[NoiseSchedule.from_scheduler(scheduler).timesteps(steps, share)[0]]
         *_, last = sample(editor.video_unet, noise, text, None, scheduler, sampling)
-        lost = float(20 * ((last.latents - editor.latents).norm() / editor.latents.norm()).log10())
-        returns.append({"share": share, "back": last.latents, "latents": -lost} | inverted)
+        near = likeness(editor.latents, last.latents)
+        returns.append({"share": share, "back": last.latents, "latents": near} | inverted)
     return returns
 
 
