@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REACH = 8  # frames before and after, of which a frame takes the mean
+from .following import follow
+
 PICTURE_SIDE = 128  # pixels; a latent picture is enlarged by a whole number until its shorter side is no less
 RETURNS = 0.5  # latent pixels; a point that comes back farther off has been lost on the way
-
-Map = np.ndarray  # (height, width, 2): where the points of one frame lie in another, in pixels right and down
 
 
 class Carrier:
@@ -62,15 +61,16 @@ def _paths(clip: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     height, width = clip.shape[-2:]
     pictures = latent_pictures(clip)
     scale = pictures.shape[1] // height
-    maps = _maps(pictures)
-    for i in range(len(pictures)):
-        near = range(max(0, i - REACH), min(len(pictures), i + REACH + 1))
-        grids = [cv2.resize(maps[i, j], (width, height), interpolation=cv2.INTER_AREA) for j in near]
-        seen = [_returning(maps[i, j], maps[j, i], RETURNS * scale) for j in near]
-        small = [cv2.resize(share, (width, height), interpolation=cv2.INTER_AREA) for share in seen]
-        size = np.array([width, height], np.float32) * scale
-        points = 2 * (np.stack(grids) + 0.5) / size - 1
-        yield slice(near.start, near.stop), torch.from_numpy(points), torch.from_numpy(np.stack(small))
+    size = np.array([width, height], np.float32) * scale
+    for near in follow(pictures, RETURNS * scale):
+        points = np.stack([_shrink(other.points, width, height) for other in near])
+        seen = np.stack([_shrink(other.seen.astype(np.float32), width, height) for other in near])
+        grids = 2 * (points + 0.5) / size - 1
+        yield slice(near[0].index, near[-1].index + 1), torch.from_numpy(grids), torch.from_numpy(seen)
+
+
+def _shrink(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def latent_pictures(clip: Tensor) -> np.ndarray:
@@ -84,34 +84,3 @@ def latent_pictures(clip: Tensor) -> np.ndarray:
     size = (clip.shape[-1] * scale, clip.shape[-2] * scale)
     large = [cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in grey]
     return (np.clip(np.stack(large), 0, 1) * 255).astype(np.uint8)
-
-
-def _maps(pictures: np.ndarray) -> dict[tuple[int, int], Map]:
-    """From each frame to all near it, by steps of a frame along Farneback's flow (SCIA 2003; OpenCV)."""
-    y, x = np.mgrid[: pictures.shape[1], : pictures.shape[2]].astype(np.float32)
-    here, count = np.stack([x, y], -1), len(pictures)
-    maps = {(i, i): here for i in range(count)}
-    for step in (1, -1):
-        flows = {i: _flow(pictures[i], pictures[i + step]) for i in range(count) if 0 <= i + step < count}
-        for i in range(count):
-            stop = min(count - 1, i + REACH) if step > 0 else max(0, i - REACH)
-            for j in range(i, stop, step):
-                maps[i, j + step] = maps[i, j] + _fetch(flows[j], maps[i, j])
-    return maps
-
-
-def _flow(now: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return cv2.calcOpticalFlowFarneback(
-        now, after, None, pyr_scale=0.5, levels=4, winsize=21, iterations=3, poly_n=7, poly_sigma=1.5, flags=0
-    )
-
-
-def _returning(there: Map, back: Map, tolerance: float) -> np.ndarray:
-    """1 for the points that come back to where they set out from, 0 for the others: (height, width), float32."""
-    y, x = np.mgrid[: there.shape[0], : there.shape[1]]
-    gap = np.linalg.norm(_fetch(back, there) - np.stack([x, y], -1), axis=-1)
-    return (gap < tolerance).astype(np.float32)
-
-
-def _fetch(picture: np.ndarray, points: Map) -> np.ndarray:
-    return cv2.remap(picture, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tav_core.carrying import REACH, Carrier, latent_pictures
+from tav_core.carrying import Carrier, latent_pictures
+from tav_core.following import REACH
 from tests.conftest import draw, relative_error
 
 STEP = 1.5  # latent pixels to the right, a frame

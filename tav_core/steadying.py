@@ -1,0 +1,77 @@
+"""An edit without its flicker: each frame is held against the frames near it, in pixels, along the motion of the clip.
+
+    where the edit left the clip as it was      the clip + the mean of what was changed in the frames near it
+    where it did not                            the mean of the edit in the frames near it
+
+A frame near it counts at a point as far as it agrees, in a patch around it: non-local means (Buades et al., CVPR 2005)
+along the motion of the clip, as in Liu & Freeman, "A high-quality video denoising algorithm based on reliable motion
+estimation" (ECCV 2010). That the clip without its edit says what a steady edit is, is Bonneel et al., "Blind video
+temporal consistency" (SIGGRAPH Asia 2015).
+
+What the autoencoder loses of the clip, it loses of the edit too. With the decoded clip at hand, as what the edit was
+changed from, the clip's own pixels come back where it was left as it was.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import check_range, check_tensor
+from .following import Near, fetch, follow
+
+TOLERANCE = 1.0  # pixels; a point that comes back farther off has been lost on the way
+PATCH = 3.0  # pixels, the standard deviation of the patch in which frames agree or do not
+AGREEMENT = 0.3  # distance of two colours in [0, 1]^3 that still agree, a standard deviation
+
+
+def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
+    """Take the flicker out of an edit, and with the decoded clip give back what the autoencoder lost.
+
+    Arguments:
+        edit: the edit's frames, (f, h, w, 3) in [0, 1].
+        clip: the frames that were edited, the same shape.
+        decoded: these frames encoded and decoded again; None if they are not at hand.
+
+    Returns:
+        (f, h, w, 3) in [0, 1], float32, on the CPU.
+
+    Raises:
+        TypeError, ValueError: a tensor of another shape, or values outside of [0, 1].
+    """
+    before = clip if decoded is None else decoded
+    for name, frames in {"the edit": edit, "the clip": clip, "the decoded clip": before}.items():
+        check_tensor(name, frames)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape != edit.shape or 0 in frames.shape:
+            raise ValueError(
+                f"The edit and its clip are frames (f, h, w, 3) of one size, got {tuple(edit.shape)} and, for {name}, "
+                f"{tuple(frames.shape)}: give the frames that were edited."
+            )
+        check_range(name, frames, 0, 1)
+    edited, old, kept = (frames.detach().float().cpu().numpy() for frames in (edit, before, clip))
+    changes = edited - old
+    grey = np.stack([cv2.cvtColor((frame * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in kept])
+    steadied = []
+    for i, near in enumerate(follow(grey, TOLERANCE)):
+        change = _mean(changes, i, near)
+        left = _agreement(change)  # as it was
+        steadied.append(left * (kept[i] + change) + (1 - left) * _mean(edited, i, near))
+    return torch.from_numpy(np.stack(steadied)).clamp(0, 1)
+
+
+def _mean(frames: np.ndarray, i: int, near: list[Near]) -> np.ndarray:
+    """Frame `i` of (f, h, w, 3) in the mean with the frames near it, weighted by how they agree: (h, w, 3)."""
+    total, weights = np.zeros_like(frames[i]), np.zeros_like(frames[i][..., :1])
+    for other in near:
+        fetched = fetch(frames[other.index], other.points)
+        weight = other.seen[..., None] * _agreement(fetched - frames[i])
+        total, weights = total + weight * fetched, weights + weight
+    return total / weights
+
+
+def _agreement(difference: np.ndarray) -> np.ndarray:
+    """1 where pictures that differ by (h, w, 3) are the same in a patch, towards 0 where they are not: (h, w, 1)."""
+    distance = cv2.GaussianBlur(np.square(difference).sum(-1), (0, 0), PATCH)
+    return np.exp(-distance / (2 * AGREEMENT**2))[..., None]
