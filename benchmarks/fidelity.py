@@ -6,11 +6,14 @@ The clips and edits are those of `benchmarks.edits`. Each clip is tuned and inve
 without a prompt and without guidance) and edited four times under each variant:
 
     plain                  the demo's settings, from 0.8 of the schedule
-    all together           beside the clip under fresh noise, carried along its motion, guided more early: the default
+    all together           beside the clip under fresh noise, carried along its motion, guided more early, and its
+                           flicker taken out: the default
+    plain, steadied        plain, and its flicker taken out
     starts lower           plain from where edits beside the clip start
     direct inversion       beside the inverted clip's trajectory, from 0.8
     fresh noise            beside the clip under fresh noise, from where "all together" starts
     carried                the same, carried along the motion of the clip
+    guided more early      the same, guided more while it is decided what lies where: all together, not steadied
     on the trajectory      all together, but beside the inverted clip's trajectory
     locked                 all together, and locked where neither the source nor the edit may show the object, as an
                            artist would draw it
@@ -37,6 +40,7 @@ from tav_core.demo import world
 from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
+from tav_core.metrics import psnr
 from tav_core.models import load_model
 from tav_core.sampling import SamplingConfig
 from tav_core.show import contact_sheet, save_picture
@@ -47,24 +51,27 @@ from .clips import Columns, clip_parser, random_clip, random_edits, records_of, 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to edit: settings, and `keep` and `carry` as `ClipEditor.edit` takes them; whether a mask is drawn."""
+    """A way to edit: settings, `keep` and `carry` as `ClipEditor.edit` takes them; is it steadied, is a mask drawn."""
 
     sampling: SamplingConfig = SAMPLING
     keep: str = "nothing"
     carry: bool = False
+    steadied: bool = False
     masked: bool = False
 
 
 ALIKE = replace(BESIDE, early_guidance_scale=None)
 VARIANTS = {
     "plain": Variant(),
-    "all together": Variant(BESIDE, "noise", carry=True),
+    "all together": Variant(BESIDE, "noise", carry=True, steadied=True),
+    "plain, steadied": Variant(steadied=True),
     "starts lower": Variant(ALIKE),
     "direct inversion": Variant(SAMPLING, "inversion"),
     "fresh noise": Variant(ALIKE, "noise"),
     "carried": Variant(ALIKE, "noise", carry=True),
-    "on the trajectory": Variant(BESIDE, "inversion", carry=True),
-    "locked": Variant(BESIDE, "noise", carry=True, masked=True),
+    "guided more early": Variant(BESIDE, "noise", carry=True),
+    "on the trajectory": Variant(BESIDE, "inversion", carry=True, steadied=True),
+    "locked": Variant(BESIDE, "noise", carry=True, steadied=True, masked=True),
 }
 MAIN = ("plain", "all together")  # for all clips; the others for as many as asked
 # the rest of a record's figures go into records.json only
@@ -77,6 +84,7 @@ COLUMNS: Columns = {
     "ssim": ("SSIM", np.mean, "{:.3f}"),
     "warp_ratio": ("warp error / source's", np.median, "{:.2f}"),
     "warp_over_drawn": ("warp error / that as drawn", np.median, "{:.2f}"),
+    "drawn_psnr": ("against that as drawn, dB", np.mean, "{:.1f}"),
     "end_point_error": ("flow error, px", np.mean, "{:.2f}"),
     "flow_cosine": ("flow cosine", np.mean, "{:.2f}"),
 }
@@ -102,7 +110,8 @@ def measure_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> 
         for name, clip in bounds.items()
     ]
     edits = random_edits(seed, scenes[0])
-    drawn = {kind: _figures(_drawn(scenes, words), source, scenes, words) for kind, words in edits.items()}
+    truth = {kind: _drawn(scenes, words) for kind, words in edits.items()}
+    drawn = {kind: _figures(truth[kind], source, scenes, words) for kind, words in edits.items()}
     records += [{"clip": seed, "variant": "as drawn", "edit": kind} | figures for kind, figures in drawn.items()]
     for name in variants:
         clips = {"source": source}
@@ -113,6 +122,7 @@ def measure_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> 
                 clips[prompt], bounds, source, scenes, words
             )
             figures["warp_over_drawn"] = figures["warp_ratio"] / drawn[kind]["warp_ratio"]
+            figures["drawn_psnr"] = psnr(clips[prompt].numpy(), truth[kind].numpy())
             records.append({"clip": seed, "variant": name, "edit": kind, "prompt": prompt} | figures)
         if args.output:
             save_picture(args.output / f"{seed}-{name.replace(' ', '-')}.png", contact_sheet(clips))
@@ -126,7 +136,8 @@ def _edited(
     prompt = scenes[0].edited(**words).caption
     config = replace(variant.sampling, num_inference_steps=num_inference_steps)
     *_, last = editor.edit(prompt, config, keep=variant.keep, mask=mask, carry=variant.carry)
-    return editor.decode(last.latents)
+    frames = editor.decode(last.latents)
+    return editor.steady(frames) if variant.steadied else frames
 
 
 def _drawn(scenes: list[world.Scene], words: dict[str, str]) -> Tensor:

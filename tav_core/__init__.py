@@ -18,6 +18,7 @@ from .planner import Plan, frames_that_fit, plan
 from .rates import Rates, measure_rates
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
+from .steadying import steady
 from .store import Store, load_tuned, save_tuned
 from .tuning import TuningConfig, TuningStep, tune
 from .video import VideoClip, read_video, write_video
@@ -51,6 +52,7 @@ __all__ = [
     "sample",
     "sample_beside",
     "save_tuned",
+    "steady",
     "trainable_parameters",
     "tune",
     "write_video",

@@ -108,7 +108,10 @@ def _edit(args: argparse.Namespace) -> None:
             pass
     edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt, keep=keep, mask=mask)
     *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
-    write_video(args.output, editor.decode(last.latents), clip.fps, audio=clip.audio)
+    frames = editor.decode(last.latents)
+    if args.steady or (args.steady is None and keep != "nothing"):
+        frames = editor.steady(frames)
+    write_video(args.output, frames, clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
 
 
@@ -190,6 +193,11 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument(
         "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
+    )
+    edit.add_argument(
+        "--steady",
+        action=argparse.BooleanOptionalAction,
+        help="take the flicker out, along the motion of the clip (default: beside the clip)",
     )
     edit.add_argument(
         "--strength",

@@ -4,7 +4,7 @@
     for step in editor.tune(TuningConfig(steps=300)): print(step.loss)
     for step in editor.invert(): pass
     for step in editor.edit("a blue star on a navy background"): pass
-    edited_frames = editor.decode(step.latents)
+    edited_frames = editor.decode(step.latents)  # and editor.steady(edited_frames) has less flicker
 
 The autoencoder and the text encoder run once, here; tuning, inversion and sampling see latents and embeddings alone.
 """
@@ -22,6 +22,7 @@ from .keeping import SourceBranch, latent_mask, sample_beside
 from .models import BaseModel, decode_latents, encode_frames, encode_prompts
 from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
+from .steadying import steady
 from .store import Store, apply_tuned
 from .tuning import TuningConfig, TuningStep, tune
 
@@ -55,12 +56,14 @@ class ClipEditor:
         self.model = model
         self.store = store
         self.source_prompt = source_prompt
+        self.frames = frames
         self.latents = encode_frames(model, frames)
         self.video_unet = inflate(
             model.unet, group_norm=group_norm, attention=attention, temporal_positions=temporal_positions
         )
         self.trajectory: list[InversionStep] = []
         self._tuned: dict[str, Tensor] | None = None  # the weights at strength 1, while another is in place
+        self._decoded: Tensor | None = None  # the clip's latents, once they were asked for
 
     def tune(self, config: TuningConfig = TuningConfig()) -> Iterator[TuningStep]:
         """Tune the untuned model on the clip under its caption.
@@ -139,6 +142,16 @@ class ClipEditor:
     def decode(self, latents: Tensor) -> Tensor:
         """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""
         return decode_latents(self.model, latents)
+
+    def steady(self, edit: Tensor) -> Tensor:
+        """Take the flicker out of an edit, and give back what the autoencoder lost of the clip, see `steadying.py`.
+
+        Arguments:
+            edit: frames (f, h, w, 3) in [0, 1], as many and as large as the clip's.
+        """
+        if self._decoded is None:
+            self._decoded = self.decode(self.latents)
+        return steady(edit, self.frames, self._decoded)
 
     def _start(self, config: SamplingConfig) -> Tensor:
         """The inverted latents at the level that sampling starts from."""

@@ -88,7 +88,8 @@ def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "noise
         output: folder; made if missing, files of the same names are replaced.
         progress: wraps the steps of each long part to show them.
         seed: of the tuning.
-        keep: how the edits keep to the clip, see `ClipEditor.edit`; "nothing" is the published way.
+        keep: how the edits keep to the clip, see `ClipEditor.edit`; "nothing" is the published way. The others are
+            steadied too.
 
     Returns:
         The report, as written to report.json.
@@ -107,7 +108,8 @@ def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "noise
     def edit(name: str, prompt: str, config: SamplingConfig, keep: str = "nothing") -> Tensor:
         steps = schedule.timesteps(config.num_inference_steps, config.denoise)
         *_, last = watch(name, editor.edit(prompt, config, keep=keep), len(steps))
-        return editor.decode(last.latents)
+        frames = editor.decode(last.latents)
+        return frames if keep == "nothing" else editor.steady(frames)
 
     tuning = replace(TUNING, seed=seed)
     losses = [step.loss for step in watch("tune", editor.tune(tuning), tuning.steps)]
