@@ -52,12 +52,17 @@ def _walk(here: Points, steps: list[tuple[int, np.ndarray, np.ndarray]], toleran
         there = there + fetch(flow, there)
         home = flow_back + fetch(home, here + flow_back)
         gap = np.linalg.norm(there + fetch(home, there) - here, axis=-1)
-        yield Near(index, there, gap < tolerance)
+        yield Near(index, there, (gap < tolerance) & _inside(there))
 
 
 def fetch(picture: np.ndarray, points: Points) -> np.ndarray:
     """A picture (h, w, ...) seen where `points` say; between pixels bilinear, beyond the border the nearest."""
     return cv2.remap(picture, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _inside(points: Points) -> np.ndarray:
+    """Which points lie in the picture, (h, w): on a pixel of it, or less than half a pixel beside."""
+    return ((points > -0.5) & (points < np.array(points.shape[1::-1]) - 0.5)).all(-1)
 
 
 def _grid(size: tuple[int, ...]) -> Points:
