@@ -137,7 +137,7 @@ def _edited(
     config = replace(variant.sampling, num_inference_steps=num_inference_steps)
     *_, last = editor.edit(prompt, config, keep=variant.keep, mask=mask, carry=variant.carry)
     frames = editor.decode(last.latents)
-    return editor.steady(frames) if variant.steadied else frames
+    return torch.stack(list(editor.steady(frames))) if variant.steadied else frames
 
 
 def _drawn(scenes: list[world.Scene], words: dict[str, str]) -> Tensor:

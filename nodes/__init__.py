@@ -14,6 +14,7 @@ from .one_shot_tune import OneShotTune
 from .sample import Sample
 from .save_tuned import SaveTuned
 from .save_video import SaveVideo
+from .steady import Steady
 
 NODES: list[type[io.ComfyNode]] = [
     LoadVideo,
@@ -22,6 +23,7 @@ NODES: list[type[io.ComfyNode]] = [
     DDIMInvert,
     Sample,
     SaveVideo,
+    Steady,
     SaveTuned,
     LoadTuned,
     CompareVideos,

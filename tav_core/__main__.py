@@ -110,7 +110,7 @@ def _edit(args: argparse.Namespace) -> None:
     *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
     frames = editor.decode(last.latents)
     if args.steady or (args.steady is None and keep != "nothing"):
-        frames = editor.steady(frames)
+        frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))
     write_video(args.output, frames, clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
 

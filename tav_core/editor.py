@@ -4,7 +4,7 @@
     for step in editor.tune(TuningConfig(steps=300)): print(step.loss)
     for step in editor.invert(): pass
     for step in editor.edit("a blue star on a navy background"): pass
-    edited_frames = editor.decode(step.latents)  # and editor.steady(edited_frames) has less flicker
+    edited_frames = editor.decode(step.latents)  # torch.stack(list(editor.steady(edited_frames))) has less flicker
 
 The autoencoder and the text encoder run once, here; tuning, inversion and sampling see latents and embeddings alone.
 """
@@ -143,11 +143,14 @@ class ClipEditor:
         """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""
         return decode_latents(self.model, latents)
 
-    def steady(self, edit: Tensor) -> Tensor:
+    def steady(self, edit: Tensor) -> Iterator[Tensor]:
         """Take the flicker out of an edit, and give back what the autoencoder lost of the clip, see `steadying.py`.
 
         Arguments:
             edit: frames (f, h, w, 3) in [0, 1], as many and as large as the clip's.
+
+        Yields:
+            One frame after the other, (h, w, 3).
         """
         if self._decoded is None:
             self._decoded = self.decode(self.latents)

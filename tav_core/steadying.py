@@ -14,6 +14,8 @@ changed from, the clip's own pixels come back where it was left as it was.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ PATCH = 3.0  # pixels, the standard deviation of the patch in which frames agree
 AGREEMENT = 0.3  # distance of two colours in [0, 1]^3 that still agree, a standard deviation
 
 
-def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
+def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iterator[Tensor]:
     """Take the flicker out of an edit, and with the decoded clip give back what the autoencoder lost.
 
     Arguments:
@@ -35,8 +37,8 @@ def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
         clip: the frames that were edited, the same shape.
         decoded: these frames encoded and decoded again; None if they are not at hand.
 
-    Returns:
-        (f, h, w, 3) in [0, 1], float32, on the CPU.
+    Yields:
+        One frame after the other, (h, w, 3) in [0, 1], float32, on the CPU.
 
     Raises:
         TypeError, ValueError: a tensor of another shape, or values outside of [0, 1].
@@ -53,12 +55,11 @@ def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
     edited, old, kept = (frames.detach().float().cpu().numpy() for frames in (edit, before, clip))
     changes = edited - old
     grey = np.stack([cv2.cvtColor((frame * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in kept])
-    steadied = []
     for i, near in enumerate(follow(grey, TOLERANCE)):
         change = _mean(changes, i, near)
         left = _agreement(change)  # as it was
-        steadied.append(left * (kept[i] + change) + (1 - left) * _mean(edited, i, near))
-    return torch.from_numpy(np.stack(steadied)).clamp(0, 1)
+        frame = left * (kept[i] + change) + (1 - left) * _mean(edited, i, near)
+        yield torch.from_numpy(frame).clamp(0, 1)
 
 
 def _mean(frames: np.ndarray, i: int, near: list[Near]) -> np.ndarray:

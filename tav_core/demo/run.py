@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..editor import ClipEditor
@@ -109,7 +110,7 @@ def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "noise
         steps = schedule.timesteps(config.num_inference_steps, config.denoise)
         *_, last = watch(name, editor.edit(prompt, config, keep=keep), len(steps))
         frames = editor.decode(last.latents)
-        return frames if keep == "nothing" else editor.steady(frames)
+        return frames if keep == "nothing" else torch.stack(list(editor.steady(frames)))
 
     tuning = replace(TUNING, seed=seed)
     losses = [step.loss for step in watch("tune", editor.tune(tuning), tuning.steps)]

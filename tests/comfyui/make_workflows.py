@@ -210,7 +210,11 @@ def edited_beside(workflow: Workflow, model: tuple[str, int], prompt: str) -> tu
         **dict(steps=BESIDE.num_inference_steps, guidance=BESIDE.guidance_scale, denoise=BESIDE.denoise),
         **dict(start_from="clip beside its edit", caption=("caption", 0), early_guidance=BESIDE.early_guidance_scale),
     )
-    return workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
+    workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
+    title = "The clip, as the VAE gives it back"
+    workflow.add("decoded", "VAEDecode", title, samples=("latents", 0), vae=("model", 2))
+    clips = dict(images=("decode", 0), clip=("clip", 0), decoded_clip=("decoded", 0))
+    return workflow.add("steady", "TAVSteady", **clips)
 
 
 def saved(workflow: Workflow, images: tuple[str, int], prefix: str) -> None:
@@ -243,8 +247,8 @@ def quickstart() -> Workflow:
 def keep_the_rest() -> Workflow:
     workflow = Workflow(
         "## Keep the rest\nThe clip is sampled beside its edit, and what the prompt does not change stays: place, path "
-        "and ground. No inversion is needed.\n\nIn your own workflow: *clip beside its edit* in *Sample Edit*, LATENT "
-        "from *VAE Encode*, and the caption connected once more."
+        "and ground. No inversion is needed. *Steady Edit* takes the flicker out.\n\nIn your own workflow: *clip "
+        "beside its edit* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)
     prompt = "a pink circle on a navy background"

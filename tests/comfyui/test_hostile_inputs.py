@@ -27,6 +27,7 @@ def whole_prompt() -> dict[str, Any]:
     """Every node of the pack, in one prompt of a few seconds."""
     prompt = edit_prompt()
     prompt["compare"] = node("TAVCompareVideos", first=[prompts.CLIP, 0], second=[prompts.DECODE, 0])
+    prompt["steady"] = node("TAVSteady", images=[prompts.DECODE, 0], clip=[prompts.CLIP, 0])
     prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a star")
     prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/star")
     prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="base.safetensors", strength=1.0)

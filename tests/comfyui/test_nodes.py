@@ -21,6 +21,7 @@ CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
     "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVInflateUNet", "TAVLoadDemoModel", "TAVLoadTuned",
     "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo",
+    "TAVSteady",
 ]  # fmt: skip
 
 
@@ -328,6 +329,22 @@ def test_clips_are_compared_and_the_loss_is_plotted(server: Server) -> None:
     outcome = server.run(prompt)
     assert outcome.files("grid")[0]["filename"].endswith(".gif")
     assert outcome.files("curve")
+
+
+def test_an_edit_is_steadied_and_one_of_another_clip_refused(server: Server) -> None:
+    prompt = edit_prompt() | {
+        "decoded": node("VAEDecode", samples=[prompts.ENCODE, 0], vae=[prompts.MODEL, 2]),
+        "steady": node("TAVSteady", images=[prompts.DECODE, 0], clip=[prompts.CLIP, 0], decoded_clip=["decoded", 0]),
+    }
+    prompt[prompts.SAVE]["inputs"]["images"] = ["steady", 0]
+    outcome = server.run(prompt)
+    with av.open(io.BytesIO(server.view(outcome.files(prompts.SAVE)[0]))) as container:
+        assert len(list(container.decode(video=0))) == prompt[prompts.CLIP]["inputs"]["num_frames"]
+    other = prompt | {"other": node("TAVLoadVideo", **prompt[prompts.CLIP]["inputs"] | {"num_frames": 2})}
+    other["steady"] = node("TAVSteady", images=[prompts.DECODE, 0], clip=["other", 0])
+    failed = server.wait(server.submit(other)).message("execution_error")
+    assert failed is not None
+    assert "give the frames that were edited" in failed["exception_message"]
 
 
 def test_a_preview_is_shown_while_tuning(server: Server) -> None:

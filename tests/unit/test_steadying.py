@@ -6,10 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import steady
+from tav_core import steady as steady_frames
 from tav_core.metrics import estimate_motion, psnr, warp_error
 
 SIZE, COUNT = 96, 6
+
+
+def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
+    return torch.stack(list(steady_frames(edit, clip, decoded)))
 
 
 def moving_clip(num_frames: int = COUNT) -> np.ndarray:

@@ -1,0 +1,45 @@
+"""TAVSteady: the flicker taken out of an edit, along the motion of the clip."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..tav_core import steady
+from . import adapters
+from .sockets import CATEGORY
+
+
+class Steady(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TAVSteady",
+            display_name="Steady Edit (Tune-A-Video)",
+            category=CATEGORY,
+            description="Takes the flicker out of an edit: each frame is held against those near it, along the motion "
+            "of the clip. What the edit left as it was is given back as the clip has it.",
+            search_aliases=[
+                "deflicker",
+                "remove flicker",
+                "temporal smoothing",
+                "stabilize edit",
+                "tune a video steady",
+            ],
+            inputs=[
+                io.Image.Input("images", tooltip="The edit, from VAE Decode."),
+                io.Image.Input("clip", tooltip="The frames that were edited, from Load Clip."),
+                io.Image.Input(
+                    "decoded_clip",
+                    optional=True,
+                    tooltip="The LATENT of VAE Encode, through VAE Decode: then what the VAE loses of the clip comes "
+                    "back where nothing was edited.",
+                ),
+            ],
+            outputs=[io.Image.Output("steadied", display_name="IMAGE", tooltip="The edit, for Save Clip.")],
+        )
+
+    @classmethod
+    def execute(cls, images: Any, clip: Any, decoded_clip: Any = None) -> io.NodeOutput:
+        frames = [None if given is None else given[..., :3] for given in (images, clip, decoded_clip)]
+        return io.NodeOutput(torch.stack(list(adapters.Progress(len(images)).over(steady(*frames)))))
