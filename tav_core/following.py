@@ -62,7 +62,8 @@ def fetch(picture: np.ndarray, points: Points) -> np.ndarray:
 
 def _inside(points: Points) -> np.ndarray:
     """Which points lie in the picture, (h, w): on a pixel of it, or less than half a pixel beside."""
-    return ((points > -0.5) & (points < np.array(points.shape[1::-1]) - 0.5)).all(-1)
+    inside = (points > -0.5) & (points < np.array(points.shape[1::-1]) - 0.5)
+    return inside[..., 0] & inside[..., 1]
 
 
 def _grid(size: tuple[int, ...]) -> Points:
