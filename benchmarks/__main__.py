@@ -21,13 +21,13 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = "# Results\n\nWritten by `python -m benchmarks` (`make bench`). Each part's docstring says what it measures.\n"
 PARTS = {
     "step": ["--rounds", "2"],
-    "published": ["--rounds", "1"],
+    "published": ["--rounds", "2"],
     "plan": ["--frames", "4", "--latent", "32", "--rounds", "0"],
     "fits": [],
     "memory": [],
     "scaling": ["--latent", "32", "--rounds", "1"],
     "edit": [],
-    "cold": [],
+    "cold": ["--rounds", "5"],
 }
 
 
