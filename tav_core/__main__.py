@@ -109,7 +109,7 @@ def _edit(args: argparse.Namespace) -> None:
     edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt, keep=keep, mask=mask)
     *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
     frames = editor.decode(last.latents)
-    if args.steady or (args.steady is None and keep != "nothing"):
+    if steadied(args):
         frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))
     write_video(args.output, frames, clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
@@ -126,6 +126,11 @@ def _read_mask(path: str, frames: Tensor) -> Tensor:
 def kept(args: argparse.Namespace) -> str:
     """What the edit is sampled beside: what was given, or the published nothing; the clip under noise if bundled."""
     return args.keep or ("noise" if args.model == DEMO_MODEL else "nothing")
+
+
+def steadied(args: argparse.Namespace) -> bool:
+    """Whether the flicker is taken out of the edit: as was given, or if it is sampled beside the clip."""
+    return kept(args) != "nothing" if args.steady is None else bool(args.steady)
 
 
 def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:

@@ -152,3 +152,9 @@ def test_beside_the_inverted_clip_an_inversion_is_needed(editor):
 def test_options_that_do_not_go_together_are_refused(editor, options, message):
     with pytest.raises(ValueError, match=message):
         editor.edit(CAPTION, SamplingConfig(STEPS), **options)
+
+
+def test_the_clip_itself_is_steadied_to_itself_though_the_autoencoder_loses_some_of_it(editor, frames):
+    decoded = editor.decode(editor.latents)
+    assert (decoded - frames).abs().max() > 0.01
+    assert torch.equal(torch.stack(list(editor.steady(decoded))), frames)

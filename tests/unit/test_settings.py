@@ -1,7 +1,7 @@
 """What `edit` runs with when nothing is said, and when something is."""
 
 from tav_core import InversionConfig, SamplingConfig, TuningConfig
-from tav_core.__main__ import edit_settings, kept, parser
+from tav_core.__main__ import edit_settings, kept, parser, steadied
 from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING
 
 REST = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
@@ -20,6 +20,18 @@ def test_the_bundled_model_has_the_settings_of_the_demo_and_keeps_its_clip():
     assert settings("--keep", "nothing") == (TUNING, INVERSION, SAMPLING)
     given = {(): "noise", ("--keep", "inversion"): "inversion", ("--model", "sd"): "nothing"}
     assert {options: kept(parser().parse_args([*REST, *options])) for options in given} == given
+
+
+def test_edits_beside_the_clip_are_steadied_unless_told_otherwise():
+    given = {
+        (): True,
+        ("--no-steady",): False,
+        ("--keep", "nothing"): False,
+        ("--model", "sd"): False,
+        ("--model", "sd", "--keep", "inversion"): True,
+        ("--model", "sd", "--steady"): True,
+    }
+    assert {options: steadied(parser().parse_args([*REST, *options])) for options in given} == given
 
 
 def test_what_is_given_counts_for_every_part_that_it_concerns():
