@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tav_core.demo import world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING
 from tav_core.editor import ClipEditor
 from tav_core.inversion import InversionConfig, invert, likeness
+from tav_core.metrics import psnr
 from tav_core.models import encode_prompts, load_model
 from tav_core.sampling import sample
 from tav_core.schedule import NoiseSchedule
@@ -51,13 +51,13 @@ def measure_clip(seed: int, args: argparse.Namespace) -> list[dict]:
     editor = ClipEditor(load_model(args.model), source, scenes[0].caption, store=store)
     for _ in editor.tune(replace(TUNING, steps=args.tuning_steps)):
         pass
-    bound = _psnr(editor.decode(editor.latents), source)
+    bound = psnr(editor.decode(editor.latents).numpy(), source.numpy())
     records = [{"clip": seed, "variant": "round trip", "edit": "-", "psnr": bound}]
     for name, prompt in {"empty prompt": "", "caption": scenes[0].caption}.items():
         for refinements in args.refinements:
             config = replace(INVERSION, num_inference_steps=args.num_inference_steps, refinements=refinements)
             for figures in _returns(editor, prompt, config):
-                below = bound - _psnr(editor.decode(figures.pop("back")), source)
+                below = bound - psnr(editor.decode(figures.pop("back")).numpy(), source.numpy())
                 variant = f"{name}, refinements {refinements}, share {figures.pop('share')}"
                 gap = {"psnr": bound - below, "below": below, "below_at_worst": below}
                 records.append({"clip": seed, "variant": variant, "edit": "-"} | gap | figures)
@@ -83,10 +83,6 @@ def _returns(editor: ClipEditor, prompt: str, config: InversionConfig) -> list[d
         near = likeness(editor.latents, last.latents)
         returns.append({"share": share, "back": last.latents, "latents": near} | inverted)
     return returns
-
-
-def _psnr(frames: Tensor, source: Tensor) -> float:
-    return float(-10 * (frames - source).square().mean().log10())
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from .checks import check_choice, check_kind, check_text
+from .checks import check_choice, check_kind, check_number, check_text
 from .inflation import inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
 from .keeping import SourceBranch, latent_mask, sample_beside
@@ -24,6 +24,7 @@ from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
 from .steadying import steady
 from .store import Store, apply_tuned
+from .store.tuned import MAX_STRENGTH
 from .tuning import TuningConfig, TuningStep, tune
 
 KEEP = ("nothing", "inversion", "noise")
@@ -84,6 +85,9 @@ class ClipEditor:
         Raises:
             ValueError: if the strength is no number in [-100, 100].
         """
+        check_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
+        if strength == 1 and self._tuned is None:
+            return
         if self._tuned is None:
             weights = trainable_parameters(self.video_unet)
             self._tuned = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
