@@ -54,7 +54,9 @@ def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iterato
         check_range(name, frames, 0, 1)
     edited, old, kept = (frames.detach().float().cpu().numpy() for frames in (edit, before, clip))
     changes = edited - old
-    grey = np.stack([cv2.cvtColor((frame * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in kept])
+    grey = np.stack(
+        [cv2.cvtColor((frame.clip(0, 1) * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in kept]
+    )
     for i, near in enumerate(follow(grey, TOLERANCE)):
         change = _mean(changes, i, near)
         left = _agreement(change)  # as it was

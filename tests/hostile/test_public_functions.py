@@ -33,6 +33,7 @@ from tav_core import (
     read_video,
     sample,
     save_tuned,
+    steady,
     tune,
     write_video,
 )
@@ -251,6 +252,22 @@ def test_pixels_and_latents(tmp_path: Path, frames: Any, latents: Any) -> None:
         assert encode_frames(parts(), frames).isfinite().all()
     with ours():
         assert decode_latents(parts(), latents).isfinite().all()
+
+
+@tried(
+    40,
+    1500,
+    edit=FRAMES,
+    clip=FRAMES,
+    decoded=st.one_of(st.none(), FRAMES),
+    size=st.one_of(st.none(), st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))),
+)
+def test_steadying(tmp_path: Path, edit: Any, clip: Any, decoded: Any, size: Any) -> None:
+    if size is not None:
+        edit, clip = torch.rand(*size, 3), torch.rand(*size, 3)
+    with ours():
+        for frame in steady(edit, clip, decoded):
+            assert frame.isfinite().all() and frame.min() >= 0 and frame.max() <= 1
 
 
 @tried(25, 500, prompts=st.one_of(st.lists(TEXTS, max_size=3), TEXTS))
