@@ -13,8 +13,8 @@ edit as the world would draw it, bystander kept, under noise and the edit's prom
 
 For the time that quality takes, some clips are also tuned as published, and by the demo's settings for a quarter of
 those steps. The column of seconds is what tuning took, of the processor; with a store, tunings that it holds take none.
-What tuning teaches and what it costs in freedom depends on its strength and its length too; these are variants, and
-so are positions for the temporal attention.
+What tuning teaches and what it costs in freedom depends on its strength and its length too; these are variants, one
+of them the strength that the model itself proposes for each edit, and so are positions for the temporal attention.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from itertools import product
 import numpy as np
 import torch
 
+from tav_core.balance import Trial, best
 from tav_core.demo import judge, world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
 from tav_core.models import encode_frames, encode_prompts, load_model
+from tav_core.sampling import SamplingStep
 from tav_core.schedule import NoiseSchedule
 from tav_core.show import contact_sheet, save_picture
 from tav_core.store import Store
@@ -48,10 +50,13 @@ MAIN = ("whole method", "no tuning")  # for all clips; the others for as many as
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to tune, or None for not at all, and the strength at which the tuning is inverted and sampled with."""
+    """A way to tune, or None for not at all, and the strength at which the tuning is inverted and sampled with.
+
+    Without a strength, several are tried for each edit and the best is taken, as `--strength auto` does.
+    """
 
     tuning: TuningConfig | None = TUNING
-    strength: float = 1.0
+    strength: float | None = 1.0
     positions: bool = False
 
 
@@ -63,6 +68,7 @@ VARIANTS = {
     "strength 0.5": Variant(strength=0.5),
     "strength 0.75": Variant(strength=0.75),
     "strength 1.25": Variant(strength=1.25),
+    "strength auto": Variant(strength=None),
     "100 steps": Variant(replace(TUNING, steps=100)),
     "200 steps": Variant(replace(TUNING, steps=200)),
     "temporal positions": Variant(positions=True),
@@ -125,6 +131,7 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
     second = bystander(seed, scenes)
     source = torch.from_numpy(np.stack([draw_with(second, scene) for scene in scenes]))
     sampling = replace(SAMPLING, num_inference_steps=args.num_inference_steps)
+    inversion = replace(INVERSION, num_inference_steps=args.num_inference_steps)
     records = []
     for name in variants:
         store, variant = Store(args.store) if args.store else None, VARIANTS[name]
@@ -136,15 +143,21 @@ def edit_clip(job: tuple[int, tuple[str, ...]], args: argparse.Namespace) -> lis
         for _ in editor.tune(tuning) if tuning else ():
             pass
         seconds = time.process_time() - began
-        editor.set_strength(variant.strength)
-        for _ in editor.invert(replace(INVERSION, num_inference_steps=args.num_inference_steps)):
-            pass
+        if variant.strength is not None:
+            editor.set_strength(variant.strength)
+            for _ in editor.invert(inversion):
+                pass
         clips = {caption: source}
         for kind, words in random_edits(seed, scenes[0]).items():
             asked = scenes[0].edited(**words)
             beside = replace(second, background=asked.background)
             drawn = np.stack([draw_with(beside, scene.edited(**words)) for scene in scenes])
-            *_, last = editor.edit(asked.caption, sampling)
+            if variant.strength is None:
+                last: Trial | SamplingStep = best(
+                    list(editor.try_strengths(asked.caption, sampling, inversion=inversion))
+                )
+            else:
+                *_, last = editor.edit(asked.caption, sampling)
             clips[asked.caption] = frames = editor.decode(last.latents)
             overlaps = [overlap(frame, second, asked.background) for frame in frames.numpy()]
             kept = {

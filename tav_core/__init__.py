@@ -9,6 +9,7 @@ Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddin
 `inflation.py`, then `tuning.py`.
 """
 
+from .balance import Trial, best
 from .editor import ClipEditor
 from .inflation import VideoUNet, inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
@@ -35,10 +36,12 @@ __all__ = [
     "SamplingStep",
     "SourceBranch",
     "Store",
+    "Trial",
     "TuningConfig",
     "TuningStep",
     "VideoClip",
     "VideoUNet",
+    "best",
     "frames_that_fit",
     "inflate",
     "invert",

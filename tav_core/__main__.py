@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from .balance import STRENGTHS, best
 from .checks import check_number
 from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING, run_demo
 from .editor import KEEP, ClipEditor
@@ -27,6 +28,7 @@ from .tuning import TuningConfig
 from .video import check_output, read_video, write_video
 
 Step = TypeVar("Step")
+AUTO = "auto"
 PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
 BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": BESIDE}
 SETTINGS = {  # option of edit -> what it sets, which field there, what help says
@@ -85,7 +87,8 @@ def _edit(args: argparse.Namespace) -> None:
     if args.mask is not None and keep == "nothing":
         raise ValueError("--mask locks an edit beside the clip: give --keep noise or --keep inversion with it.")
     tuning = replace(tuning, gradient_checkpointing=args.gradient_checkpointing)
-    check_number("--strength", args.strength, -MAX_STRENGTH, MAX_STRENGTH)
+    if args.strength != AUTO:
+        check_number("--strength", args.strength, -MAX_STRENGTH, MAX_STRENGTH)
     check_output(args.output)
     model = load_model(args.model, device=args.device, dtype=getattr(torch, args.dtype))
     size = model.image_size
@@ -102,17 +105,55 @@ def _edit(args: argparse.Namespace) -> None:
     editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
     for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
         pass
-    editor.set_strength(args.strength)
-    if keep != "noise":
-        for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
-            pass
-    edit = editor.edit(args.prompt, sampling, negative_prompt=args.negative_prompt, keep=keep, mask=mask)
-    *_, last = show_progress(edit, "sample", round(sampling.denoise * sampling.num_inference_steps))
-    frames = editor.decode(last.latents)
+    chosen = _tried if args.strength == AUTO else _sampled
+    latents = chosen(
+        editor, args, inversion, sampling, dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
+    )
+    frames = editor.decode(latents)
     if steadied(args):
         frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))
     write_video(args.output, frames, clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
+
+
+def _sampled(
+    editor: ClipEditor,
+    args: argparse.Namespace,
+    inversion: InversionConfig,
+    sampling: SamplingConfig,
+    options: dict[str, Any],
+) -> Tensor:
+    """The edit's latents, at the strength that was given."""
+    editor.set_strength(args.strength)
+    if options["keep"] != "noise":
+        for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
+            pass
+    steps = editor.edit(args.prompt, sampling, **options)
+    *_, last = show_progress(steps, "sample", round(sampling.denoise * sampling.num_inference_steps))
+    return last.latents
+
+
+def _tried(
+    editor: ClipEditor,
+    args: argparse.Namespace,
+    inversion: InversionConfig,
+    sampling: SamplingConfig,
+    options: dict[str, Any],
+) -> Tensor:
+    """The edit's latents, at the strength that was best."""
+    trials = editor.try_strengths(args.prompt, sampling, inversion=inversion, **options)
+    chosen = best(tried := list(show_progress(trials, "try strengths", len(STRENGTHS))))
+    for trial in tried:
+        mark = " (taken)" if trial is chosen else ""
+        sys.stdout.write(f"strength {trial.strength:g}: asked {trial.asked:.3f}, kept {trial.kept:.3f}{mark}\n")
+    return chosen.latents
+
+
+def _strength(text: str) -> float | str:
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number or auto is expected, not {text!r}") from None
 
 
 def _read_mask(path: str, frames: Tensor) -> Tensor:
@@ -206,9 +247,10 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument(
         "--strength",
-        type=float,
+        type=_strength,
         default=1.0,
-        help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger (default: 1)",
+        help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger; auto samples at "
+        f"{', '.join(map(str, STRENGTHS))} and takes the one that balances prompt and clip best (default: 1)",
     )
     edit.add_argument("--gradient-checkpointing", action="store_true", help="tune in less memory, more slowly")
     edit.add_argument(

@@ -11,10 +11,12 @@ The autoencoder and the text encoder run once, here; tuning, inversion and sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
+from .balance import STRENGTHS, Trial, judge
 from .checks import check_choice, check_kind, check_number, check_text
 from .inflation import inflate, trainable_parameters
 from .inversion import InversionConfig, InversionStep, invert
@@ -142,6 +144,38 @@ class ClipEditor:
         if noise is None:
             noise = self._start(config)
         return sample(self.video_unet, noise, positive, negative, self.model.scheduler, config)
+
+    def try_strengths(
+        self,
+        prompt: str,
+        config: SamplingConfig = SamplingConfig(),
+        *,
+        strengths: Sequence[float] = STRENGTHS,
+        inversion: InversionConfig = InversionConfig(),
+        **options: Any,
+    ) -> Iterator[Trial]:
+        """Edit at several strengths of the tuning and judge each (`balance.py`); `best` chooses among the trials.
+
+        After each the tuning is at strength 1 again, and its inversion forgotten.
+
+        Arguments:
+            prompt, config: as `edit` takes them.
+            strengths: to try, as `set_strength` takes them.
+            inversion: how the clip is inverted at each, unless it is sampled beside fresh noise.
+            options: the other arguments of `edit`.
+
+        Yields:
+            A Trial for each strength.
+        """
+        texts = self._embed(prompt), self._embed(self.source_prompt)
+        for strength in strengths:
+            self.set_strength(strength)
+            if options.get("keep") != "noise":
+                for _ in self.invert(inversion):
+                    pass
+            *_, last = self.edit(prompt, config, **options)
+            scheduler = self.model.scheduler
+            yield judge(self.set_strength, self.video_unet, strength, last.latents, *texts, scheduler)
 
     def decode(self, latents: Tensor) -> Tensor:
         """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""
