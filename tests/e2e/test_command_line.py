@@ -66,6 +66,21 @@ def test_under_a_black_mask_the_clip_stays_and_under_a_white_one_it_changes(vide
     assert 2 * changes[0] < changes[1]
 
 
+def test_strengths_are_tried_and_the_best_is_written(video, tmp_path):
+    options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
+    options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
+    arguments = [part for pair in (options | {"--num-inference-steps": 3}).items() for part in pair]
+    output = tmp_path / "auto.mp4"
+    lines = tav("edit", *arguments, "--output", output, "--strength", "auto").stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[:-1]] == [
+        f"strength {share}" for share in ("0.25", "0.5", "0.75", "1")
+    ]
+    (taken,) = [line.split()[1].rstrip(":") for line in lines if line.endswith("(taken)")]
+    tav("edit", *arguments, "--output", tmp_path / "by-hand.mp4", "--strength", taken)
+    assert output.read_bytes() == (tmp_path / "by-hand.mp4").read_bytes()
+    assert "a number or auto" in tav("edit", *arguments, "--output", output, "--strength", "x", ok=False).stderr
+
+
 def test_strength_fades_the_tuning(video, tmp_path):
     options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
     options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
