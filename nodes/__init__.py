@@ -6,6 +6,7 @@ from . import adapters
 from .compare_videos import CompareVideos
 from .ddim_invert import DDIMInvert
 from .evaluate import Evaluate
+from .find_strength import FindStrength
 from .inflate_unet import InflateUNet
 from .load_demo_model import LoadDemoModel
 from .load_tuned import LoadTuned
@@ -24,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     Sample,
     SaveVideo,
     Steady,
+    FindStrength,
     SaveTuned,
     LoadTuned,
     CompareVideos,

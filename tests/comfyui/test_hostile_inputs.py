@@ -28,6 +28,11 @@ def whole_prompt() -> dict[str, Any]:
     prompt = edit_prompt()
     prompt["compare"] = node("TAVCompareVideos", first=[prompts.CLIP, 0], second=[prompts.DECODE, 0])
     prompt["steady"] = node("TAVSteady", images=[prompts.DECODE, 0], clip=[prompts.CLIP, 0])
+    prompt["find"] = node(
+        "TAVFindStrength",
+        **dict(model=[prompts.TUNE, 0], latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0]),
+        **dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0], steps=2, guidance=2.5),
+    )
     prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a star")
     prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/star")
     prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="base.safetensors", strength=1.0)

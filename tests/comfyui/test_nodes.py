@@ -19,9 +19,8 @@ SNAPSHOT = Path(__file__).with_name("object_info.json")
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVInflateUNet", "TAVLoadDemoModel", "TAVLoadTuned",
-    "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo",
-    "TAVSteady",
+    "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVFindStrength", "TAVInflateUNet", "TAVLoadDemoModel",
+    "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady",
 ]  # fmt: skip
 
 
@@ -345,6 +344,26 @@ def test_an_edit_is_steadied_and_one_of_another_clip_refused(server: Server) -> 
     failed = server.wait(server.submit(other)).message("execution_error")
     assert failed is not None
     assert "give the frames that were edited" in failed["exception_message"]
+
+
+def test_the_strength_is_found_and_the_edit_made_with_it(server: Server) -> None:
+    found = dict(model=[prompts.TUNE, 0], latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0])
+    found |= dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0], steps=3, guidance=2.5, denoise=0.8)
+    prompt = edit_prompt(invert=dict(model=["find", 0]), sample=dict(model=["find", 0]))
+    prompt |= {"find": node("TAVFindStrength", **found), "show": node("PreviewAny", source=["find", 1])}
+    outcome = server.run(prompt)
+    *tried, taken = outcome.history["outputs"]["find"]["text"][0].splitlines()
+    assert [line.split(":")[0] for line in tried] == [f"strength {share}" for share in ("0.25", "0.5", "0.75", "1")]
+    assert taken.removeprefix("taken: ") in ("0.25", "0.5", "0.75", "1")
+    assert outcome.files(prompts.SAVE)
+    untuned = edit_prompt() | {"find": node("TAVFindStrength", **found | {"model": [prompts.INFLATE, 0]})}
+    untuned["again"] = node(
+        "TAVDDIMInvert", model=["find", 0], latents=[prompts.ENCODE, 0], conditioning=[prompts.EMPTY, 0]
+    )
+    untuned["again"]["inputs"] |= dict(steps=2, keep=False)
+    untuned[prompts.SAMPLE]["inputs"] |= dict(latents=["again", 0], steps=2)
+    failed = server.wait(server.submit(untuned)).message("execution_error")
+    assert failed is not None and "connect One-Shot Tune" in failed["exception_message"]
 
 
 def test_a_preview_is_shown_while_tuning(server: Server) -> None:
