@@ -1,14 +1,12 @@
 """TAVFindStrength: how strong the tuning is to be for one edit, found by trying."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io, ui
-from torch import Tensor
 
-from ..tav_core import InversionConfig, InversionStep, SamplingConfig, SamplingStep, best, invert, sample
-from ..tav_core.balance import STRENGTHS, Trial, judge
+from ..tav_core import SamplingConfig, best
+from ..tav_core.balance import STRENGTHS, Trial, invert_and_sample, judge
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
@@ -76,25 +74,13 @@ class FindStrength(io.ComfyNode):
         with adapters.put_to_work(model, source.latents, config) as video_unet:
             for strength in STRENGTHS:
                 model.place(strength)
-                walk = _edited(video_unet, source.latents, prompts, model.schedule, config)
+                walk = invert_and_sample(video_unet, source.latents, *prompts, model.schedule, config)
                 progress = adapters.Progress(steps + len(model.schedule.timesteps(steps, denoise)))
                 *_, last = progress.over(walk, lambda _, strength=strength: f"strength {strength:g}")
                 texts = prompts[0], source.caption
                 trials.append(judge(model.place, video_unet, strength, last.latents, *texts, model.schedule))
         report = _report(trials)
         return io.NodeOutput(replace(model, strength=best(trials).strength), report, ui=ui.PreviewText(report))
-
-
-def _edited(
-    video_unet: Any, clip: Tensor, prompts: tuple[Tensor, Tensor], schedule: Any, config: SamplingConfig
-) -> Iterator[InversionStep | SamplingStep]:
-    """The clip inverted and sampled again under the prompt."""
-    inverted = {}
-    for step in invert(video_unet, clip, prompts[1], schedule, InversionConfig(config.num_inference_steps)):
-        inverted[step.timestep] = step.latents
-        yield step
-    first = schedule.timesteps(config.num_inference_steps, config.denoise)[0]
-    yield from sample(video_unet, inverted[first], *prompts, schedule, config)
 
 
 def _report(trials: list[Trial]) -> str:

@@ -10,7 +10,7 @@ apart (diffusion classifier, Li et al., arXiv:2303.16203); here it tells the tun
 tuning keeps more of the clip and follows the prompt less: the strength to take is the one whose worse side is best.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from .frames import model_float32
 from .inflation import VideoUNet
+from .inversion import InversionConfig, InversionStep, invert
+from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
@@ -87,6 +89,27 @@ def prediction_error(video_unet: VideoUNet, latents: Tensor, text: Tensor, sched
             prediction = video_unet(schedule.add_noise(clip, noise, timestep), timestep, text)
         errors.append(float((prediction - schedule.training_target(clip, noise, timestep)).square().mean()))
     return sum(errors) / len(errors)
+
+
+def invert_and_sample(
+    video_unet: VideoUNet, latents: Tensor, positive: Tensor, negative: Tensor, scheduler: Any, config: SamplingConfig
+) -> Iterator[InversionStep | SamplingStep]:
+    """Invert a clip under the negative prompt and sample it under the positive one, with as many steps.
+
+    Arguments:
+        latents: the clip, (b, c, f, h, w).
+        positive, negative: embeddings, (b, n, d) and (b, m, d).
+        config: how to sample.
+
+    Yields:
+        The steps of both. The last one's latents are the edit.
+    """
+    inverted = {}
+    for step in invert(video_unet, latents, negative, scheduler, InversionConfig(config.num_inference_steps)):
+        inverted[step.timestep] = step.latents
+        yield step
+    timesteps = NoiseSchedule.from_scheduler(scheduler).timesteps(config.num_inference_steps, config.denoise)
+    yield from sample(video_unet, inverted[timesteps[0]], positive, negative, scheduler, config)
 
 
 def best(trials: Sequence[Trial]) -> Trial:

@@ -1,12 +1,14 @@
 """The strength of a tuning: what the model sees in an edit, with the tuning and without, and which trial is best."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from tav_core import ClipEditor, InversionConfig, SamplingConfig, Trial, TuningConfig, best, load_model
-from tav_core.balance import judge
+from tav_core.balance import invert_and_sample, judge
 from tav_core.demo import world
 from tav_core.models import encode_frames
 
@@ -68,6 +70,17 @@ def test_trials_are_the_edits_that_one_makes_by_hand(editor: ClipEditor, keep: s
         *_, last = editor.edit(PROMPT, SAMPLING, keep=keep)
         assert torch.equal(last.latents, trial.latents)
     assert not torch.equal(trials[0].latents, trials[1].latents)
+
+
+def test_a_clip_is_inverted_and_sampled_from_the_level_that_denoise_says(editor: ClipEditor) -> None:
+    config = replace(SAMPLING, denoise=0.5)
+    texts, scheduler = (editor._embed(PROMPT), editor._embed("")), editor.model.scheduler
+    steps = list(invert_and_sample(editor.video_unet, editor.latents, *texts, scheduler, config))
+    for _ in editor.invert(INVERSION):
+        pass
+    *_, last = editor.edit(PROMPT, config)
+    assert torch.equal(steps[-1].latents, last.latents)
+    assert len(steps) == 4 + 2
 
 
 def trial(strength: float, asked: float, kept: float) -> Trial:
