@@ -6,7 +6,8 @@
 A frame near it counts at a point as far as it agrees, in a patch around it: non-local means (Buades et al., CVPR 2005)
 along the motion of the clip, as in Liu & Freeman, "A high-quality video denoising algorithm based on reliable motion
 estimation" (ECCV 2010). That the clip without its edit says what a steady edit is, is Bonneel et al., "Blind video
-temporal consistency" (SIGGRAPH Asia 2015).
+temporal consistency" (SIGGRAPH Asia 2015). What the edit leaves as it was has no flicker to lose, and stays. Flow moves
+the ground around an object along with it; so a patch may also lie where the ground has gone to, whichever agrees more.
 
 What the autoencoder loses of the clip, it loses of the edit too. With the decoded clip at hand, as what the edit was
 changed from, the clip's own pixels come back where it was left as it was.
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_range, check_tensor
-from .following import Near, fetch, follow
+from .following import Near, fetch, follow, inside
 
 TOLERANCE = 1.0  # pixels; a point that comes back farther off has been lost on the way
 PATCH = 3.0  # pixels, the standard deviation of the patch in which frames agree or do not
@@ -58,23 +59,28 @@ def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iterato
         [cv2.cvtColor((frame.clip(0, 1) * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in kept]
     )
     for i, near in enumerate(follow(grey, TOLERANCE)):
-        change = _mean(changes, i, near)
+        change, frame = _means(changes, edited, i, near)
         left = _agreement(change)  # as it was
-        frame = left * (kept[i] + change) + (1 - left) * _mean(edited, i, near)
-        yield torch.from_numpy(frame).clamp(0, 1)
+        yield torch.from_numpy(left * (kept[i] + change) + (1 - left) * frame).clamp(0, 1)
 
 
-def _mean(frames: np.ndarray, i: int, near: list[Near]) -> np.ndarray:
-    """Frame `i` of (f, h, w, 3) in the mean with the frames near it, weighted by how they agree: (h, w, 3)."""
-    total, weights = np.zeros_like(frames[i]), np.zeros_like(frames[i][..., :1])
+def _means(changes: np.ndarray, edited: np.ndarray, i: int, near: list[Near]) -> np.ndarray:
+    """What frame `i` changes, and the frame, in the mean over those near it as they agree in both: (2, h, w, 3)."""
+    own = np.stack([changes[i], edited[i]])
+    total, weights = np.zeros_like(own), np.zeros_like(own[0, ..., :1])
     for other in near:
-        fetched = fetch(frames[other.index], other.points)
-        weight = other.seen[..., None] * _agreement(fetched - frames[i])
+        fetched, weight = own, np.zeros_like(weights)
+        for points, seen in ((other.points, other.seen), (other.ground, inside(other.ground))):
+            found = np.stack([fetch(clip[other.index], points) for clip in (changes, edited)])
+            agreement = seen[..., None] * _agreement(found - own)
+            better = agreement > weight
+            fetched, weight = np.where(better, found, fetched), np.where(better, agreement, weight)
         total, weights = total + weight * fetched, weights + weight
     return total / weights
 
 
 def _agreement(difference: np.ndarray) -> np.ndarray:
-    """1 where pictures that differ by (h, w, 3) are the same in a patch, towards 0 where they are not: (h, w, 1)."""
-    distance = cv2.GaussianBlur(np.square(difference).sum(-1), (0, 0), PATCH)
+    """1 where pictures that differ by (..., h, w, 3) are the same in a patch, to 0 where they are not: (h, w, 1)."""
+    squares = np.square(difference).sum(-1)
+    distance = cv2.GaussianBlur(squares if squares.ndim == 2 else squares.sum(0), (0, 0), PATCH)
     return np.exp(-distance / (2 * AGREEMENT**2))[..., None]
