@@ -73,7 +73,7 @@ def test_a_new_ground_stays_sharp_around_what_moves() -> None:
     far = [np.hypot(x - 24 - 4 * i, y - 48) for i in range(12)]
     plain, stripes = (
         np.full((SIZE, SIZE, 3), (0.05, 0.05, 0.2)),
-        np.repeat(0.15 + 0.05 * np.sin(y / 2)[..., None], 3, 2),
+        np.repeat(0.15 + 0.05 * np.sin((x + y) / 2)[..., None], 3, 2),
     )
     clip, edit = (
         np.stack([np.where((d < 14)[..., None], colour, ground) for d in far]).astype(np.float32)
@@ -81,7 +81,7 @@ def test_a_new_ground_stays_sharp_around_what_moves() -> None:
     )
     steadied = steady(*tensors(edit, clip)).numpy()
     around = np.stack([(d > 18) & (d < 30) for d in far])
-    assert np.square(steadied - edit)[around].mean() < 1e-4  # 40 dB
+    assert np.square(steadied - edit)[around].mean() < 5e-4  # 33 dB; along the flow alone 29.6
 
 
 def test_what_was_not_edited_stays_to_the_bit() -> None:
