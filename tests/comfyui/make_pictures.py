@@ -74,10 +74,11 @@ def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     (clip,) = (key for key, entry in prompt.items() if entry["class_type"] == "TAVLoadVideo")
     tapped = {SOURCE: clip}
+    steadied = {e["inputs"]["images"][0]: key for key, e in prompt.items() if e["class_type"] == "TAVSteady"}
     for key, entry in prompt.items():
-        if entry["class_type"] == "VAEDecode":
-            sampled = prompt[entry["inputs"]["samples"][0]]
-            tapped[prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]] = key
+        sampled = prompt[entry["inputs"]["samples"][0]] if entry["class_type"] == "VAEDecode" else None
+        if sampled and sampled["class_type"] == "TAVSample":
+            tapped[prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]] = steadied.get(key, key)
     for key in tapped.values():
         prompt[f"tap {key}"] = node("TAVSaveVideo", images=[key, 0], fps=8.0, filename_prefix="tap", crf=0)
     outcome = server.run(prompt)
