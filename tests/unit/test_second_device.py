@@ -1,0 +1,117 @@
+"""The whole method on a device that refuses tensors of the CPU, against the same on the CPU.
+
+Both run in a process of their own, once, since the device stays in torch for good.
+"""
+
+import tempfile
+from collections.abc import Callable
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import tav_core as tav
+from tests.conftest import relative_error
+from tests.second_device import AVAILABLE, NAME, install
+
+SOURCE, EDIT = "a pink star on a navy background", "a yellow star on a navy background"
+TUNING = tav.TuningConfig(steps=2, learning_rate=3e-4, timestep_range=0.8, gradient_accumulation_steps=2)
+SAMPLING = dict(num_inference_steps=3, guidance_scale=2.5, denoise=0.75)
+EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "published": ({}, {}),
+    "rescaled guidance": ({"guidance_rescale": 0.5}, {}),
+    "beside the trajectory": ({}, {"keep": "inversion"}),
+    "beside the clip": ({"early_guidance_scale": 4.0}, {"keep": "noise"}),
+    "under a mask": ({}, {"keep": "noise", "mask": torch.ones(1, 64, 64)}),
+    "from given noise": ({}, {"noise": torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))}),
+}
+
+
+def stages(device: str, dtype: torch.dtype, checkpointing: bool, edits: tuple[str, ...]) -> dict[str, Tensor]:
+    """What each part of the method comes to, on the CPU."""
+    clip = tav.read_video(tav.models.ASSETS / "demo-clip.mp4", num_frames=3, width=64, height=64)
+    with tempfile.TemporaryDirectory() as folder:
+        model = tav.load_model(device=device, dtype=dtype)
+        editor = tav.ClipEditor(model, clip.frames, SOURCE, store=tav.Store(folder))
+        config = tav.TuningConfig(**vars(TUNING) | {"gradient_checkpointing": checkpointing})
+        made = {"losses": torch.tensor([step.loss for step in editor.tune(config)])}
+        assert {weight.device.type for weight in editor.video_unet.parameters()} == {torch.device(device).type}
+        made["tuned weights"] = trained(editor)
+        steps = list(editor.invert(tav.InversionConfig(num_inference_steps=3, refinements=2)))
+        made["inversion"] = steps[-1].latents.cpu()
+        for name in edits:
+            settings, options = EDITS[name]
+            *_, last = editor.edit(EDIT, tav.SamplingConfig(**SAMPLING | settings), **options)
+            made[name] = last.latents.cpu()
+        made["steadied"] = torch.stack(list(editor.steady(editor.decode(last.latents))))
+        trials = editor.try_strengths(EDIT, tav.SamplingConfig(**SAMPLING), strengths=[0.5], keep="noise")
+        made["strengths"] = torch.tensor([[trial.asked, trial.kept] for trial in trials])
+        tav.save_tuned(editor.video_unet, f"{folder}/tuned.safetensors")
+        tav.load_tuned(editor.video_unet, f"{folder}/tuned.safetensors", strength=0.5)
+        made["loaded weights"] = trained(editor)
+        made["continued"] = continued(model, clip.frames, config, folder)
+    return {name: result.float() for name, result in made.items()}
+
+
+def trained(editor: tav.ClipEditor) -> Tensor:
+    weights = tav.trainable_parameters(editor.video_unet).values()
+    return torch.cat([weight.detach().cpu().flatten() for weight in weights])
+
+
+def continued(model: tav.BaseModel, frames: Tensor, config: tav.TuningConfig, folder: str) -> Tensor:
+    """The weights of a tuning that was stopped after its first step, kept, and taken up again."""
+    other = tav.load_model(device=str(model.unet.device), dtype=model.unet.dtype)
+    editor = tav.ClipEditor(other, frames, SOURCE, store=tav.Store(folder))
+    config = tav.TuningConfig(**vars(config) | {"seed": 5})
+    walk = editor.tune(config)
+    next(walk)
+    walk.close()
+    assert [step.step for step in editor.tune(config)] == [2]
+    return trained(editor)
+
+
+def both(*case: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    torch.set_num_threads(1)
+    install()  # before the first way back, where autograd counts the devices
+    return stages("cpu", *case), stages(NAME, *case)
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="this torch has no Python backends; the device of these tests is one")
+@pytest.mark.parametrize(
+    ("dtype", "checkpointing", "edits"),
+    [(torch.float32, True, tuple(EDITS)), (torch.bfloat16, False, ("published", "beside the clip"))],
+)
+def test_a_second_device_comes_to_what_the_cpu_comes_to(
+    dtype: torch.dtype, checkpointing: bool, edits: tuple[str, ...]
+) -> None:
+    with get_context("spawn").Pool(1) as pool:
+        expected, got = pool.apply(both, (dtype, checkpointing, edits))
+    if dtype == torch.bfloat16:
+        # AdamW's first steps keep of a gradient little more than its sign, which rounding turns around near zero.
+        for name in ("tuned weights", "loaded weights", "continued"):
+            moved = (got.pop(name) - expected.pop(name)).abs().max()
+            assert moved <= 2 * TUNING.steps * TUNING.learning_rate, name
+    errors = {name: relative_error(got[name], expected[name]) for name in expected}
+    assert max(errors.values()) < (1e-4 if dtype == torch.float32 else 0.1), errors
+
+
+def refusals() -> list[str]:
+    """What meets the wall, as it would on a GPU."""
+    distant = torch.ones(2).to(install())
+    attempts: list[Callable[[], object]] = [lambda: distant + torch.ones(2), lambda: distant.numpy()]
+    met = []
+    for attempt in attempts:
+        try:
+            attempt()
+        except (RuntimeError, TypeError) as error:
+            met.append(type(error).__name__)
+    assert float((distant + torch.tensor(1.0)).sum()) == 4  # a number on the CPU is let in, as by a GPU
+    return met
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="this torch has no Python backends")
+def test_the_device_has_a_wall() -> None:
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(refusals) == ["RuntimeError", "TypeError"]
