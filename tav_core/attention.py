@@ -191,7 +191,8 @@ class SpatioTemporalBlock(nn.Module):
         assert encoder_hidden_states is not None, "VideoUNet passes the text"
         hidden_states = hidden_states.contiguous()  # comes as a view of channels first
         hidden_states = kept_or_repeated(self.clip, self._attend_frames_and_text, hidden_states, encoder_hidden_states)
-        at_once = FEED_FORWARD_ROWS.get(hidden_states.device.type, FEED_FORWARD_ROWS["elsewhere"])
+        place = self.clip.rehearsed_for or hidden_states.device.type
+        at_once = FEED_FORWARD_ROWS.get(place, FEED_FORWARD_ROWS["elsewhere"])
         rows = hidden_states.flatten(0, 1).split(at_once)
         rows = torch.cat([kept_or_repeated(self.clip, self._feed_forward, some) for some in rows])
         return kept_or_repeated(self.clip, self._attend_time, rows.view_as(hidden_states))

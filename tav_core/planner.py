@@ -66,6 +66,7 @@ def plan(
     height: int,
     width: int,
     dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> Plan:
     """Predict what one step of tuning or sampling needs.
 
@@ -74,22 +75,27 @@ def plan(
         config: whose step it is, and its options.
         num_frames, height, width: of the latents: a side of 64 is 512 pixels.
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
+        device: where the step would run, which decides how much is done at once; None for where the model is.
 
     Returns:
         The plan. It takes seconds to make, whatever the size; the same one is made once.
     """
-    dtype = dtype or video_unet.dtype
-    key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype)
+    dtype, place = dtype or video_unet.dtype, torch.device(device or video_unet.device).type
+    key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype, place)
     if key not in _plans:
-        _plans[key] = _made(video_unet, config, (num_frames, height, width), dtype)
+        _plans[key] = _made(video_unet, config, (num_frames, height, width), dtype, place)
     return _plans[key]
 
 
 def _made(
-    video_unet: VideoUNet, config: TuningConfig | SamplingConfig, size: tuple[int, int, int], dtype: torch.dtype
+    video_unet: VideoUNet,
+    config: TuningConfig | SamplingConfig,
+    size: tuple[int, int, int],
+    dtype: torch.dtype,
+    place: str,
 ) -> Plan:
     trained = trainable_parameters(video_unet)
-    rehearsal = _Rehearsal(video_unet, config)
+    rehearsal = _Rehearsal(video_unet, config, place)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
         state = _without_storage(video_unet, trained, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
@@ -124,7 +130,7 @@ def frames_that_fit(
     """The most frames, up to `num_frames`, whose peak stays within `memory` bytes; 0 if one is too many already.
 
     Arguments:
-        size: height, width and dtype as `plan` takes them.
+        size: height, width, dtype and device as `plan` takes them.
     """
 
     def too_large(frames: int) -> bool:
@@ -146,21 +152,25 @@ def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dt
 class _Rehearsal(nn.Module):
     """One step, as a module, so that stand-ins for the weights stay in place during the way back too."""
 
-    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig):
+    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig, place: str):
         super().__init__()
-        self.video_unet, self.config = video_unet, config
+        self.video_unet, self.config, self.place = video_unet, config, place
 
     def forward(self, latents: Tensor, text: Tensor) -> None:
+        clip, before = self.video_unet.clip, replace(self.video_unet.clip)
+        clip.rehearsed_for = self.place
+        try:
+            self._step(latents, text)
+        finally:
+            clip.rehearsed_for, clip.checkpointing = before.rehearsed_for, before.checkpointing
+
+    def _step(self, latents: Tensor, text: Tensor) -> None:
         if isinstance(self.config, SamplingConfig):
             config = replace(self.config, guidance_scale=2.0 if self.config.guided else 1.0)  # any but 1
             with torch.no_grad():
                 guided_prediction(self.video_unet, latents, PREDICTION_TIMESTEP, text, text, config)
             return
-        clip, before = self.video_unet.clip, self.video_unet.clip.checkpointing
-        clip.checkpointing = self.config.gradient_checkpointing
-        try:
-            dtype = self.config.compute_dtype
-            prediction = self.video_unet(latents, PREDICTION_TIMESTEP, text, compute_dtype=dtype)
-            (prediction - latents).square().mean().backward()
-        finally:
-            clip.checkpointing = before
+        self.video_unet.clip.checkpointing = self.config.gradient_checkpointing
+        dtype = self.config.compute_dtype
+        prediction = self.video_unet(latents, PREDICTION_TIMESTEP, text, compute_dtype=dtype)
+        (prediction - latents).square().mean().backward()

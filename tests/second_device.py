@@ -89,8 +89,13 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
             return wrappers[id(tensor)]
         return Distant(tensor) if distant else tensor
 
+    inference = torch.is_inference_mode_enabled()
+    if inference and distant and any(made.alias_info for made in func._schema.returns):
+        inference = all(tensor.is_inference() for tensor in tensors)  # views are of the kind of what they show
     args, kwargs = _changed(near, (args, kwargs))
-    return _changed(wrapped, func(*args, **kwargs))
+    out = func(*args, **kwargs)
+    with torch.inference_mode(inference):
+        return _changed(wrapped, out)
 
 
 def _changed(change: Callable[[Tensor], Any], tree: Any) -> Any:

@@ -6,6 +6,7 @@ models that are loaded again without need.
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import comfy.model_management as host
 from torch import Tensor
@@ -96,8 +97,9 @@ def _fitting(video_unet: VideoUNet, clip: Tensor, config: Config) -> int:
     return frames_that_fit(video_unet, config, memory / OVERHEAD, **_size(clip))
 
 
-def _size(clip: Tensor) -> dict[str, int]:
-    return dict(zip(("num_frames", "height", "width"), clip.shape[2:], strict=True))
+def _size(clip: Tensor) -> dict[str, Any]:
+    size = dict(zip(("num_frames", "height", "width"), clip.shape[2:], strict=True))
+    return size | {"device": host.get_torch_device()}
 
 
 def _described(clip: Tensor, config: Config) -> str:

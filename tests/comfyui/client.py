@@ -12,13 +12,19 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "tune-a-video"
 FAULTS = Path(__file__).with_name("faults.py")
+SECOND_DEVICE = {
+    "host_device/__init__.py": Path(__file__).with_name("host_device.py"),
+    "host_device/device.py": ROOT / "tests" / "second_device.py",
+}
 START_SECONDS = float(os.environ.get("COMFYUI_START_SECONDS", "900"))
 RUN_SECONDS = float(os.environ.get("COMFYUI_RUN_SECONDS", "900"))
 
@@ -64,15 +70,23 @@ class Outcome:
 
 
 class Server:
-    """A running ComfyUI with what the registry would publish of this pack in a base directory of its own."""
+    """A running ComfyUI with what the registry would publish of this pack in a base directory of its own.
 
-    def __init__(self, comfyui: Path, python: str, base: Path):
+    Arguments:
+        comfyui, python: its folder, and its Python.
+        base: the base directory, not there yet.
+        nodes: files to put among the custom nodes, by their names there.
+    """
+
+    def __init__(self, comfyui: Path, python: str, base: Path, nodes: Mapping[str, Path] = MappingProxyType({})):
         self.base, self.log_path = base, base / "server.log"
         pack = base / "custom_nodes" / FOLDER
         for name in archived():
             (pack / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, pack / name)
-        shutil.copy(FAULTS, pack.parent)
+        for name, file in {FAULTS.name: FAULTS, **nodes}.items():
+            (pack.parent / name).parent.mkdir(exist_ok=True)
+            shutil.copy(file, pack.parent / name)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

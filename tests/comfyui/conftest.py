@@ -2,6 +2,7 @@
 
 COMFYUI_PATH      its folder; without it these tests skip
 COMFYUI_PYTHON    its Python; that of pytest if not set
+COMFYUI_DEVICE    "second" to run all of them on the device of host_device.py, which stands in for a GPU
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfyui.client import ROOT, Server
+from tests.comfyui.client import ROOT, SECOND_DEVICE, Server
 
 WITHOUT = "set COMFYUI_PATH to a ComfyUI folder (and COMFYUI_PYTHON to its Python) to run the nodes in it"
 
@@ -29,6 +30,7 @@ def server(comfyui: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) 
     """One server for all tests, in a folder with a space and a letter beyond ASCII."""
     if not (ROOT / "tav_core" / "assets" / "demo-model").is_dir():
         pytest.skip("the bundled model is not in tav_core/assets")
-    running = Server(*comfyui, tmp_path_factory.mktemp("comfy") / "bäse folder")
+    nodes = SECOND_DEVICE if os.environ.get("COMFYUI_DEVICE") == "second" else {}
+    running = Server(*comfyui, tmp_path_factory.mktemp("comfy") / "bäse folder", nodes)
     yield running
     running.stop()
