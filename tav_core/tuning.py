@@ -20,6 +20,8 @@ from .inflation import VideoUNet, check_inputs, trainable_parameters
 from .schedule import NoiseSchedule
 from .tuning_state import SCHEDULES, TuningState
 
+LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
+
 
 @dataclass(frozen=True)
 class TuningConfig:
@@ -213,7 +215,7 @@ def _refuse_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], con
         )
     if compute_dtype == torch.float32 and video_unet.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(f"compute_dtype float32 needs a model loaded in float32, got one in {video_unet.dtype}.")
-    if compute_dtype == torch.float16 and video_unet.device.type != "cuda":
+    if compute_dtype == torch.float16 and video_unet.device.type not in LOSS_SCALING_DEVICES:
         raise ValueError("Tuning in float16 needs a CUDA device for loss scaling. Use bfloat16 or float32.")
     if any(parameter.is_inference() for parameter in video_unet.parameters()):
         raise ValueError("This model was moved under torch.inference_mode() and cannot train. Move it outside of it.")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet, trainable_parameters
 from ...tav_core.store import apply_tuned
+from ...tav_core.tuning import LOSS_SCALING_DEVICES
 from .memory import advice, estimate, planned, warn_if_too_large
 
 
@@ -91,12 +92,17 @@ class TavModel:
 
 
 def compute_dtype(model: Any, precision: str) -> torch.dtype:
-    """The type of the inflated UNet's frozen weights: as asked, or the one in which the host would run MODEL."""
+    """The type of the inflated UNet's frozen weights: as asked, or the one in which the host would run MODEL.
+
+    Float32 where the host's choice could not be tuned in: on a CPU it is slower, and float16 wants its loss scaled.
+    """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     dtype = model.model.get_dtype_inference()
-    cpu = host.is_device_cpu(host.get_torch_device())
-    return torch.float32 if cpu or dtype not in (torch.float16, torch.bfloat16) else dtype
+    device = host.get_torch_device()
+    scaled = dtype == torch.float16 and device.type in LOSS_SCALING_DEVICES
+    unscaled = dtype == torch.bfloat16 and not host.is_device_cpu(device)
+    return dtype if scaled or unscaled else torch.float32
 
 
 def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel:
