@@ -19,16 +19,17 @@ from .checks import check_number
 from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING, run_demo
 from .editor import KEEP, ClipEditor
 from .evaluation import command as evaluation
+from .fitting import checkpointing_needed, frames_that_fit_device
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .sampling import SamplingConfig
 from .store import Store
 from .store.tuned import MAX_STRENGTH
-from .tuning import TuningConfig
+from .tuning import LOSS_SCALING_DEVICES, TuningConfig
 from .video import check_output, read_video, write_video
 
 Step = TypeVar("Step")
-AUTO = "auto"
+AUTO, ON = "auto", "on"
 PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
 BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": BESIDE}
 SETTINGS = {  # option of edit -> what it sets, which field there, what help says
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return status or 0
@@ -86,11 +87,10 @@ def _edit(args: argparse.Namespace) -> None:
     keep = kept(args)
     if args.mask is not None and keep == "nothing":
         raise ValueError("--mask locks an edit beside the clip: give --keep noise or --keep inversion with it.")
-    tuning = replace(tuning, gradient_checkpointing=args.gradient_checkpointing)
     if args.strength != AUTO:
         check_number("--strength", args.strength, -MAX_STRENGTH, MAX_STRENGTH)
     check_output(args.output)
-    model = load_model(args.model, device=args.device, dtype=getattr(torch, args.dtype))
+    model = load_model(args.model, device=args.device, dtype=frozen_dtype(args))
     size = model.image_size
     clip = read_video(
         args.video,
@@ -103,17 +103,42 @@ def _edit(args: argparse.Namespace) -> None:
     mask = None if args.mask is None else _read_mask(args.mask, clip.frames)
     store = None if args.store is None else Store(args.store)
     editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
-    for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
-        pass
+    wanted = args.gradient_checkpointing
+    needed = wanted == AUTO and checkpointing_needed(editor.video_unet, editor.latents, tuning)
+    tuning = replace(tuning, gradient_checkpointing=needed or wanted == ON)
     chosen = _tried if args.strength == AUTO else _sampled
-    latents = chosen(
-        editor, args, inversion, sampling, dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
-    )
-    frames = editor.decode(latents)
+    options = dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
+    try:
+        for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
+            pass
+        frames = editor.decode(chosen(editor, args, inversion, sampling, options))
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(out_of_memory(editor, tuning)) from error
     if steadied(args):
         frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))
     write_video(args.output, frames, clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
+
+
+def frozen_dtype(args: argparse.Namespace) -> torch.dtype:
+    """As was given, or on a GPU float16, in which the published script computes; the bundled model is small."""
+    if args.dtype != AUTO:
+        return getattr(torch, args.dtype)
+    half = args.device.type in LOSS_SCALING_DEVICES and args.model != DEMO_MODEL
+    return torch.float16 if half else torch.float32
+
+
+def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
+    """What happened and what to lower, to what."""
+    frames, height, width, _ = editor.frames.shape
+    fewer = min(frames * 2 // 3, frames_that_fit_device(editor.video_unet, editor.latents, tuning))
+    remedies = [] if tuning.gradient_checkpointing else ["--gradient-checkpointing on"]
+    remedies += [f"--num-frames {fewer}"] if fewer else []
+    remedies += ["--dtype float16"] if editor.video_unet.dtype == torch.float32 else []
+    return (
+        f"Out of memory on {frames} frames of {width} x {height} pixels. "
+        f"Give {', or '.join([*remedies, 'a smaller --width and --height'])}."
+    )
 
 
 def _sampled(
@@ -252,7 +277,14 @@ def parser() -> argparse.ArgumentParser:
         help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger; auto samples at "
         f"{', '.join(map(str, STRENGTHS))} and takes the one that balances prompt and clip best (default: 1)",
     )
-    edit.add_argument("--gradient-checkpointing", action="store_true", help="tune in less memory, more slowly")
+    edit.add_argument(
+        "--gradient-checkpointing",
+        choices=(AUTO, ON, "off"),
+        nargs="?",
+        const=ON,
+        default=AUTO,
+        help="tune in less memory, more slowly, to the same result (default: auto, on where a GPU has too little)",
+    )
     edit.add_argument(
         "--store",
         type=Path,
@@ -260,7 +292,10 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     edit.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of frozen weights"
+        "--dtype",
+        choices=(AUTO, "float32", "float16", "bfloat16"),
+        default=AUTO,
+        help="of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
     )
 
     measure = _command(

@@ -25,6 +25,7 @@ from .tuning import TuningConfig
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
 _plans: dict[tuple, Plan] = {}  # those made so far, by all that they depend on
 PREDICTION_TIMESTEP = 500  # any
+OVERHEAD = 1.15  # what kernels and the allocator take beside the tensors that are counted; chosen, not measured
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Plan:
     def peak(self) -> int:
         """Bytes of tensors alive at the peak. A process, a driver and the kernels' own buffers come on top."""
         return self.weights + self.moments + self.activations
+
+    @property
+    def beside_weights(self) -> float:
+        """Bytes to keep free beside the weights, with what kernels and the allocator take."""
+        return OVERHEAD * (self.moments + self.activations)
 
     def seconds(self, rates: Rates) -> float:
         """The time of a step on the machine whose rates these are."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet, trainable_parameters
 from ...tav_core.store import apply_tuned
 from ...tav_core.tuning import LOSS_SCALING_DEVICES
-from .memory import advice, estimate, planned, warn_if_too_large
+from .memory import advice, planned, warn_if_too_large
 
 
 class Holder(nn.Module):
@@ -129,7 +129,7 @@ def put_to_work(model: TavModel, clip: Tensor, config: TuningConfig | SamplingCo
     with torch.inference_mode(False):
         try:
             warn_if_too_large(model.video_unet, clip, config)
-            model.load(estimate(planned(model.video_unet, clip, config)))
+            model.load(planned(model.video_unet, clip, config).beside_weights)
             model.place()
             yield model.video_unet
         except Exception as error:

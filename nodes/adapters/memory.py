@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, frames_that_fit, plan
 from ...tav_core.checks import check_choice
+from ...tav_core.planner import OVERHEAD
 
 AUTO, ON, OFF = "auto", "on", "off"
-# What kernels and the allocator take beside the tensors that the planner counts. Chosen, not measured.
-OVERHEAD = 1.15
 PIXELS_PER_LATENT = 8
 # What to try after an out-of-memory error, as a share of what was too much; sizes stay multiples of 64 pixels.
 FEWER_FRAMES, SMALLER_SIDES, SIDE_STEP = 2 / 3, 3 / 4, 64
@@ -40,7 +39,7 @@ def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | b
         return wanted in (ON, True)
     without = TuningConfig(gradient_checkpointing=False)
     plain = planned(video_unet, clip, without)
-    needed, room = estimate(plain), room_for_a_step(plain)
+    needed, room = plain.beside_weights, room_for_a_step(plain)
     chosen = ON if needed > room else OFF
     logging.info(
         f"Tune-A-Video: gradient_checkpointing is {chosen}. Without it {_described(clip, without)} "
@@ -52,11 +51,6 @@ def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | b
 def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> Plan:
     """What a step on a clip's latents (1, c, f, h, w) needs."""
     return plan(video_unet, config, **_size(clip))
-
-
-def estimate(needed: Plan) -> float:
-    """Bytes to keep free beside the weights."""
-    return OVERHEAD * (needed.moments + needed.activations)
 
 
 def room_for_a_step(needed: Plan) -> float:
@@ -72,7 +66,7 @@ def room_for_a_step(needed: Plan) -> float:
 def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> None:
     """Say in the log that a step cannot fit into the device's memory, and how many frames would."""
     needed = planned(video_unet, clip, config)
-    memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + estimate(needed)
+    memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + needed.beside_weights
     if total <= memory:
         return
     remedies = _remedies(clip, config, _fitting(video_unet, clip, config))

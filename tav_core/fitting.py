@@ -1,0 +1,53 @@
+"""What a plan means for the GPU at hand: whether a step fits into its memory, and how many frames would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .inflation import VideoUNet
+from .planner import OVERHEAD, frames_that_fit, plan
+from .tuning import TuningConfig
+
+
+def checkpointing_needed(video_unet: VideoUNet, latents: Tensor, config: TuningConfig) -> bool:
+    """Whether a step without gradient checkpointing does not fit into what is free beside the model.
+
+    Arguments:
+        video_unet: the model, on its device.
+        latents: the clip, (1, c, f, h, w).
+        config: how to tune; its own `gradient_checkpointing` does not count.
+
+    Returns:
+        True where it has to be on. False on a CPU, of whose memory torch does not tell.
+    """
+    free, _ = device_memory(video_unet.device)
+    plain = replace(config, gradient_checkpointing=False)
+    return free < inf and plan(video_unet, plain, **_size(latents)).beside_weights > free
+
+
+def frames_that_fit_device(video_unet: VideoUNet, latents: Tensor, config: TuningConfig) -> int:
+    """The most frames of a clip that can be tuned on in all of the device's memory, with checkpointing; 0 if none.
+
+    Arguments:
+        video_unet, latents, config: as `checkpointing_needed` takes them.
+    """
+    _, total = device_memory(video_unet.device)
+    least = replace(config, gradient_checkpointing=True)
+    return frames_that_fit(video_unet, least, total / OVERHEAD, **_size(latents))
+
+
+def device_memory(device: torch.device) -> tuple[float, float]:
+    """Bytes that can be had of a device's memory, and all of them; without limit where torch does not tell."""
+    if device.type != "cuda":
+        return inf, inf
+    free, total = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+
+
+def _size(latents: Tensor) -> dict[str, Any]:
+    return dict(zip(("num_frames", "height", "width"), latents.shape[2:], strict=True))

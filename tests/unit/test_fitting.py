@@ -1,0 +1,91 @@
+"""What is chosen by a GPU's memory, and what is said where it is too little; the memory is made up."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tav_core import ClipEditor, TuningConfig, VideoUNet, fitting, inflate, plan
+from tav_core.__main__ import frozen_dtype, main, parser
+from tav_core.models import ASSETS
+from tav_core.planner import OVERHEAD
+from tests.conftest import MakeUNet, draw
+
+LATENTS = draw(1, 4, 4, 16, 16)
+SIZE = dict(num_frames=4, height=16, width=16)
+EDIT = ["edit", "--video", str(ASSETS / "demo-clip.mp4"), "--source-prompt", "a", "--prompt", "b", "--output"]
+
+
+def with_memory(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 0.0) -> None:
+    monkeypatch.setattr(fitting, "device_memory", lambda device: (free, total))
+
+
+@pytest.fixture
+def video_unet(make_unet: MakeUNet) -> VideoUNet:
+    return inflate(make_unet("sd1"))
+
+
+def test_checkpointing_is_on_where_a_step_without_does_not_fit(
+    video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not fitting.checkpointing_needed(video_unet, LATENTS, TuningConfig()), "of a CPU's memory nothing is known"
+    needed = OVERHEAD * (
+        plan(video_unet, TuningConfig(), **SIZE).peak - plan(video_unet, TuningConfig(), **SIZE).weights
+    )
+    for config in (TuningConfig(), TuningConfig(gradient_checkpointing=True)):
+        with_memory(monkeypatch, needed - 1)
+        assert fitting.checkpointing_needed(video_unet, LATENTS, config)
+        with_memory(monkeypatch, needed + 1)
+        assert not fitting.checkpointing_needed(video_unet, LATENTS, config)
+
+
+def test_the_frames_that_fit_are_those_with_checkpointing(
+    video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    least = TuningConfig(gradient_checkpointing=True)
+    peaks = [plan(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
+    for fit, memory in ((2, peaks[1] + 1), (1, peaks[1] - 1), (0, peaks[0] - 1)):
+        with_memory(monkeypatch, 0, OVERHEAD * memory)
+        assert fitting.frames_that_fit_device(video_unet, LATENTS, TuningConfig()) == fit
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        (["--device", "cuda", "--model", "sd"], torch.float16),
+        (["--device", "cuda"], torch.float32),
+        (["--device", "cpu", "--model", "sd"], torch.float32),
+        (["--device", "mps", "--model", "sd"], torch.float32),
+        (["--device", "cuda", "--model", "sd", "--dtype", "bfloat16"], torch.bfloat16),
+        (["--device", "cpu", "--dtype", "bfloat16"], torch.bfloat16),
+    ],
+)
+def test_the_type_is_the_published_scripts_on_a_gpu(given: list[str], dtype: torch.dtype) -> None:
+    assert frozen_dtype(parser().parse_args([*EDIT, "o.mp4", *given])) == dtype
+
+
+def test_checkpointing_needs_no_word_after_it() -> None:
+    given = {(): "auto", ("--gradient-checkpointing",): "on", ("--gradient-checkpointing", "off"): "off"}
+    parsed = {words: parser().parse_args([*EDIT, "o.mp4", *words]).gradient_checkpointing for words in given}
+    assert parsed == given
+
+
+def test_too_little_memory_is_one_sentence_with_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tuned_with = []
+
+    def tune(editor: ClipEditor, config: TuningConfig) -> None:
+        tuned_with.append(config.gradient_checkpointing)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(ClipEditor, "tune", tune)
+    with_memory(monkeypatch, free=0, total=2**40)
+    command = [*EDIT, str(tmp_path / "edit.mp4"), "--num-frames", "6", "--width", "64", "--height", "64"]
+    assert main([*command, "--device", "cpu"]) == 1
+    assert main([*command, "--device", "cpu", "--gradient-checkpointing", "off", "--dtype", "bfloat16"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    said = "Out of memory on 6 frames of 64 x 64 pixels. Give {}--num-frames 4, or {}a smaller --width and --height."
+    assert first == said.format("", "--dtype float16, or ")
+    assert second == said.format("--gradient-checkpointing on, or ", "")
+    assert tuned_with == [True, False], "auto turned it on, where nothing was free"
