@@ -27,8 +27,8 @@ class InflateUNet(io.ComfyNode):
                     io.Combo,
                     "precision",
                     "auto",
-                    "Of the weights that do not train; auto is what ComfyUI would run MODEL in. Weights that train are "
-                    "float32 always.",
+                    "Of the weights that do not train; auto is what ComfyUI would run MODEL in, or float32 where that "
+                    "cannot be tuned in. Weights that train are float32 always.",
                     options=["auto", "float32", "bfloat16", "float16"],
                 ),
                 advanced(

@@ -11,7 +11,9 @@ import importlib.util
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 PACK = Path(__file__).parents[2]
 sys.path.insert(0, os.environ["COMFYUI_PATH"])
@@ -141,6 +143,20 @@ def refusal(model: ModelPatcher) -> dict:
     return dict(refused=None)
 
 
+def chosen_precisions() -> dict:
+    """The type that auto takes on each kind of device, by the type in which the host would run the model."""
+    pack()
+    handle = importlib.import_module("pack.nodes.adapters.handle")
+    before, chosen = comfy.model_management.get_torch_device, {}
+    for device in ("cpu", "cuda", "mps"):
+        comfy.model_management.get_torch_device = partial(torch.device, device)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            model = SimpleNamespace(model=SimpleNamespace(get_dtype_inference=lambda dtype=dtype: dtype))
+            chosen[f"{device} {dtype}"] = str(handle.compute_dtype(model, "auto"))
+    comfy.model_management.get_torch_device = before
+    return chosen
+
+
 def run(case: str) -> dict:
     families = comfy.supported_models
     small = dict(model_channels=32)
@@ -160,6 +176,8 @@ def run(case: str) -> dict:
         model = host_model(families.SD15, SD15, **small)
         model.set_model_output_block_patch(lambda h, hsp, options: (h, hsp))
         return refusal(model)
+    if case == "precision":
+        return chosen_precisions()
     raise SystemExit(f"no case {case}")
 
 

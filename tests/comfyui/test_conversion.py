@@ -16,7 +16,7 @@ COMPARED = ("sd15", "sd15-lora", "sd21")
 def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
     folder, python = comfyui
     done = subprocess.run(
-        [python, str(HOST), *REFUSED, *COMPARED],
+        [python, str(HOST), "precision", *REFUSED, *COMPARED],
         env={**os.environ, "COMFYUI_PATH": str(folder)},
         capture_output=True,
         text=True,
@@ -24,6 +24,16 @@ def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
     assert done.returncode == 0, done.stderr[-4000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {line["case"]: line for line in lines}
+
+
+def test_auto_takes_a_type_that_can_be_tuned_in(results: dict[str, dict]) -> None:
+    chosen = {case: dtype for case, dtype in results["precision"].items() if dtype != "torch.float32"}
+    del chosen["case"]
+    assert chosen == {
+        "cuda torch.float16": "torch.float16",
+        "cuda torch.bfloat16": "torch.bfloat16",
+        "mps torch.bfloat16": "torch.bfloat16",
+    }
 
 
 @pytest.mark.parametrize("case", COMPARED)
