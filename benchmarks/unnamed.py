@@ -38,7 +38,7 @@ from tav_core.sampling import SamplingStep
 from tav_core.schedule import NoiseSchedule
 from tav_core.show import contact_sheet, save_picture
 from tav_core.store import Store
-from tav_core.tuning import TuningConfig
+from tav_core.tuning_config import TuningConfig
 
 from .clips import Columns, clip_parser, random_clip, random_edits, records_of, table
 

@@ -21,7 +21,8 @@ from .sampling import SamplingConfig, SamplingStep, sample
 from .schedule import NoiseSchedule, plain_noise
 from .steadying import steady
 from .store import Store, load_tuned, save_tuned
-from .tuning import TuningConfig, TuningStep, tune
+from .tuning import tune
+from .tuning_config import TuningConfig, TuningStep
 from .video import VideoClip, read_video, write_video
 
 __all__ = [

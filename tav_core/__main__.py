@@ -4,45 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from .balance import STRENGTHS, best
-from .checks import check_number
-from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING, run_demo
-from .editor import KEEP, ClipEditor
+from . import edit_command
+from .demo.run import run_demo
+from .editor import KEEP
 from .evaluation import command as evaluation
-from .fitting import checkpointing_needed, frames_that_fit_device
-from .inversion import InversionConfig
-from .models import DEMO_MODEL, load_model
-from .sampling import SamplingConfig
+from .progress import show_progress
 from .store import Store
-from .store.tuned import MAX_STRENGTH
-from .tuning import LOSS_SCALING_DEVICES, TuningConfig
-from .video import check_output, read_video, write_video
-
-Step = TypeVar("Step")
-AUTO, ON = "auto", "on"
-PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
-BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": BESIDE}
-SETTINGS = {  # option of edit -> what it sets, which field there, what help says
-    "--tuning-steps": (("tune",), "steps", "updates of the weights"),
-    "--learning-rate": (("tune",), "learning_rate", "of the tuning"),
-    "--timestep-range": (("tune",), "timestep_range", "share of the noise levels that tuning draws from, in (0, 1]"),
-    "--num-inference-steps": (("invert", "sample"), "num_inference_steps", "steps of inversion and of sampling"),
-    "--refinements": (("invert",), "refinements", "predictions more for each step of inversion, to come back closer"),
-    "--guidance-scale": (("sample",), "guidance_scale", "how strongly the prompt pulls"),
-    "--early-guidance-scale": (("sample",), "early_guidance_scale", "the scale while it is decided what lies where"),
-    "--denoise": (("sample",), "denoise", "share of the steps that is sampled, in (0, 1]; less keeps more of the clip"),
-    "--seed": (("tune", "sample"), "seed", "of noise and timesteps"),
-}
+from .tuning_config import TuningConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,17 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
     return status or 0
 
 
-def show_progress(steps: Iterator[Step], label: str, total: int) -> Iterator[Step]:
-    """Pass steps on, with a bar on standard error; the loss is shown where a step has one."""
-    with tqdm(desc=f"{label:>22}", total=total, dynamic_ncols=True) as bar:
-        for step in steps:
-            bar.update(getattr(step, "step", bar.n + 1) - bar.n)  # a tuning may go on in its midst
-            if (loss := getattr(step, "loss", None)) is not None:
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            yield step
-        bar.update(total - bar.n)
-
-
 def _demo(args: argparse.Namespace) -> None:
     report = run_demo(args.output, show_progress, args.seed, args.keep)
     for edit in report["edits"].values():
@@ -80,134 +42,6 @@ def _demo(args: argparse.Namespace) -> None:
             f"{edit['position_error']:.1f} px from the source's path{kept}\n"
         )
     sys.stdout.write(f"Finished in {report['seconds']['all']:.0f} s. Look at {args.output / 'comparison.mp4'}.\n")
-
-
-def _edit(args: argparse.Namespace) -> None:
-    tuning, inversion, sampling = edit_settings(args)
-    keep = kept(args)
-    if args.mask is not None and keep == "nothing":
-        raise ValueError("--mask locks an edit beside the clip: give --keep noise or --keep inversion with it.")
-    if args.strength != AUTO:
-        check_number("--strength", args.strength, -MAX_STRENGTH, MAX_STRENGTH)
-    check_output(args.output)
-    model = load_model(args.model, device=args.device, dtype=frozen_dtype(args))
-    size = model.image_size
-    clip = read_video(
-        args.video,
-        num_frames=args.num_frames,
-        start=args.start,
-        fps=args.fps,
-        width=args.width or size,
-        height=args.height or size,
-    )
-    mask = None if args.mask is None else _read_mask(args.mask, clip.frames)
-    store = None if args.store is None else Store(args.store)
-    editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
-    wanted = args.gradient_checkpointing
-    needed = wanted == AUTO and checkpointing_needed(editor.video_unet, editor.latents, tuning)
-    tuning = replace(tuning, gradient_checkpointing=needed or wanted == ON)
-    chosen = _tried if args.strength == AUTO else _sampled
-    options = dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
-    try:
-        for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
-            pass
-        frames = editor.decode(chosen(editor, args, inversion, sampling, options))
-    except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(out_of_memory(editor, tuning)) from error
-    if steadied(args):
-        frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))
-    write_video(args.output, frames, clip.fps, audio=clip.audio)
-    sys.stdout.write(f"{args.output}\n")
-
-
-def frozen_dtype(args: argparse.Namespace) -> torch.dtype:
-    """As was given, or on a GPU float16, in which the published script computes; the bundled model is small."""
-    if args.dtype != AUTO:
-        return getattr(torch, args.dtype)
-    half = args.device.type in LOSS_SCALING_DEVICES and args.model != DEMO_MODEL
-    return torch.float16 if half else torch.float32
-
-
-def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
-    """What happened and what to lower, to what."""
-    frames, height, width, _ = editor.frames.shape
-    fewer = min(frames * 2 // 3, frames_that_fit_device(editor.video_unet, editor.latents, tuning))
-    remedies = [] if tuning.gradient_checkpointing else ["--gradient-checkpointing on"]
-    remedies += [f"--num-frames {fewer}"] if fewer else []
-    remedies += ["--dtype float16"] if editor.video_unet.dtype == torch.float32 else []
-    return (
-        f"Out of memory on {frames} frames of {width} x {height} pixels. "
-        f"Give {', or '.join([*remedies, 'a smaller --width and --height'])}."
-    )
-
-
-def _sampled(
-    editor: ClipEditor,
-    args: argparse.Namespace,
-    inversion: InversionConfig,
-    sampling: SamplingConfig,
-    options: dict[str, Any],
-) -> Tensor:
-    """The edit's latents, at the strength that was given."""
-    editor.set_strength(args.strength)
-    if options["keep"] != "noise":
-        for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
-            pass
-    steps = editor.edit(args.prompt, sampling, **options)
-    *_, last = show_progress(steps, "sample", round(sampling.denoise * sampling.num_inference_steps))
-    return last.latents
-
-
-def _tried(
-    editor: ClipEditor,
-    args: argparse.Namespace,
-    inversion: InversionConfig,
-    sampling: SamplingConfig,
-    options: dict[str, Any],
-) -> Tensor:
-    """The edit's latents, at the strength that was best."""
-    trials = editor.try_strengths(args.prompt, sampling, inversion=inversion, **options)
-    chosen = best(tried := list(show_progress(trials, "try strengths", len(STRENGTHS))))
-    for trial in tried:
-        mark = " (taken)" if trial is chosen else ""
-        sys.stdout.write(f"strength {trial.strength:g}: asked {trial.asked:.3f}, kept {trial.kept:.3f}{mark}\n")
-    return chosen.latents
-
-
-def _strength(text: str) -> float | str:
-    try:
-        return text if text == AUTO else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a number or auto is expected, not {text!r}") from None
-
-
-def _read_mask(path: str, frames: Tensor) -> Tensor:
-    """The brightness of a mask at the size of the frames, (f, h, w) or (1, h, w)."""
-    drawn = read_video(path, width=frames.shape[2], height=frames.shape[1]).frames.mean(-1)
-    if len(drawn) not in (1, len(frames)):
-        raise ValueError(f"--mask has {len(drawn)} frames and the clip {len(frames)}; give as many, or one for all.")
-    return drawn
-
-
-def kept(args: argparse.Namespace) -> str:
-    """What the edit is sampled beside: what was given, or the published nothing; the clip under noise if bundled."""
-    return args.keep or ("noise" if args.model == DEMO_MODEL else "nothing")
-
-
-def steadied(args: argparse.Namespace) -> bool:
-    """Whether the flicker is taken out of the edit: as was given, or if it is sampled beside the clip."""
-    return kept(args) != "nothing" if args.steady is None else bool(args.steady)
-
-
-def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:
-    """The published settings, or the demo's for the bundled model, changed by what was given."""
-    configs = dict(BUNDLED if args.model == DEMO_MODEL else PUBLISHED)
-    if args.model == DEMO_MODEL and kept(args) == "nothing":
-        configs["sample"] = SAMPLING
-    for flag, (parts, field, _) in SETTINGS.items():
-        if (given := getattr(args, flag[2:].replace("-", "_"))) is not None:
-            configs |= {part: replace(configs[part], **{field: given}) for part in parts}
-    return configs["tune"], configs["invert"], configs["sample"]
 
 
 def _store(args: argparse.Namespace) -> int:
@@ -241,62 +75,10 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=TuningConfig.seed)
     demo.add_argument("--keep", choices=KEEP, default="noise", help="as for edit; nothing is the published way")
 
-    edit = _command(commands, "edit", _edit, "tune a model on a clip and sample the clip under another prompt")
-    edit.add_argument("--video", required=True, help="the clip: a video file, a GIF or a folder of images")
-    edit.add_argument("--source-prompt", required=True, help="the clip's caption")
-    edit.add_argument("--prompt", required=True, help="what the edit is to show")
-    edit.add_argument("--negative-prompt", default="")
-    edit.add_argument("--output", type=Path, required=True, help="the edit: NAME.mp4, .webm or .gif")
-    edit.add_argument(
-        "--model", default=DEMO_MODEL, help="a local model folder in diffusers' layout (default: bundled)"
+    edit = _command(
+        commands, "edit", edit_command.run, "tune a model on a clip and sample the clip under another prompt"
     )
-    edit.add_argument("--num-frames", type=int, default=16)
-    edit.add_argument("--start", type=float, default=0.0, help="seconds into the clip")
-    edit.add_argument("--fps", type=float, help="frames per second to take (default: every frame)")
-    edit.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: the model's own)")
-    edit.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
-    _add_settings(edit)
-    edit.add_argument(
-        "--keep",
-        choices=KEEP,
-        help="sample the edit beside the clip, along its inversion or under fresh noise, so that what the prompt does "
-        "not change stays; goes well with --denoise 0.75 (default: nothing, bundled model: noise)",
-    )
-    edit.add_argument(
-        "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
-    )
-    edit.add_argument(
-        "--steady",
-        action=argparse.BooleanOptionalAction,
-        help="take the flicker out, along the motion of the clip (default: beside the clip)",
-    )
-    edit.add_argument(
-        "--strength",
-        type=_strength,
-        default=1.0,
-        help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger; auto samples at "
-        f"{', '.join(map(str, STRENGTHS))} and takes the one that balances prompt and clip best (default: 1)",
-    )
-    edit.add_argument(
-        "--gradient-checkpointing",
-        choices=(AUTO, ON, "off"),
-        nargs="?",
-        const=ON,
-        default=AUTO,
-        help="tune in less memory, more slowly, to the same result (default: auto, on where a GPU has too little)",
-    )
-    edit.add_argument(
-        "--store",
-        type=Path,
-        help="a folder that keeps tunings and inversions: started again, the command goes on there",
-    )
-    edit.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
-    edit.add_argument(
-        "--dtype",
-        choices=(AUTO, "float32", "float16", "bfloat16"),
-        default=AUTO,
-        help="of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
-    )
+    edit_command.add_arguments(edit)
 
     measure = _command(
         commands, "evaluate", evaluation.run, "measure an edit, or all edits of a data set; write a page"
@@ -308,14 +90,6 @@ def parser() -> argparse.ArgumentParser:
     store.add_argument("--store", type=Path, required=True, help="the folder")
     store.add_argument("--max-gb", type=float, help="gigabytes that prune leaves at most (default: the store's limit)")
     return made
-
-
-def _add_settings(edit: argparse.ArgumentParser) -> None:
-    for flag, (parts, field, text) in SETTINGS.items():
-        usual, bundled = (getattr(configs[parts[0]], field) for configs in (PUBLISHED, BUNDLED))
-        shown = "the same" if usual is None else f"{usual:g}"
-        default = shown if usual == bundled else f"{shown}, bundled model: {bundled:g}"
-        edit.add_argument(flag, type=type(bundled), help=f"{text} (default: {default})")
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:

@@ -27,7 +27,8 @@ from .schedule import NoiseSchedule
 from .steadying import steady
 from .store import Store, apply_tuned
 from .store.tuned import MAX_STRENGTH
-from .tuning import TuningConfig, TuningStep, tune
+from .tuning import tune
+from .tuning_config import TuningConfig, TuningStep
 
 KEEP = ("nothing", "inversion", "noise")
 

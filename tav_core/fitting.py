@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .inflation import VideoUNet
 from .planner import OVERHEAD, frames_that_fit, plan
-from .tuning import TuningConfig
+from .tuning_config import TuningConfig
 
 
 def checkpointing_needed(video_unet: VideoUNet, latents: Tensor, config: TuningConfig) -> bool:

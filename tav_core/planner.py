@@ -20,7 +20,7 @@ from .inflation import VideoUNet, trainable_parameters
 from .ledger import Ledger, Work
 from .rates import Rates
 from .sampling import SamplingConfig, guided_prediction
-from .tuning import TuningConfig
+from .tuning_config import TuningConfig
 
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
 _plans: dict[tuple, Plan] = {}  # those made so far, by all that they depend on

@@ -7,18 +7,14 @@ and the scale of float16's loss. All of it lies as tensors in one flat mapping, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor
 
 from .inflation import VideoUNet, trainable_parameters
+from .tuning_config import SCHEDULES, TuningConfig, TuningStep
 
-if TYPE_CHECKING:
-    from .tuning import TuningConfig, TuningStep
-
-SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
 MOMENTS = ("exp_avg", "exp_avg_sq")
 FUSED_DEVICES = ("cpu", "cuda")  # one pass over the weights, and no temporary as large as all of them
 

@@ -23,7 +23,7 @@ from ..models import ASSETS, load_model
 from ..sampling import SamplingConfig
 from ..schedule import NoiseSchedule
 from ..show import contact_sheet, save_loss_plot, save_picture, side_by_side
-from ..tuning import TuningConfig
+from ..tuning_config import TuningConfig
 from ..video import read_video, write_video
 from . import judge, world
 

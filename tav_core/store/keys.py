@@ -22,7 +22,7 @@ from ..frames import ClipGroupNorm
 from ..inflation import VideoUNet, trainable_parameters
 from ..inversion import InversionConfig
 from ..schedule import NoiseSchedule
-from ..tuning import TuningConfig
+from ..tuning_config import TuningConfig
 from .files import digest
 
 ALGORITHM = 1  # to be raised when the same inputs come to other bits

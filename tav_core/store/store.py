@@ -22,7 +22,8 @@ from torch import Tensor
 from ..checks import MAX_STEPS, check_kind, check_number, check_whole
 from ..inflation import VideoUNet, check_inputs
 from ..inversion import InversionConfig, InversionStep, invert
-from ..tuning import TuningConfig, TuningStep, tune
+from ..tuning import tune
+from ..tuning_config import TuningConfig, TuningStep
 from ..tuning_state import TuningState
 from .files import read_metadata
 from .folder import FORMATS, EntryFolder

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tav_core import ClipEditor, TuningConfig, VideoUNet, fitting, inflate, plan
-from tav_core.__main__ import frozen_dtype, main, parser
+from tav_core.__main__ import main, parser
+from tav_core.edit_command import frozen_dtype
 from tav_core.models import ASSETS
 from tav_core.planner import OVERHEAD
 from tests.conftest import MakeUNet, draw
