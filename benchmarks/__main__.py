@@ -22,7 +22,7 @@ TITLE = "# Results\n\nWritten by `python -m benchmarks` (`make bench`). Each par
 PARTS = {
     "step": ["--rounds", "2"],
     "published": ["--rounds", "2"],
-    "plan": ["--frames", "4", "--latent", "32", "--rounds", "0"],
+    "plan": ["--frames", "4", "--latent", "32", "--rounds", "3"],
     "fits": [],
     "memory": [],
     "scaling": ["--latent", "32", "--rounds", "1"],
