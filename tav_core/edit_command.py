@@ -15,7 +15,7 @@ from .balance import STRENGTHS, best
 from .checks import check_number
 from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING
 from .editor import KEEP, ClipEditor
-from .fitting import checkpointing_needed, frames_that_fit_device
+from .fitting import FEWER_FRAMES, checkpointing_needed, device_memory, frames_within
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .progress import show_progress
@@ -67,12 +67,16 @@ def run(args: argparse.Namespace) -> None:
     wanted = args.gradient_checkpointing
     needed = wanted == AUTO and checkpointing_needed(editor.video_unet, editor.latents, tuning)
     tuning = replace(tuning, gradient_checkpointing=needed or wanted == ON)
-    chosen = _tried if args.strength == AUTO else _sampled
     options = dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
     try:
         for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
             pass
-        frames = editor.decode(chosen(editor, args, inversion, sampling, options))
+        if args.strength == AUTO:
+            latents = _tried(editor, args.prompt, sampling, inversion=inversion, **options)
+        else:
+            editor.set_strength(args.strength)
+            latents = _sampled(editor, args.prompt, inversion, sampling, options)
+        frames = editor.decode(latents)
     except torch.cuda.OutOfMemoryError as error:
         raise MemoryError(out_of_memory(editor, tuning)) from error
     if steadied(args):
@@ -92,7 +96,8 @@ def frozen_dtype(args: argparse.Namespace) -> torch.dtype:
 def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
     """What happened and what to lower, to what."""
     frames, height, width, _ = editor.frames.shape
-    fewer = min(frames * 2 // 3, frames_that_fit_device(editor.video_unet, editor.latents, tuning))
+    _, total = device_memory(editor.video_unet.device)
+    fewer = min(int(frames * FEWER_FRAMES), frames_within(editor.video_unet, editor.latents, tuning, total))
     remedies = [] if tuning.gradient_checkpointing else ["--gradient-checkpointing on"]
     remedies += [f"--num-frames {fewer}"] if fewer else []
     remedies += ["--dtype float16"] if editor.video_unet.dtype == torch.float32 else []
@@ -103,31 +108,20 @@ def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
 
 
 def _sampled(
-    editor: ClipEditor,
-    args: argparse.Namespace,
-    inversion: InversionConfig,
-    sampling: SamplingConfig,
-    options: dict[str, Any],
+    editor: ClipEditor, prompt: str, inversion: InversionConfig, sampling: SamplingConfig, options: dict[str, Any]
 ) -> Tensor:
-    """The edit's latents, at the strength that was given."""
-    editor.set_strength(args.strength)
+    """The edit's latents, at the strength that is set."""
     if options["keep"] != "noise":
         for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
             pass
-    steps = editor.edit(args.prompt, sampling, **options)
+    steps = editor.edit(prompt, sampling, **options)
     *_, last = show_progress(steps, "sample", round(sampling.denoise * sampling.num_inference_steps))
     return last.latents
 
 
-def _tried(
-    editor: ClipEditor,
-    args: argparse.Namespace,
-    inversion: InversionConfig,
-    sampling: SamplingConfig,
-    options: dict[str, Any],
-) -> Tensor:
+def _tried(editor: ClipEditor, prompt: str, sampling: SamplingConfig, **options: Any) -> Tensor:
     """The edit's latents, at the strength that was best."""
-    trials = editor.try_strengths(args.prompt, sampling, inversion=inversion, **options)
+    trials = editor.try_strengths(prompt, sampling, **options)
     chosen = best(tried := list(show_progress(trials, "try strengths", len(STRENGTHS))))
     for trial in tried:
         mark = " (taken)" if trial is chosen else ""

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from .inflation import VideoUNet
 from .planner import OVERHEAD, frames_that_fit, plan
+from .sampling import SamplingConfig
 from .tuning_config import TuningConfig
+
+FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what was too much
 
 
 def checkpointing_needed(video_unet: VideoUNet, latents: Tensor, config: TuningConfig) -> bool:
@@ -27,18 +30,27 @@ def checkpointing_needed(video_unet: VideoUNet, latents: Tensor, config: TuningC
     """
     free, _ = device_memory(video_unet.device)
     plain = replace(config, gradient_checkpointing=False)
-    return free < inf and plan(video_unet, plain, **_size(latents)).beside_weights > free
+    return free < inf and plan(video_unet, plain, **clip_size(latents)).beside_weights > free
 
 
-def frames_that_fit_device(video_unet: VideoUNet, latents: Tensor, config: TuningConfig) -> int:
-    """The most frames of a clip that can be tuned on in all of the device's memory, with checkpointing; 0 if none.
+def frames_within(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    config: TuningConfig | SamplingConfig,
+    memory: float,
+    device: torch.device | None = None,
+) -> int:
+    """The most frames of a clip with which a step stays within so many bytes, tuning with checkpointing; 0 if none.
 
     Arguments:
-        video_unet, latents, config: as `checkpointing_needed` takes them.
+        video_unet, latents: as `checkpointing_needed` takes them.
+        config: whose step it is.
+        memory: bytes, for the weights and all else.
+        device: where the step would run; None for where the model is.
     """
-    _, total = device_memory(video_unet.device)
-    least = replace(config, gradient_checkpointing=True)
-    return frames_that_fit(video_unet, least, total / OVERHEAD, **_size(latents))
+    if isinstance(config, TuningConfig):
+        config = replace(config, gradient_checkpointing=True)
+    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents), device=device)
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:
@@ -49,5 +61,6 @@ def device_memory(device: torch.device) -> tuple[float, float]:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
 
 
-def _size(latents: Tensor) -> dict[str, Any]:
+def clip_size(latents: Tensor) -> dict[str, Any]:
+    """The size of a clip's latents (1, c, f, h, w) as `plan` takes it."""
     return dict(zip(("num_frames", "height", "width"), latents.shape[2:], strict=True))

@@ -5,20 +5,18 @@ models that are loaded again without need.
 """
 
 import logging
-from dataclasses import replace
-from typing import Any
 
 import comfy.model_management as host
 from torch import Tensor
 
-from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, frames_that_fit, plan
+from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, plan
 from ...tav_core.checks import check_choice
-from ...tav_core.planner import OVERHEAD
+from ...tav_core.fitting import FEWER_FRAMES, clip_size, frames_within
 
 AUTO, ON, OFF = "auto", "on", "off"
 PIXELS_PER_LATENT = 8
 # What to try after an out-of-memory error, as a share of what was too much; sizes stay multiples of 64 pixels.
-FEWER_FRAMES, SMALLER_SIDES, SIDE_STEP = 2 / 3, 3 / 4, 64
+SMALLER_SIDES, SIDE_STEP = 3 / 4, 64
 
 Config = TuningConfig | SamplingConfig
 
@@ -50,7 +48,7 @@ def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | b
 
 def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> Plan:
     """What a step on a clip's latents (1, c, f, h, w) needs."""
-    return plan(video_unet, config, **_size(clip))
+    return plan(video_unet, config, **clip_size(clip), device=host.get_torch_device())
 
 
 def room_for_a_step(needed: Plan) -> float:
@@ -86,14 +84,7 @@ def advice(video_unet: VideoUNet, clip: Tensor, config: Config) -> str:
 def _fitting(video_unet: VideoUNet, clip: Tensor, config: Config) -> int:
     """The most frames that fit into all of the device's memory, with checkpointing; 0 if none."""
     memory = host.get_total_memory(host.get_torch_device())
-    if isinstance(config, TuningConfig):
-        config = replace(config, gradient_checkpointing=True)
-    return frames_that_fit(video_unet, config, memory / OVERHEAD, **_size(clip))
-
-
-def _size(clip: Tensor) -> dict[str, Any]:
-    size = dict(zip(("num_frames", "height", "width"), clip.shape[2:], strict=True))
-    return size | {"device": host.get_torch_device()}
+    return frames_within(video_unet, clip, config, memory, host.get_torch_device())
 
 
 def _described(clip: Tensor, config: Config) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tav_core import ClipEditor, TuningConfig, VideoUNet, fitting, inflate, plan
+from tav_core import ClipEditor, TuningConfig, VideoUNet, edit_command, fitting, inflate, plan
 from tav_core.__main__ import main, parser
 from tav_core.edit_command import frozen_dtype, out_of_memory
 from tav_core.models import ASSETS
@@ -20,7 +20,8 @@ EDIT = ["edit", "--video", str(ASSETS / "demo-clip.mp4"), "--source-prompt", "a"
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 0.0) -> None:
-    monkeypatch.setattr(fitting, "device_memory", lambda device: (free, total))
+    for module in (fitting, edit_command):
+        monkeypatch.setattr(module, "device_memory", lambda device: (free, total))
 
 
 @pytest.fixture
@@ -42,14 +43,11 @@ def test_checkpointing_is_on_where_a_step_without_does_not_fit(
         assert not fitting.checkpointing_needed(video_unet, LATENTS, config)
 
 
-def test_the_frames_that_fit_are_those_with_checkpointing(
-    video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet) -> None:
     least = TuningConfig(gradient_checkpointing=True)
     peaks = [plan(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
     for fit, memory in ((2, peaks[1] + 1), (1, peaks[1] - 1), (0, peaks[0] - 1)):
-        with_memory(monkeypatch, 0, OVERHEAD * memory)
-        assert fitting.frames_that_fit_device(video_unet, LATENTS, TuningConfig()) == fit
+        assert fitting.frames_within(video_unet, LATENTS, TuningConfig(), OVERHEAD * memory) == fit
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Both run in a process of their own, once, since the device stays in torch for go
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,7 +19,9 @@ from tests.conftest import relative_error
 from tests.second_device import AVAILABLE, NAME, install
 
 SOURCE, EDIT = "a pink star on a navy background", "a yellow star on a navy background"
-TUNING = tav.TuningConfig(steps=2, learning_rate=3e-4, timestep_range=0.8, gradient_accumulation_steps=2)
+TUNING = tav.TuningConfig(
+    steps=2, learning_rate=3e-4, timestep_range=0.8, gradient_accumulation_steps=2, gradient_checkpointing=True
+)
 SAMPLING = dict(num_inference_steps=3, guidance_scale=2.5, denoise=0.75)
 EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "published": ({}, {}),
@@ -30,14 +33,13 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def stages(device: str, dtype: torch.dtype, checkpointing: bool, edits: tuple[str, ...]) -> dict[str, Tensor]:
+def stages(device: str, dtype: torch.dtype, edits: tuple[str, ...]) -> dict[str, Tensor]:
     """What each part of the method comes to, on the CPU."""
     clip = tav.read_video(tav.models.ASSETS / "demo-clip.mp4", num_frames=3, width=64, height=64)
     with tempfile.TemporaryDirectory() as folder:
         model = tav.load_model(device=device, dtype=dtype)
         editor = tav.ClipEditor(model, clip.frames, SOURCE, store=tav.Store(folder))
-        config = tav.TuningConfig(**vars(TUNING) | {"gradient_checkpointing": checkpointing})
-        made = {"losses": torch.tensor([step.loss for step in editor.tune(config)])}
+        made = {"losses": torch.tensor([step.loss for step in editor.tune(TUNING)])}
         assert {weight.device.type for weight in editor.video_unet.parameters()} == {torch.device(device).type}
         made["tuned weights"] = trained(editor)
         steps = list(editor.invert(tav.InversionConfig(num_inference_steps=3, refinements=2)))
@@ -52,7 +54,7 @@ def stages(device: str, dtype: torch.dtype, checkpointing: bool, edits: tuple[st
         tav.save_tuned(editor.video_unet, f"{folder}/tuned.safetensors")
         tav.load_tuned(editor.video_unet, f"{folder}/tuned.safetensors", strength=0.5)
         made["loaded weights"] = trained(editor)
-        made["continued"] = continued(model, clip.frames, config, folder)
+        made["continued"] = continued(model, clip.frames, folder)
     return {name: result.float() for name, result in made.items()}
 
 
@@ -61,11 +63,11 @@ def trained(editor: tav.ClipEditor) -> Tensor:
     return torch.cat([weight.detach().cpu().flatten() for weight in weights])
 
 
-def continued(model: tav.BaseModel, frames: Tensor, config: tav.TuningConfig, folder: str) -> Tensor:
+def continued(model: tav.BaseModel, frames: Tensor, folder: str) -> Tensor:
     """The weights of a tuning that was stopped after its first step, kept, and taken up again."""
     other = tav.load_model(device=str(model.unet.device), dtype=model.unet.dtype)
     editor = tav.ClipEditor(other, frames, SOURCE, store=tav.Store(folder))
-    config = tav.TuningConfig(**vars(config) | {"seed": 5})
+    config = replace(TUNING, seed=5)
     walk = editor.tune(config)
     next(walk)
     walk.close()
@@ -93,9 +95,9 @@ def everything() -> tuple[list[str], dict[str, dict[str, Tensor]]]:
     device = install()  # before the first way back, where autograd counts the devices
     LOSS_SCALING_DEVICES.append(NAME)
     return refusals(device), {
-        "expected": stages("cpu", torch.float32, True, tuple(EDITS)),
-        "float32": stages(NAME, torch.float32, True, tuple(EDITS)),
-        "float16": stages(NAME, torch.float16, True, ("published",)),
+        "expected": stages("cpu", torch.float32, tuple(EDITS)),
+        "float32": stages(NAME, torch.float32, tuple(EDITS)),
+        "float16": stages(NAME, torch.float16, ("published",)),
     }
 
 
