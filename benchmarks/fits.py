@@ -33,13 +33,7 @@ def main() -> None:
     rows = []
     for pixels in args.pixels:
         for frames in args.frames:
-            size = dict(
-                num_frames=frames,
-                height=pixels // 8,
-                width=pixels // 8,
-                dtype=getattr(torch, args.dtype),
-                device="cuda",
-            )
+            size = dict(num_frames=frames, height=pixels // 8, width=pixels // 8, dtype=getattr(torch, args.dtype))
             peaks = [plan(video_unet, config, **size).peak for config in KINDS.values()]
             rows.append([f"{frames} of {pixels} x {pixels}", *map(cell, peaks)])
     print(harness.machine())

@@ -7,8 +7,12 @@ For a clip z_1 .. z_f the image model's block becomes, in this order,
     ff         feed-forward              as in the image model
     attn_temp  temporal attention        new: each position attends to itself in all frames
 
-Inside a block hidden states are (b f, s, c) with s = h w positions of one frame.
+Inside a block hidden states are (b f, s, c) with s = h w positions of one frame. After attn1 no position needs another
+one, so that all that follows is done for some positions at once, of all frames.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +25,12 @@ from .frames import ClipState, kept_or_repeated
 from .positions import sinusoidal_positions
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
-# Positions, of all frames, that go through a feed-forward at once: its eightfold width is a block's largest tensor.
-# Few of them stay in the caches of a CPU.
-FEED_FORWARD_ROWS = {"cpu": 1024, "elsewhere": 4096}
+# Positions, of all frames together, that are worked on at once. Where none needs another: few of them stay in the
+# caches of a CPU, and the eightfold width of a feed-forward makes no large tensor.
+POSITIONS_AT_ONCE = 1024
+MOST_PIECES = 8
+# And where they attend to each other: the doubled keys and values, and their gradients, would be large.
+QUERIES_AT_ONCE = 2**15
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -73,21 +80,28 @@ def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: 
     Returns:
         The attention output (b f, s, c).
     """
+    return project_out(attn, _attend_first_and_former(attn, hidden_states, num_frames))
+
+
+def _attend_first_and_former(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
+    """Sparse-causal attention without its output projection, before which all tensors in here are given back."""
     projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
     query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
-    early = attend(attn, query[:, :2].flatten(1, 2), key[:, 0], value[:, 0])  # b min(2,f)s c
-    out = early.unflatten(1, (-1, hidden_states.shape[1]))
+    # Copies, so that keys and values of all frames need not be kept for the sake of the first.
+    first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
+    out = [attend(attn, query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
     if num_frames > 2:
-        key, value = (_first_and_former(projected).flatten(0, 1) for projected in (key, value))
-        late = attend(attn, query[:, 2:].flatten(0, 1), key, value)
-        out = torch.cat([out, late.unflatten(0, (-1, num_frames - 2))], dim=1)
-    return project_out(attn, out.flatten(0, 1))
+        at_once = max(1, QUERIES_AT_ONCE // hidden_states.shape[1])
+        late = (query[:, 2:], key[:, 1:-1], value[:, 1:-1])
+        for q, k, v in zip(*(p.split(at_once, dim=1) for p in late), strict=True):  # b n s c
+            seen = attend(attn, q.flatten(0, 1), _behind(first_key, k), _behind(first_value, v))
+            out.append(seen.unflatten(0, q.shape[:2]).flatten(1, 2))
+    return torch.cat(out, dim=1).unflatten(1, (num_frames, -1)).flatten(0, 1)
 
 
-def _first_and_former(projected: Tensor) -> Tensor:
-    """What frames 3 to f see: (b, f, s, c) -> (b, f - 2, 2 s, c)."""
-    former = projected[:, 1:-1]
-    return torch.cat([projected[:, :1].expand_as(former), former], dim=2)
+def _behind(first: Tensor, former: Tensor) -> Tensor:
+    """What n frames see: the first (b, s, c) and the former of each (b, n, s, c); returns (b n, 2 s, c)."""
+    return torch.cat([first.unsqueeze(1).expand_as(former), former], dim=2).flatten(0, 1)
 
 
 def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
@@ -106,20 +120,20 @@ def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) 
     return project_out(attn, torch.cat([attend(attn, *clip).transpose(0, 1) for clip in clips]))
 
 
-def cross_attention(attn: Attention, hidden_states: Tensor, text: Tensor, num_frames: int) -> Tensor:
-    """Frames attend to the text, which is projected once for a clip and not once for a frame.
+def cross_attention(attn: Attention, hidden_states: Tensor, key: Tensor, value: Tensor, num_frames: int) -> Tensor:
+    """Frames attend to the text of their clip: (b f, s, c) -> (b f, s, c).
 
     Arguments:
         attn: the cross-attention of the image model.
         hidden_states: (b f, s, c).
-        text: embeddings (b, n, d).
+        key, value: the text as `attn` projects it, once for a clip and not once for a frame: (b, n, c).
         num_frames: f.
 
     Returns:
         The attention output (b f, s, c).
     """
     query = rearrange(project(attn.to_q, hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
-    out = attend(attn, query, attn.to_k(text), attn.to_v(text))
+    out = attend(attn, query, key, value)
     return project_out(attn, rearrange(out, "b (f s) c -> (b f) s c", f=num_frames))
 
 
@@ -178,38 +192,31 @@ class SpatioTemporalBlock(nn.Module):
             parameter.data.zero_()
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        encoder_hidden_states: Tensor | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        *unused: object,
-        **unused_by_name: object,
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, entry: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Same signature as the block of diffusers; hidden states (b f, s, c), text (b, n, d)."""
-        assert attention_mask is None and encoder_attention_mask is None, "VideoUNet passes no masks"
-        assert encoder_hidden_states is not None, "VideoUNet passes the text"
-        hidden_states = hidden_states.contiguous()  # comes as a view of channels first
-        hidden_states = kept_or_repeated(self.clip, self._attend_frames_and_text, hidden_states, encoder_hidden_states)
-        place = self.clip.rehearsed_for or hidden_states.device.type
-        at_once = FEED_FORWARD_ROWS.get(place, FEED_FORWARD_ROWS["elsewhere"])
-        rows = hidden_states.flatten(0, 1).split(at_once)
-        rows = torch.cat([kept_or_repeated(self.clip, self._feed_forward, some) for some in rows])
-        return kept_or_repeated(self.clip, self._attend_time, rows.view_as(hidden_states))
+        """Hidden states (b f, s, c), text (b, n, d); returns (b f, s, c).
 
-    def _attend_frames_and_text(self, hidden_states: Tensor, text: Tensor) -> Tensor:
-        num_frames, normed = self.clip.num_frames, self.norm1(hidden_states)
+        `entry` makes the hidden states from what is given in their place, and on the way back makes them again.
+        """
+        seen = kept_or_repeated(self.clip, partial(self._attend_frames, entry), hidden_states)
+        text = self.attn2.to_k(encoder_hidden_states), self.attn2.to_v(encoder_hidden_states)
+        at_once = max(POSITIONS_AT_ONCE, seen.shape[0] * seen.shape[1] // MOST_PIECES)
+        pieces = seen.split(max(1, at_once // len(seen)), dim=1)
+        return torch.cat([kept_or_repeated(self.clip, self._at_positions, piece, *text) for piece in pieces], dim=1)
+
+    def _attend_frames(self, entry: Callable[[Tensor], Tensor] | None, hidden_states: Tensor) -> Tensor:
+        hidden_states = entry(hidden_states) if entry else hidden_states
+        normed = self.norm1(hidden_states)
         if self.attention == "sparse_causal":
-            hidden_states = hidden_states + sparse_causal_attention(self.attn1, normed, num_frames)
-        else:
-            hidden_states = hidden_states + self_attention(self.attn1, normed)
-        return hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), text, num_frames)
+            return hidden_states + sparse_causal_attention(self.attn1, normed, self.clip.num_frames)
+        return hidden_states + self_attention(self.attn1, normed)
 
-    def _feed_forward(self, rows: Tensor) -> Tensor:
-        return rows + self.ff(self.norm3(rows))
-
-    def _attend_time(self, hidden_states: Tensor) -> Tensor:
-        num_frames, normed = self.clip.num_frames, self.norm_temp(hidden_states)
+    def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """All that follows, in which no position needs another one: some positions (b f, p, c) -> (b f, p, c)."""
+        num_frames = self.clip.num_frames
+        hidden_states = hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), key, value, num_frames)
+        hidden_states = hidden_states + self.ff(self.norm3(hidden_states))
+        normed = self.norm_temp(hidden_states)
         if self.temporal_positions:
             placed = normed.unflatten(0, (-1, num_frames))  # b f s c
             positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)

@@ -33,24 +33,17 @@ def checkpointing_needed(video_unet: VideoUNet, latents: Tensor, config: TuningC
     return free < inf and plan(video_unet, plain, **clip_size(latents)).beside_weights > free
 
 
-def frames_within(
-    video_unet: VideoUNet,
-    latents: Tensor,
-    config: TuningConfig | SamplingConfig,
-    memory: float,
-    device: torch.device | None = None,
-) -> int:
+def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig | SamplingConfig, memory: float) -> int:
     """The most frames of a clip with which a step stays within so many bytes, tuning with checkpointing; 0 if none.
 
     Arguments:
         video_unet, latents: as `checkpointing_needed` takes them.
         config: whose step it is.
         memory: bytes, for the weights and all else.
-        device: where the step would run; None for where the model is.
     """
     if isinstance(config, TuningConfig):
         config = replace(config, gradient_checkpointing=True)
-    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents), device=device)
+    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents))
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:

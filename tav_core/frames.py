@@ -20,12 +20,10 @@ class ClipState:
     Attributes:
         num_frames: written by `VideoUNet.forward` alone, on entry.
         checkpointing: keep fewer activations and compute them twice; set while tuning runs, by `tune` alone.
-        rehearsed_for: the type of the device that a plan is made for; None where a step is really run.
     """
 
     num_frames: int = 1
     checkpointing: bool = False
-    rehearsed_for: str | None = None
 
 
 def kept_or_repeated(clip: ClipState, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Inflation: a text-to-image UNet becomes a text-to-video one, in place (arXiv:2212.11565, section 3.2).
 
-The UNet of diffusers keeps its code, its weights and its state-dict keys. Frames ride in the batch, and three kinds of
+The UNet of diffusers keeps its code, its weights and its state-dict keys. Frames ride in the batch, and four kinds of
 module are swapped:
 
     BasicTransformerBlock  -> SpatioTemporalBlock   sparse-causal attention, and a new temporal attention
+    Transformer2DModel     -> ClipTransformer       the same, and may keep nothing for the way back but its images
     ResnetBlock2D          -> ClipResnet            the same, with statistics over the clip in its GroupNorms,
                                                     and so the GroupNorm before the last convolution
     Conv2d                 -> FrozenConv2d          the same, and keeps nothing for a gradient of its weight
@@ -15,6 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from .attention import ATTENTION_MODES, SpatioTemporalBlock
@@ -22,6 +24,7 @@ from .checks import check_choice, check_kind, check_tensor
 from .frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames
 from .frozen import FrozenConv2d
 from .resnet import ClipResnet
+from .transformer import ClipTransformer
 
 GROUP_NORM_MODES = ("video", "frame")
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -181,6 +184,8 @@ def inflate(
             if isinstance(module, BasicTransformerBlock):
                 block = SpatioTemporalBlock(module, clip, attention, temporal_positions)
                 setattr(unet.get_submodule(parent), child, block)
+            elif isinstance(module, Transformer2DModel):
+                setattr(unet.get_submodule(parent), child, ClipTransformer(module))
             elif isinstance(module, ResnetBlock2D):
                 setattr(unet.get_submodule(parent), child, ClipResnet(module, clip, group_norm == "video"))
         for name, module in list(unet.named_modules()):

@@ -72,7 +72,6 @@ def plan(
     height: int,
     width: int,
     dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
 ) -> Plan:
     """Predict what one step of tuning or sampling needs.
 
@@ -81,15 +80,14 @@ def plan(
         config: whose step it is, and its options.
         num_frames, height, width: of the latents: a side of 64 is 512 pixels.
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
-        device: where the step would run, which decides how much is done at once; None for where the model is.
 
     Returns:
         The plan. It takes seconds to make, whatever the size; the same one is made once.
     """
-    dtype, place = dtype or video_unet.dtype, torch.device(device or video_unet.device).type
-    key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype, place)
+    dtype = dtype or video_unet.dtype
+    key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype)
     if key not in _plans:
-        _plans[key] = _made(video_unet, config, (num_frames, height, width), dtype, place)
+        _plans[key] = _made(video_unet, config, (num_frames, height, width), dtype)
     return _plans[key]
 
 
@@ -98,10 +96,9 @@ def _made(
     config: TuningConfig | SamplingConfig,
     size: tuple[int, int, int],
     dtype: torch.dtype,
-    place: str,
 ) -> Plan:
     trained = trainable_parameters(video_unet)
-    rehearsal = _Rehearsal(video_unet, config, place)
+    rehearsal = _Rehearsal(video_unet, config)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
         state = _without_storage(video_unet, trained, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
@@ -136,7 +133,7 @@ def frames_that_fit(
     """The most frames, up to `num_frames`, whose peak stays within `memory` bytes; 0 if one is too many already.
 
     Arguments:
-        size: height, width, dtype and device as `plan` takes them.
+        size: height, width and dtype as `plan` takes them.
     """
 
     def too_large(frames: int) -> bool:
@@ -158,17 +155,17 @@ def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dt
 class _Rehearsal(nn.Module):
     """One step, as a module, so that stand-ins for the weights stay in place during the way back too."""
 
-    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig, place: str):
+    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig):
         super().__init__()
-        self.video_unet, self.config, self.place = video_unet, config, place
+        self.video_unet, self.config = video_unet, config
 
     def forward(self, latents: Tensor, text: Tensor) -> None:
-        clip, before = self.video_unet.clip, replace(self.video_unet.clip)
-        clip.rehearsed_for = self.place
+        clip = self.video_unet.clip
+        before = clip.checkpointing
         try:
             self._step(latents, text)
         finally:
-            clip.rehearsed_for, clip.checkpointing = before.rehearsed_for, before.checkpointing
+            clip.checkpointing = before
 
     def _step(self, latents: Tensor, text: Tensor) -> None:
         if isinstance(self.config, SamplingConfig):

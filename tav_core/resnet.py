@@ -1,4 +1,4 @@
-"""The resnet of the image model over folded clips, in two halves whose activations need not be kept.
+"""The resnet of the image model over folded clips, whose activations need not be kept.
 
     hidden = conv1(silu(norm1(images))) + projected time embedding
     output = conv2(silu(norm2(hidden))) + shortcut(images)
@@ -16,8 +16,8 @@ from .frames import ClipGroupNorm, ClipState, kept_or_repeated
 class ClipResnet(nn.Module):
     """A resnet that adopts the children of the one that it replaces, under their old names.
 
-    Under gradient checkpointing the inputs of both halves are kept. Since recomputing stops where the last tensor is
-    found that the way back needs, which lies in front of the convolution, neither convolution runs twice.
+    Under gradient checkpointing its inputs are kept. Since recomputing stops where the last tensor is found that the
+    way back needs, which lies in front of the second convolution, neither that one nor the shortcut runs twice.
 
     Arguments:
         resnet: the resnet to replace; its children are shared, not copied.
@@ -40,15 +40,12 @@ class ClipResnet(nn.Module):
 
     def forward(self, images: Tensor, time_embedding: Tensor) -> Tensor:
         """Images (b f, c, h, w), time embedding (b f, d); returns (b f, c', h, w)."""
-        hidden = kept_or_repeated(self.clip, self._first_half, images)
+        return kept_or_repeated(self.clip, self._run, images, time_embedding)
+
+    def _run(self, images: Tensor, time_embedding: Tensor) -> Tensor:
+        hidden = self.conv1(self.nonlinearity(self.norm1(images)))
         hidden = hidden + self.time_emb_proj(self.nonlinearity(time_embedding))[:, :, None, None]
-        hidden = kept_or_repeated(self.clip, self._second_half, hidden)
+        hidden = self.conv2(self.dropout(self.nonlinearity(self.norm2(hidden))))
         shortcut = images if self.conv_shortcut is None else self.conv_shortcut(images)
         output = shortcut + hidden
         return output if self.output_scale_factor == 1 else output / self.output_scale_factor
-
-    def _first_half(self, images: Tensor) -> Tensor:
-        return self.conv1(self.nonlinearity(self.norm1(images)))
-
-    def _second_half(self, hidden: Tensor) -> Tensor:
-        return self.conv2(self.dropout(self.nonlinearity(self.norm2(hidden))))

@@ -48,7 +48,7 @@ def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | b
 
 def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> Plan:
     """What a step on a clip's latents (1, c, f, h, w) needs."""
-    return plan(video_unet, config, **clip_size(clip), device=host.get_torch_device())
+    return plan(video_unet, config, **clip_size(clip))
 
 
 def room_for_a_step(needed: Plan) -> float:
@@ -84,7 +84,7 @@ def advice(video_unet: VideoUNet, clip: Tensor, config: Config) -> str:
 def _fitting(video_unet: VideoUNet, clip: Tensor, config: Config) -> int:
     """The most frames that fit into all of the device's memory, with checkpointing; 0 if none."""
     memory = host.get_total_memory(host.get_torch_device())
-    return frames_within(video_unet, clip, config, memory, host.get_torch_device())
+    return frames_within(video_unet, clip, config, memory)
 
 
 def _described(clip: Tensor, config: Config) -> str:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from torch import Tensor
 
 from tav_core.attention import (
     SpatioTemporalBlock,
@@ -23,8 +24,12 @@ def attn() -> Attention:
     return Attention(query_dim=8, heads=2, dim_head=4).requires_grad_(False)
 
 
+@pytest.mark.parametrize("frames_at_once", [2, 100])
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 5])
-def test_sparse_causal_attention_reads_first_and_former_frame(attn: Attention, num_frames: int) -> None:
+def test_sparse_causal_attention_reads_first_and_former_frame(
+    attn: Attention, num_frames: int, frames_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tav_core.attention.QUERIES_AT_ONCE", 6 * frames_at_once)
     clip = draw(2, num_frames, 6, 8)
     got = sparse_causal_attention(attn, clip.flatten(0, 1), num_frames).unflatten(0, (2, num_frames))
     for frame in range(num_frames):
@@ -52,14 +57,34 @@ def test_temporal_attention_mixes_frames_of_one_position_and_knows_no_order(attn
     torch.testing.assert_close(shuffled, got[:, [2, 0, 1]])
 
 
-def test_cross_attention_projects_the_text_once_and_gives_it_to_each_frame() -> None:
+def test_cross_attention_gives_the_text_of_a_clip_to_each_frame() -> None:
     attn = Attention(query_dim=8, cross_attention_dim=5, heads=2, dim_head=4).requires_grad_(False)
     hidden_states, text = draw(6, 4, 8), draw(2, 7, 5)
-    rows = []
-    attn.to_k.register_forward_hook(lambda module, args, output: rows.append(output.shape[0]))
-    got = cross_attention(attn, hidden_states, text, num_frames=3)
-    assert rows == [2]
+    got = cross_attention(attn, hidden_states, attn.to_k(text), attn.to_v(text), num_frames=3)
     torch.testing.assert_close(got, attn(hidden_states, encoder_hidden_states=text.repeat_interleave(3, dim=0)))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_block_in_pieces_is_the_block_and_projects_the_text_once(
+    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, block = make_block()
+    block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
+    for parameter in block.attn_temp.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    frames, text, rows = draw(6, 7, 8), draw(2, 5, 5, seed=1), []
+    block.attn2.to_k.register_forward_hook(lambda module, args, output: rows.append(len(output)))
+
+    def step() -> tuple[Tensor, ...]:
+        out = block(frames, text)
+        return out, *torch.autograd.grad(out.square().sum(), list(block.attn_temp.parameters()))
+
+    whole = step()
+    monkeypatch.setattr("tav_core.attention.POSITIONS_AT_ONCE", 2 * len(frames))  # 2 of 7 positions of each frame
+    ran = []
+    block.ff.register_forward_hook(lambda module, args, output: ran.append(output.shape[1]))
+    torch.testing.assert_close(step(), whole, rtol=1e-5, atol=1e-4)  # gradients are some tens
+    assert ran[:4] == [2, 2, 2, 1] and rows == [2, 2]
 
 
 @pytest.mark.parametrize("autocast", [False, True])

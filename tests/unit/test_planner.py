@@ -113,23 +113,11 @@ def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
     assert half.activations < 0.8 * full.activations and half.peak < full.peak
 
 
-def test_plans_for_the_pieces_in_which_another_device_works(make_unet: MakeUNet) -> None:
-    video_unet = inflate(make_unet("sd1"))
-    here, on_a_gpu = (
-        plan(video_unet, SamplingConfig(), num_frames=16, height=16, width=16, device=device)
-        for device in (None, "cuda")
-    )
-    assert on_a_gpu.work.operations < here.work.operations, "pieces of 4,096 positions, and of 1,024 on a CPU"
-    assert on_a_gpu.flops == here.flops
-    assert on_a_gpu.activations >= here.activations
-    assert video_unet.clip.rehearsed_for is None
-
-
 def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     plain, repeated = (plan(video_unet, CONFIGS[name], **SIZE) for name in ("tuning", "tuning, checkpointing"))
-    assert repeated.activations < 0.6 * plain.activations
-    assert plain.flops < repeated.flops < 1.25 * plain.flops
+    assert repeated.activations < 0.4 * plain.activations
+    assert plain.flops < repeated.flops < 1.3 * plain.flops
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -137,7 +125,7 @@ def test_counts_the_work_that_a_real_step_does(make_unet: MakeUNet, name: str) -
     """Where no tensor has storage, as where all have. The plan leaves the optimiser out, here it is not run."""
     video_unet, config = inflate(make_unet()), CONFIGS[name]
     with Ledger() as ledger:
-        _Rehearsal(video_unet, config, "cpu")(LATENTS, TEXT)
+        _Rehearsal(video_unet, config)(LATENTS, TEXT)
     real, planned = asdict(ledger.work), asdict(plan(video_unet, config, **SIZE).work)
     assert all(planned[kind] == pytest.approx(amount, rel=0.02) and amount for kind, amount in real.items())
 
