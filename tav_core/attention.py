@@ -28,7 +28,7 @@ ATTENTION_MODES = ("sparse_causal", "per_frame")
 # Positions, of all frames together, that are worked on at once. Where none needs another: few of them stay in the
 # caches of a CPU, and the eightfold width of a feed-forward makes no large tensor.
 POSITIONS_AT_ONCE = 1024
-MOST_PIECES = 8
+MOST_PIECES = 4
 # And where they attend to each other: the doubled keys and values, and their gradients, would be large.
 QUERIES_AT_ONCE = 2**15
 
