@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers.utils.logging import disable_progress_bar
 
 from . import edit_command
@@ -16,6 +17,8 @@ from .evaluation import command as evaluation
 from .progress import show_progress
 from .store import Store
 from .tuning_config import TuningConfig
+
+GPU_IS_FULL = "The GPU's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except torch.OutOfMemoryError:
+        sys.stderr.write(f"{GPU_IS_FULL}\n")
         return 1
     return status or 0
 

@@ -89,6 +89,18 @@ def test_too_little_memory_is_one_sentence_with_numbers(
     assert capsys.readouterr().err == f"{said} and --height.\n"
 
 
+def test_a_gpu_that_is_full_before_the_tuning_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load_model(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr("tav_core.edit_command.load_model", load_model)
+    assert main([*EDIT, "edit.mp4"]) == 1
+    said = "The GPU's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
+    assert capsys.readouterr().err == f"{said}\n"
+
+
 def test_what_is_lowered_already_is_not_advised(video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch) -> None:
     editor: Any = SimpleNamespace(frames=torch.zeros(4, 128, 128, 3), latents=LATENTS, video_unet=video_unet)
     with_memory(monkeypatch, 0, total=0)
