@@ -173,7 +173,7 @@ class Server:
     def free(self) -> None:
         """Have the host forget its models and all results. It does so when its queue wakes, which nothing tells."""
         self.post("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(1)
+        time.sleep(3)
 
     def view(self, file: dict[str, str]) -> bytes:
         wanted = {key: file[key] for key in ("filename", "subfolder", "type")}
