@@ -179,21 +179,7 @@ def inflate(
     _refuse_unsupported(unet)
     clip = ClipState()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
-        for name, module in list(unet.named_modules()):
-            parent, _, child = name.rpartition(".")
-            if isinstance(module, BasicTransformerBlock):
-                block = SpatioTemporalBlock(module, clip, attention, temporal_positions)
-                setattr(unet.get_submodule(parent), child, block)
-            elif isinstance(module, Transformer2DModel):
-                setattr(unet.get_submodule(parent), child, ClipTransformer(module))
-            elif isinstance(module, ResnetBlock2D):
-                setattr(unet.get_submodule(parent), child, ClipResnet(module, clip, group_norm == "video"))
-        for name, module in list(unet.named_modules()):
-            if type(module) is nn.Conv2d:
-                parent, _, child = name.rpartition(".")
-                setattr(unet.get_submodule(parent), child, FrozenConv2d(module))
-        if unet.conv_norm_out is not None and group_norm == "video":
-            unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, clip)
+        _swap_modules(unet, clip, group_norm, attention, temporal_positions)
         video_unet = VideoUNet(unet, clip)
         initialise_temporal(video_unet)
         video_unet.requires_grad_(False)
@@ -201,6 +187,27 @@ def inflate(
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
             parameter.requires_grad_(True)
     return video_unet
+
+
+def _swap_modules(
+    unet: UNet2DConditionModel, clip: ClipState, group_norm: str, attention: str, temporal_positions: bool
+) -> None:
+    """Put those of the table above in their places; weights stay where they are."""
+    for name, module in list(unet.named_modules()):
+        parent, _, child = name.rpartition(".")
+        if isinstance(module, BasicTransformerBlock):
+            block = SpatioTemporalBlock(module, clip, attention, temporal_positions)
+            setattr(unet.get_submodule(parent), child, block)
+        elif isinstance(module, Transformer2DModel):
+            setattr(unet.get_submodule(parent), child, ClipTransformer(module))
+        elif isinstance(module, ResnetBlock2D):
+            setattr(unet.get_submodule(parent), child, ClipResnet(module, clip, group_norm == "video"))
+    for name, module in list(unet.named_modules()):
+        if type(module) is nn.Conv2d:
+            parent, _, child = name.rpartition(".")
+            setattr(unet.get_submodule(parent), child, FrozenConv2d(module))
+    if unet.conv_norm_out is not None and group_norm == "video":
+        unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, clip)
 
 
 def initialise_temporal(video_unet: VideoUNet) -> None:
