@@ -18,6 +18,7 @@ BESIDE = 2**30
 KINDS = {
     "sampling": SamplingConfig(),
     "tuning, checkpointing": TuningConfig(gradient_checkpointing=True),
+    "tuning, selective checkpointing": TuningConfig(gradient_checkpointing="selective"),
     "tuning": TuningConfig(),
 }
 

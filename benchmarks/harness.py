@@ -134,7 +134,7 @@ def stock_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], N
     return step
 
 
-def video_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], None]:
+def video_tuning_step(case: Case, checkpointing: bool | str = False) -> Callable[[], None]:
     """One update of all trained weights of the inflated UNet, as `tune` makes it."""
     video_unet = inflate(case.unet())
     latents, text = case.inputs(video_unet.unet)

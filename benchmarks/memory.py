@@ -12,6 +12,7 @@ RUNS = {
     "sampling, video UNet": (harness.video_sampling_step,),
     "tuning, image UNet": (harness.stock_tuning_step,),
     "tuning, video UNet": (harness.video_tuning_step,),
+    "tuning, selective checkpointing, video UNet": (harness.video_tuning_step, "selective"),
     "tuning, checkpointing, image UNet": (harness.stock_tuning_step, True),
     "tuning, checkpointing, video UNet": (harness.video_tuning_step, True),
 }

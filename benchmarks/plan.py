@@ -17,6 +17,11 @@ from tav_core import Plan, SamplingConfig, TuningConfig, inflate, measure_rates,
 KINDS: dict[str, tuple[Callable[..., Callable[[], None]], tuple, SamplingConfig | TuningConfig]] = {
     "sampling": (harness.video_sampling_step, (), SamplingConfig()),
     "tuning": (harness.video_tuning_step, (), TuningConfig()),
+    "tuning, selective checkpointing": (
+        harness.video_tuning_step,
+        ("selective",),
+        TuningConfig(gradient_checkpointing="selective"),
+    ),
     "tuning, checkpointing": (harness.video_tuning_step, (True,), TuningConfig(gradient_checkpointing=True)),
 }
 HEAD = [

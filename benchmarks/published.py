@@ -5,6 +5,7 @@ python -m benchmarks.published DIRECTORY PYTHON [--frames 4] [--latent 32] [--ro
 DIRECTORY is a checkout of github.com/showlab/Tune-A-Video; PYTHON an interpreter with diffusers 0.11.1, and best the
 same torch, which runs it in a process of its own (`published_worker.py`). CPU and float32 alone. As published, gradient
 checkpointing keeps the down path from being trained; "repaired" makes the input require a gradient, so that all is.
+It has one checkpointing, beside which our selective one stands too.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from benchmarks import harness, step
 from benchmarks.harness import Case
 
 WORKER = Path(__file__).with_name("published_worker.py")
-SAMPLING, TUNING, CHECKPOINTING = step.KINDS
+SAMPLING, TUNING, SELECTIVE, CHECKPOINTING = step.KINDS
 PUBLISHED = {
     SAMPLING: [SAMPLING],
     TUNING: [TUNING],
+    SELECTIVE: [f"{SELECTIVE}, repaired"],
     CHECKPOINTING: [f"{CHECKPOINTING}, repaired", f"{CHECKPOINTING}, as published"],
 }
 OURS = {
     SAMPLING: (harness.video_sampling_step,),
     TUNING: (harness.video_tuning_step,),
+    SELECTIVE: (harness.video_tuning_step, "selective"),
     CHECKPOINTING: (harness.video_tuning_step, True),
 }
 

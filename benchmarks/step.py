@@ -1,5 +1,7 @@
 """Time one sampling step and one tuning step against the image UNet on the same frames.
 
+The image UNet knows no selective checkpointing, and is run without any beside it.
+
 python -m benchmarks.step [--frames 4] [--latent 32] [--dtype float32] [--device cpu] [--rounds 5]
 """
 
@@ -14,16 +16,22 @@ from benchmarks import harness
 from benchmarks.harness import Case
 from tav_core.planner import Ledger
 
-KINDS = ("sampling with guidance", "tuning", "tuning, checkpointing")
+SAMPLING = "sampling with guidance"
+TUNING: dict[str, bool | str] = {  # and its gradient_checkpointing
+    "tuning": False,
+    "tuning, selective checkpointing": "selective",
+    "tuning, checkpointing": True,
+}
+KINDS = (SAMPLING, *TUNING)
 
 
 def builders(case: Case, kind: str) -> dict[str, Callable[[], None]]:
     """The baseline and ours, ready to be called."""
-    if kind == KINDS[0]:
+    if kind == SAMPLING:
         return {"image": harness.stock_sampling_step(case), "video": harness.video_sampling_step(case)}
-    checkpointing = kind == KINDS[2]
+    checkpointing = TUNING[kind]
     return {
-        "image": harness.stock_tuning_step(case, checkpointing),
+        "image": harness.stock_tuning_step(case, checkpointing is True),
         "video": harness.video_tuning_step(case, checkpointing),
     }
 

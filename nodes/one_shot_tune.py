@@ -14,6 +14,7 @@ from . import adapters
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
 
+CHECKPOINTING_MARKS = {False: "", "selective": ", selective checkpointing", True: ", checkpointing"}
 NOT_NOTED = {"gradient_checkpointing", "compute_dtype"}  # what was chosen for the device, and changes no result
 PREVIEW = SamplingConfig(num_inference_steps=10, guidance_scale=1.0)
 
@@ -39,7 +40,7 @@ class OneShotTune(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, gradient_checkpointing: Any = adapters.AUTO) -> bool | str:
         """In place of the host's own check of this choice, which refuses the True and False of former versions."""
-        known = (adapters.AUTO, adapters.ON, adapters.OFF, True, False)
+        known = adapters.CHECKPOINTING_KNOWN
         return gradient_checkpointing in known or f"one of {known} was expected, got {gradient_checkpointing!r}"
 
     @classmethod
@@ -60,7 +61,7 @@ class OneShotTune(io.ComfyNode):
         wanted = _preview_text(preview_every, preview_prompt, preview_vae)
         progress = adapters.Progress(config.steps)
         checkpointing = adapters.checkpointing_that_fits(model.video_unet, clip, gradient_checkpointing)
-        config, mark = replace(config, gradient_checkpointing=checkpointing), ", checkpointing" * checkpointing
+        config, mark = replace(config, gradient_checkpointing=checkpointing), CHECKPOINTING_MARKS[checkpointing]
         with adapters.put_to_work(model, clip, config) as video_unet:
             inputs = (video_unet, clip, text, model.schedule, config)
             walk = adapters.store().tune(*inputs) if keep else tune(*inputs)

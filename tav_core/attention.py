@@ -21,8 +21,9 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor, nn
 
-from .frames import ClipState, kept_or_repeated
+from .frames import ClipState
 from .positions import sinusoidal_positions
+from .recompute import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
 # Positions, of all frames together, that are worked on at once. Where none needs another: few of them stay in the
@@ -198,11 +199,11 @@ class SpatioTemporalBlock(nn.Module):
 
         `entry` makes the hidden states from what is given in their place, and on the way back makes them again.
         """
-        seen = kept_or_repeated(self.clip, partial(self._attend_frames, entry), hidden_states)
+        seen = checkpoint_around_attention(self.clip, partial(self._attend_frames, entry), hidden_states)
         text = self.attn2.to_k(encoder_hidden_states), self.attn2.to_v(encoder_hidden_states)
         at_once = max(POSITIONS_AT_ONCE, seen.shape[0] * seen.shape[1] // MOST_PIECES)
         pieces = seen.split(max(1, at_once // len(seen)), dim=1)
-        return torch.cat([kept_or_repeated(self.clip, self._at_positions, piece, *text) for piece in pieces], dim=1)
+        return torch.cat([checkpoint_whole(self.clip, self._at_positions, piece, *text) for piece in pieces], dim=1)
 
     def _attend_frames(self, entry: Callable[[Tensor], Tensor] | None, hidden_states: Tensor) -> Tensor:
         hidden_states = entry(hidden_states) if entry else hidden_states
@@ -213,12 +214,22 @@ class SpatioTemporalBlock(nn.Module):
 
     def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """All that follows, in which no position needs another one: some positions (b f, p, c) -> (b f, p, c)."""
+        again = partial(checkpoint_cheap, self.clip)
+        hidden_states = hidden_states + again(self._attend_text, hidden_states, key, value)
+        hidden_states = hidden_states + again(self._feed_forward, hidden_states)
+        return hidden_states + again(self._attend_time, hidden_states)
+
+    def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return cross_attention(self.attn2, self.norm2(hidden_states), key, value, self.clip.num_frames)
+
+    def _feed_forward(self, hidden_states: Tensor) -> Tensor:
+        return self.ff(self.norm3(hidden_states))
+
+    def _attend_time(self, hidden_states: Tensor) -> Tensor:
         num_frames = self.clip.num_frames
-        hidden_states = hidden_states + cross_attention(self.attn2, self.norm2(hidden_states), key, value, num_frames)
-        hidden_states = hidden_states + self.ff(self.norm3(hidden_states))
         normed = self.norm_temp(hidden_states)
         if self.temporal_positions:
             placed = normed.unflatten(0, (-1, num_frames))  # b f s c
             positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
             normed = (placed + positions[:, None]).flatten(0, 1)
-        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)
+        return temporal_attention(self.attn_temp, normed, num_frames)

@@ -15,7 +15,7 @@ from .balance import STRENGTHS, best
 from .checks import check_number
 from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING
 from .editor import KEEP, ClipEditor
-from .fitting import FEWER_FRAMES, checkpointing_needed, device_memory, frames_within
+from .fitting import FEWER_FRAMES, checkpointing_within, device_memory, frames_within
 from .inversion import InversionConfig
 from .models import DEMO_MODEL, load_model
 from .progress import show_progress
@@ -23,7 +23,7 @@ from .sampling import SamplingConfig
 from .store import Store
 from .store.tuned import MAX_STRENGTH
 from .tuning import LOSS_SCALING_DEVICES
-from .tuning_config import TuningConfig
+from .tuning_config import CHECKPOINTING, TuningConfig
 from .video import check_output, read_video, write_video
 
 AUTO, ON = "auto", "on"
@@ -64,9 +64,12 @@ def run(args: argparse.Namespace) -> None:
     mask = None if args.mask is None else _read_mask(args.mask, clip.frames)
     store = None if args.store is None else Store(args.store)
     editor = ClipEditor(model, clip.frames, args.source_prompt, store=store)
-    wanted = args.gradient_checkpointing
-    needed = wanted == AUTO and checkpointing_needed(editor.video_unet, editor.latents, tuning)
-    tuning = replace(tuning, gradient_checkpointing=needed or wanted == ON)
+    if args.gradient_checkpointing == AUTO:
+        free, _ = device_memory(editor.video_unet.device)
+        checkpointing = checkpointing_within(editor.video_unet, editor.latents, tuning, free)
+    else:
+        checkpointing = CHECKPOINTING[args.gradient_checkpointing]
+    tuning = replace(tuning, gradient_checkpointing=checkpointing)
     options = dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
     try:
         for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
@@ -98,7 +101,7 @@ def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
     frames, height, width, _ = editor.frames.shape
     _, total = device_memory(editor.video_unet.device)
     fewer = min(int(frames * FEWER_FRAMES), frames_within(editor.video_unet, editor.latents, tuning, total))
-    remedies = [] if tuning.gradient_checkpointing else ["--gradient-checkpointing on"]
+    remedies = [] if tuning.gradient_checkpointing is True else ["--gradient-checkpointing on"]
     remedies += [f"--num-frames {fewer}"] if fewer else []
     remedies += ["--dtype float16"] if editor.video_unet.dtype == torch.float32 else []
     return (
@@ -204,11 +207,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gradient-checkpointing",
-        choices=(AUTO, ON, "off"),
+        choices=(AUTO, *CHECKPOINTING),
         nargs="?",
         const=ON,
         default=AUTO,
-        help="tune in less memory, more slowly, to the same result (default: auto, on where a GPU has too little)",
+        help="tune in less memory, more slowly, to the same result; selective takes most off for least time (default: "
+        "auto, the first of off, selective and on that fits a GPU)",
     )
     parser.add_argument(
         "--store",

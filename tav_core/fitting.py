@@ -12,32 +12,33 @@ from torch import Tensor
 from .inflation import VideoUNet
 from .planner import OVERHEAD, frames_that_fit, plan
 from .sampling import SamplingConfig
-from .tuning_config import TuningConfig
+from .tuning_config import CHECKPOINTING, TuningConfig
 
 FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what was too much
 
 
-def checkpointing_needed(video_unet: VideoUNet, latents: Tensor, config: TuningConfig) -> bool:
-    """Whether a step without gradient checkpointing does not fit into what is free beside the model.
+def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig, room: float) -> bool | str:
+    """The fastest `gradient_checkpointing` with which a step takes no more than so many bytes beside the weights.
 
     Arguments:
-        video_unet: the model, on its device.
+        video_unet: the model.
         latents: the clip, (1, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` does not count.
+        room: bytes. Of a CPU's memory torch does not tell: without limit there.
 
     Returns:
-        True where it has to be on. False on a CPU, of whose memory torch does not tell.
+        False, "selective" or True, which is also where nothing fits.
     """
-    free, _ = device_memory(video_unet.device)
-    plain = replace(config, gradient_checkpointing=False)
-    return free < inf and plan(video_unet, plain, **clip_size(latents)).beside_weights > free
+    *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
+    fitting = (c for c in faster if room == inf or plan(video_unet, c, **clip_size(latents)).beside_weights <= room)
+    return next(fitting, smallest).gradient_checkpointing
 
 
 def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig | SamplingConfig, memory: float) -> int:
     """The most frames of a clip with which a step stays within so many bytes, tuning with checkpointing; 0 if none.
 
     Arguments:
-        video_unet, latents: as `checkpointing_needed` takes them.
+        video_unet, latents: as `checkpointing_within` takes them.
         config: whose step it is.
         memory: bytes, for the weights and all else.
     """

@@ -4,13 +4,13 @@ A clip is a tensor (b, c, f, h, w). The convolutions of an image model treat eve
 arXiv:2212.11565, section 3.2), which is the same as moving the frames into the batch: (b f) c h w, frame index fastest.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+SELECTIVE = "selective"  # between False and True, gradient checkpointing of what costs little time (`recompute.py`)
 
 
 @dataclass
@@ -19,22 +19,11 @@ class ClipState:
 
     Attributes:
         num_frames: written by `VideoUNet.forward` alone, on entry.
-        checkpointing: keep fewer activations and compute them twice; set while tuning runs, by `tune` alone.
+        checkpointing: the level of gradient checkpointing; set while tuning runs, by `tune` alone.
     """
 
     num_frames: int = 1
-    checkpointing: bool = False
-
-
-def kept_or_repeated(clip: ClipState, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """part(*inputs), whose activations are kept for the way back, or under checkpointing computed again.
-
-    Without reentrance: reentrant checkpoints need an input that requires a gradient, which the down path has not. What
-    runs draws no random numbers, so that no generator's state needs to be kept.
-    """
-    if clip.checkpointing and torch.is_grad_enabled():
-        return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return part(*inputs)
+    checkpointing: bool | str = False
 
 
 def fold_frames(clip: Tensor) -> Tensor:

@@ -60,6 +60,8 @@ class Ledger(TorchDispatchMode):
         return self.work.flops
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace != "aten":  # what stand-ins without storage are asked beside, such as their device
+            return func(*args, **(kwargs or {}))
         taken = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
         given = {self._key(tensor) for tensor in taken}
         out = func(*args, **(kwargs or {}))
@@ -68,8 +70,6 @@ class Ledger(TorchDispatchMode):
             if self._key(tensor) not in given | self.entries:
                 self._enter(tensor.untyped_storage())
         self.peak = max(self.peak, self.alive)
-        if func.namespace != "aten":  # what stand-ins without storage are asked beside, such as their device
-            return out
         self._count(func._overloadpacket, args, kwargs or {}, out)
         if any(self._key(tensor) not in given for tensor in made):
             self.work.bytes += sum(tensor.nbytes for tensor in [*taken, *made])

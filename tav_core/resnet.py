@@ -7,17 +7,21 @@ Nothing in it trains. For the way back a frozen convolution needs its weight alo
 activations in front of it need what they were given.
 """
 
+from functools import partial
+
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from .frames import ClipGroupNorm, ClipState, kept_or_repeated
+from .frames import ClipGroupNorm, ClipState
+from .recompute import checkpoint_cheap, checkpoint_whole
 
 
 class ClipResnet(nn.Module):
     """A resnet that adopts the children of the one that it replaces, under their old names.
 
-    Under gradient checkpointing its inputs are kept. Since recomputing stops where the last tensor is found that the
-    way back needs, which lies in front of the second convolution, neither that one nor the shortcut runs twice.
+    Recomputing stops where the last tensor is found that the way back needs, which lies in front of a convolution. So
+    selective checkpointing keeps what either norm is given, and no convolution runs twice; full checkpointing keeps the
+    inputs alone, and neither the second convolution nor the shortcut does.
 
     Arguments:
         resnet: the resnet to replace; its children are shared, not copied.
@@ -40,12 +44,19 @@ class ClipResnet(nn.Module):
 
     def forward(self, images: Tensor, time_embedding: Tensor) -> Tensor:
         """Images (b f, c, h, w), time embedding (b f, d); returns (b f, c', h, w)."""
-        return kept_or_repeated(self.clip, self._run, images, time_embedding)
+        return checkpoint_whole(self.clip, self._run, images, time_embedding)
 
     def _run(self, images: Tensor, time_embedding: Tensor) -> Tensor:
-        hidden = self.conv1(self.nonlinearity(self.norm1(images)))
+        again = partial(checkpoint_cheap, self.clip)
+        hidden = again(self._first, images)
         hidden = hidden + self.time_emb_proj(self.nonlinearity(time_embedding))[:, :, None, None]
-        hidden = self.conv2(self.dropout(self.nonlinearity(self.norm2(hidden))))
+        hidden = again(self._second, hidden)
         shortcut = images if self.conv_shortcut is None else self.conv_shortcut(images)
         output = shortcut + hidden
         return output if self.output_scale_factor == 1 else output / self.output_scale_factor
+
+    def _first(self, images: Tensor) -> Tensor:
+        return self.conv1(self.nonlinearity(self.norm1(images)))
+
+    def _second(self, hidden: Tensor) -> Tensor:
+        return self.conv2(self.dropout(self.nonlinearity(self.norm2(hidden))))

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from .checks import MAX_SEED, MAX_STEPS, check_choice, check_number, check_pair, check_whole
+from .frames import SELECTIVE
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
+CHECKPOINTING: dict[str, bool | str] = {"off": False, SELECTIVE: SELECTIVE, "on": True}  # each slower and smaller
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class TuningConfig:
         weight_decay, betas, eps: of AdamW.
         max_grad_norm: the norm to which the gradient of all trained weights together is clipped.
         gradient_accumulation_steps: draws of noise and timestep averaged in one update.
-        gradient_checkpointing: compute activations twice and keep fewer of them; same gradients.
+        gradient_checkpointing: False keeps all activations for the way back, "selective" those that took most of the
+            time, True the fewest; the others are computed twice. The gradients are the same, to the bit on a CPU.
         seed: of the noise and the timesteps.
         timestep_range: the share of the schedule, from its clean end, that timesteps are drawn from, in (0, 1]. Where
             the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the
@@ -39,7 +42,7 @@ class TuningConfig:
     eps: float = 1e-8
     max_grad_norm: float = 1.0
     gradient_accumulation_steps: int = 1
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | str = False
     seed: int = 0
     timestep_range: float = 1.0
     min_snr_gamma: float | None = None
@@ -57,7 +60,7 @@ class TuningConfig:
         check_number("eps", self.eps, 0, 1, without="low")
         check_number("max_grad_norm", self.max_grad_norm, 0, 1e9, without="low")
         check_whole("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, MAX_STEPS)
-        check_choice("gradient_checkpointing", self.gradient_checkpointing, (False, True))
+        check_choice("gradient_checkpointing", self.gradient_checkpointing, list(CHECKPOINTING.values()))
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_number("timestep_range", self.timestep_range, 0, 1, without="low")
         if self.min_snr_gamma is not None:

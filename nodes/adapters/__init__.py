@@ -41,14 +41,14 @@ from .folders import (
     video_metadata,
 )
 from .handle import TavModel, compute_dtype, hold, put_to_work
-from .memory import AUTO, OFF, ON, checkpointing_that_fits
+from .memory import AUTO, CHECKPOINTING_CHOICES, CHECKPOINTING_KNOWN, checkpointing_that_fits
 from .progress import Progress, decode_frame, hear_stop, stoppable
 
 __all__ = [
     "AUTO",
+    "CHECKPOINTING_CHOICES",
+    "CHECKPOINTING_KNOWN",
     "NO_ENCODER",
-    "OFF",
-    "ON",
     "Progress",
     "TavModel",
     "UnsupportedModel",

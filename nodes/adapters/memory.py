@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, plan
 from ...tav_core.checks import check_choice
-from ...tav_core.fitting import FEWER_FRAMES, clip_size, frames_within
+from ...tav_core.fitting import FEWER_FRAMES, checkpointing_within, clip_size, frames_within
+from ...tav_core.tuning_config import CHECKPOINTING
 
-AUTO, ON, OFF = "auto", "on", "off"
+AUTO = "auto"
+CHECKPOINTING_CHOICES = (AUTO, *CHECKPOINTING)
+CHECKPOINTING_KNOWN = (*CHECKPOINTING_CHOICES, True, False)  # as workflows of former versions say
 PIXELS_PER_LATENT = 8
 # What to try after an out-of-memory error, as a share of what was too much; sizes stay multiples of 64 pixels.
 SMALLER_SIDES, SIDE_STEP = 3 / 4, 64
@@ -21,29 +24,29 @@ SMALLER_SIDES, SIDE_STEP = 3 / 4, 64
 Config = TuningConfig | SamplingConfig
 
 
-def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | bool) -> bool:
-    """Whether to tune with gradient checkpointing. It changes no bit of the result, only memory and time.
+def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | bool) -> bool | str:
+    """The `gradient_checkpointing` to tune with. It changes no bit of the result, only memory and time.
 
     Arguments:
         clip: latents (1, c, f, h, w).
-        wanted: "on", "off", or "auto" for off where that fits into the device's memory. Workflows of former versions
-            say True and False.
+        wanted: one of CHECKPOINTING_KNOWN; "auto" is the fastest that fits into the device's memory.
 
     Raises:
         ValueError: `wanted` is something else.
     """
-    check_choice("gradient_checkpointing", wanted, (AUTO, ON, OFF, True, False))
+    check_choice("gradient_checkpointing", wanted, CHECKPOINTING_KNOWN)
     if wanted != AUTO:
-        return wanted in (ON, True)
-    without = TuningConfig(gradient_checkpointing=False)
-    plain = planned(video_unet, clip, without)
-    needed, room = plain.beside_weights, room_for_a_step(plain)
-    chosen = ON if needed > room else OFF
+        return CHECKPOINTING.get(wanted, wanted)
+    without = planned(video_unet, clip, TuningConfig())
+    room = room_for_a_step(without)
+    chosen = TuningConfig(gradient_checkpointing=checkpointing_within(video_unet, clip, TuningConfig(), room))
+    needed, most = (made.beside_weights / 2**30 for made in (planned(video_unet, clip, chosen), without))
+    name = next(name for name, level in CHECKPOINTING.items() if level == chosen.gradient_checkpointing)
     logging.info(
-        f"Tune-A-Video: gradient_checkpointing is {chosen}. Without it {_described(clip, without)} "
-        f"takes about {needed / 2**30:.1f} GiB beside the weights, and {max(room, 0) / 2**30:.1f} can be had."
+        f"Tune-A-Video: gradient_checkpointing is {name}: {_described(clip, chosen)} takes about {needed:.1f} GiB "
+        f"beside the weights (off: {most:.1f}), and {max(room, 0) / 2**30:.1f} can be had."
     )
-    return chosen == ON
+    return chosen.gradient_checkpointing
 
 
 def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> Plan:
@@ -97,8 +100,8 @@ def _remedies(clip: Tensor, config: Config, fewer: int) -> str:
     """What to try, in this order. `fewer`: frames that will do with checkpointing, as far as is known; 0 if none."""
     frames, height, width = clip.shape[2], clip.shape[3] * PIXELS_PER_LATENT, clip.shape[4] * PIXELS_PER_LATENT
     remedies = []
-    if isinstance(config, TuningConfig) and not config.gradient_checkpointing:
-        remedies.append(f"set gradient_checkpointing to {ON}")
+    if isinstance(config, TuningConfig) and config.gradient_checkpointing is not True:
+        remedies.append("set gradient_checkpointing to on")
     if 0 < fewer < frames:
         remedies.append(f"set num_frames of Load Clip to {fewer}")
     smaller_width, smaller_height = _smaller(width), _smaller(height)

@@ -71,11 +71,10 @@ def test_trainable_names_and_count() -> None:
     assert sum(parameter.numel() for parameter in parameters.values()) == META["trainable_params"]
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients(checkpointing: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
+def test_gradients(checkpointing: bool | str) -> None:
     video_unet = reference_model()
-    if checkpointing:
-        video_unet.clip.checkpointing = True
+    video_unet.clip.checkpointing = checkpointing
     schedule = NoiseSchedule.from_scheduler(SCHEDULER)
     noise, step = INPUTS["noise.F3"][0], META["one_step"]
     prediction = video_unet(schedule.add_noise(INPUTS["x0.F3"], noise, step["timestep"]), step["timestep"], COND)

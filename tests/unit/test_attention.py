@@ -64,9 +64,9 @@ def test_cross_attention_gives_the_text_of_a_clip_to_each_frame() -> None:
     torch.testing.assert_close(got, attn(hidden_states, encoder_hidden_states=text.repeat_interleave(3, dim=0)))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
 def test_a_block_in_pieces_is_the_block_and_projects_the_text_once(
-    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+    checkpointing: bool | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, block = make_block()
     block.clip.num_frames, block.clip.checkpointing = 3, checkpointing

@@ -20,8 +20,7 @@ EDIT = ["edit", "--video", str(ASSETS / "demo-clip.mp4"), "--source-prompt", "a"
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 0.0) -> None:
-    for module in (fitting, edit_command):
-        monkeypatch.setattr(module, "device_memory", lambda device: (free, total))
+    monkeypatch.setattr(edit_command, "device_memory", lambda device: (free, total))
 
 
 @pytest.fixture
@@ -29,18 +28,18 @@ def video_unet(make_unet: MakeUNet) -> VideoUNet:
     return inflate(make_unet("sd1"))
 
 
-def test_checkpointing_is_on_where_a_step_without_does_not_fit(
-    video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not fitting.checkpointing_needed(video_unet, LATENTS, TuningConfig()), "of a CPU's memory nothing is known"
-    needed = OVERHEAD * (
-        plan(video_unet, TuningConfig(), **SIZE).peak - plan(video_unet, TuningConfig(), **SIZE).weights
-    )
-    for config in (TuningConfig(), TuningConfig(gradient_checkpointing=True)):
-        with_memory(monkeypatch, needed - 1)
-        assert fitting.checkpointing_needed(video_unet, LATENTS, config)
-        with_memory(monkeypatch, needed + 1)
-        assert not fitting.checkpointing_needed(video_unet, LATENTS, config)
+@pytest.mark.parametrize("given", [False, True])
+def test_checkpointing_is_the_fastest_that_fits(video_unet: VideoUNet, given: bool) -> None:
+    def needed(checkpointing: bool | str) -> float:
+        planned = plan(video_unet, TuningConfig(gradient_checkpointing=checkpointing), **SIZE)
+        return OVERHEAD * (planned.peak - planned.weights)
+
+    def chosen(room: float) -> bool | str:
+        return fitting.checkpointing_within(video_unet, LATENTS, TuningConfig(gradient_checkpointing=given), room)
+
+    assert chosen(torch.inf) is chosen(needed(False) + 1) is False
+    assert chosen(needed(False) - 1) == chosen(needed("selective") + 1) == "selective"
+    assert chosen(needed("selective") - 1) is chosen(0) is True
 
 
 def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet) -> None:
@@ -66,7 +65,8 @@ def test_the_type_is_the_published_scripts_on_a_gpu(given: list[str], dtype: tor
 
 
 def test_checkpointing_needs_no_word_after_it() -> None:
-    given = {(): "auto", ("--gradient-checkpointing",): "on", ("--gradient-checkpointing", "off"): "off"}
+    given = {(): "auto", ("--gradient-checkpointing",): "on"}
+    given |= {("--gradient-checkpointing", word): word for word in ("off", "selective", "on", "auto")}
     parsed = {words: parser().parse_args([*EDIT, "o.mp4", *words]).gradient_checkpointing for words in given}
     assert parsed == given
 

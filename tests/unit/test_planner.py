@@ -33,6 +33,7 @@ CONFIGS = {
     "sampling": SamplingConfig(),
     "sampling without guidance": SamplingConfig(guidance_scale=1.0),
     "tuning": TuningConfig(steps=3),
+    "tuning, selective checkpointing": TuningConfig(steps=3, gradient_checkpointing="selective"),
     "tuning, checkpointing": TuningConfig(steps=3, gradient_checkpointing=True),
 }
 
@@ -115,9 +116,10 @@ def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
 
 def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
-    plain, repeated = (plan(video_unet, CONFIGS[name], **SIZE) for name in ("tuning", "tuning, checkpointing"))
-    assert repeated.activations < 0.4 * plain.activations
-    assert plain.flops < repeated.flops < 1.3 * plain.flops
+    plain, selective, full = (plan(video_unet, CONFIGS[name], **SIZE) for name in list(CONFIGS)[2:])
+    assert full.activations < selective.activations < 0.5 * plain.activations
+    assert plain.flops < selective.flops < full.flops < 1.3 * plain.flops
+    assert selective.flops - plain.flops < 0.5 * (full.flops - plain.flops)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -161,6 +163,7 @@ def test_the_same_plan_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.Mon
     assert plan(first, TuningConfig(steps=3), **SIZE) == plan(second, TuningConfig(steps=9, seed=1), **SIZE) == 1
     for video_unet, config, size in (
         (first, TuningConfig(gradient_checkpointing=True), SIZE),
+        (first, TuningConfig(gradient_checkpointing="selective"), SIZE),
         (first, SamplingConfig(), SIZE),
         (first, SamplingConfig(guidance_scale=1.0), SIZE),
         (first, TuningConfig(), SIZE | dict(height=8)),

@@ -118,11 +118,14 @@ def test_an_error_within_a_step_keeps_the_step_before(
     assert same(weights(video_unet), expected_weights)
 
 
-def test_a_tuning_goes_on_with_gradient_checkpointing_to_the_same_bits(make_unet: MakeUNet, store: Store) -> None:
+@pytest.mark.parametrize("checkpointing", ["selective", True])
+def test_a_tuning_goes_on_with_gradient_checkpointing_to_the_same_bits(
+    make_unet: MakeUNet, store: Store, checkpointing: bool | str
+) -> None:
     _, expected = reference(make_unet)
     next(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
     video_unet = inflate(make_unet())
-    run = store.tune(video_unet, LATENTS, TEXT, EPSILON, replace(CONFIG, gradient_checkpointing=True))
+    run = store.tune(video_unet, LATENTS, TEXT, EPSILON, replace(CONFIG, gradient_checkpointing=checkpointing))
     assert len(run.steps) == 1
     list(run)
     assert same(weights(video_unet), expected)

@@ -4,11 +4,13 @@ import copy
 import inspect
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tav_core.tuning
 from tav_core import NoiseSchedule, TuningConfig, TuningStep, VideoUNet, inflate, trainable_parameters, tune
@@ -74,43 +76,69 @@ def test_timesteps_are_drawn_from_the_clean_end_of_the_schedule(make_unet: MakeU
         TuningConfig(timestep_range=0.0)
 
 
-def gradients(video_unet: VideoUNet, checkpointing: bool) -> dict[str, Tensor]:
-    if checkpointing:
-        video_unet.clip.checkpointing = True
+def gradients(video_unet: VideoUNet, checkpointing: bool | str = False) -> dict[str, Tensor]:
+    video_unet.clip.checkpointing = checkpointing
     video_unet(LATENTS, 437, TEXT).square().mean().backward()
     return {name: parameter.grad for name, parameter in trainable_parameters(video_unet).items()}
 
 
+@pytest.mark.parametrize("checkpointing", ["selective", True])
 @pytest.mark.parametrize("shape", ["sd1", "sd2"])
-def test_every_trained_tensor_learns_with_and_without_checkpointing(make_unet: MakeUNet, shape: str) -> None:
+def test_every_trained_tensor_learns_with_and_without_checkpointing(
+    make_unet: MakeUNet, shape: str, checkpointing: bool | str
+) -> None:
     # At step 0 the zero output projection lets no gradient into the temporal queries, keys and values.
     video_unet, _ = tuned(make_unet, shape=shape, steps=1)
-    plain = gradients(copy.deepcopy(video_unet), checkpointing=False)
-    checkpointed = gradients(copy.deepcopy(video_unet), checkpointing=True)
+    plain, checkpointed = gradients(copy.deepcopy(video_unet)), gradients(video_unet, checkpointing)
     for name, gradient in plain.items():
         assert gradient.any(), name
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-5, atol=1e-9)
 
 
-def test_checkpointing_tunes_to_the_same_weights(make_unet: MakeUNet) -> None:
-    plain, checkpointed = tuned(make_unet), tuned(make_unet, gradient_checkpointing=True)
+@pytest.mark.parametrize("checkpointing", ["selective", True])
+def test_checkpointing_tunes_to_the_same_weights(make_unet: MakeUNet, checkpointing: bool | str) -> None:
+    plain, checkpointed = tuned(make_unet), tuned(make_unet, gradient_checkpointing=checkpointing)
     assert not checkpointed[0].clip.checkpointing
     assert same(weights(plain[0]), weights(checkpointed[0]))
 
 
-def test_checkpointing_runs_one_convolution_of_a_resnet_again(make_unet: MakeUNet) -> None:
+@pytest.mark.parametrize(("checkpointing", "repeated"), [("selective", 0), (True, 1)])
+def test_checkpointing_runs_one_convolution_of_a_resnet_again_and_selective_none(
+    make_unet: MakeUNet, checkpointing: bool | str, repeated: int
+) -> None:
     video_unet, runs = inflate(make_unet()), Counter()
     resnets = [module for module in video_unet.modules() if isinstance(module, ClipResnet)]
     for resnet in resnets:
         for name in ("norm1", "conv1", "conv2", "conv_shortcut"):
             if module := getattr(resnet, name):
                 module.register_forward_hook(lambda *_, name=name: runs.update([name]))
-    gradients(video_unet, checkpointing=True)
+    gradients(video_unet, checkpointing)
     # The first resnet lies before all that trains, so that nothing asks for what it kept.
     again = len(resnets) - 1
     shortcuts = sum(resnet.conv_shortcut is not None for resnet in resnets)
     once, twice = len(resnets), len(resnets) + again
-    assert runs == {"norm1": twice, "conv1": twice, "conv2": once, "conv_shortcut": shortcuts}
+    assert runs == {
+        "norm1": twice, "conv1": once + repeated * again, "conv2": once, "conv_shortcut": shortcuts,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("checkpointing", "few", "many"), [(False, 1, 1), ("selective", 2, 1), (True, 2, 2)])
+def test_selective_checkpointing_repeats_the_attention_to_text_and_time_but_not_that_to_frames(
+    make_unet: MakeUNet, checkpointing: bool | str, few: int, many: int
+) -> None:
+    video_unet, by_keys = inflate(make_unet()), Counter()
+
+    class Listener(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func.__name__.startswith("_scaled_dot_product") and "backward" not in func.__name__:
+                by_keys[args[1].shape[2]] += 1
+            return func(*args, **(kwargs or {}))
+
+    with Listener():
+        gradients(video_unet, checkpointing)
+    blocks, frames = len(video_unet.blocks), LATENTS.shape[2]
+    assert by_keys.pop(TEXT.shape[1]) == by_keys.pop(frames) == few * blocks
+    assert sum(by_keys.values()) == many * 2 * blocks, "the first two frames, and those after them"
 
 
 def test_tunes_inside_inference_mode_and_leaks_no_mode(make_unet: MakeUNet) -> None:
