@@ -214,16 +214,14 @@ class SpatioTemporalBlock(nn.Module):
 
     def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """All that follows, in which no position needs another one: some positions (b f, p, c) -> (b f, p, c)."""
-        again = partial(checkpoint_cheap, self.clip)
-        hidden_states = hidden_states + again(self._attend_text, hidden_states, key, value)
-        hidden_states = hidden_states + again(self._feed_forward, hidden_states)
-        return hidden_states + again(self._attend_time, hidden_states)
+        hidden_states = checkpoint_cheap(self.clip, self._attend_text, hidden_states, key, value)
+        return checkpoint_cheap(self.clip, self._attend_time, hidden_states)
 
     def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return cross_attention(self.attn2, self.norm2(hidden_states), key, value, self.clip.num_frames)
-
-    def _feed_forward(self, hidden_states: Tensor) -> Tensor:
-        return self.ff(self.norm3(hidden_states))
+        """With the feed-forward, whose last product is not needed again."""
+        attended = cross_attention(self.attn2, self.norm2(hidden_states), key, value, self.clip.num_frames)
+        hidden_states = hidden_states + attended
+        return hidden_states + self.ff(self.norm3(hidden_states))
 
     def _attend_time(self, hidden_states: Tensor) -> Tensor:
         num_frames = self.clip.num_frames
@@ -232,4 +230,4 @@ class SpatioTemporalBlock(nn.Module):
             placed = normed.unflatten(0, (-1, num_frames))  # b f s c
             positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
             normed = (placed + positions[:, None]).flatten(0, 1)
-        return temporal_attention(self.attn_temp, normed, num_frames)
+        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)
