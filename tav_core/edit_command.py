@@ -212,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=ON,
         default=AUTO,
         help="tune in less memory, more slowly, to the same result; selective takes most off for least time (default: "
-        "auto, the first of off, selective and on that fits a GPU)",
+        "auto, the first of off, selective and on that fits into the free memory)",
     )
     parser.add_argument(
         "--store",

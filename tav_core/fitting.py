@@ -1,4 +1,4 @@
-"""What a plan means for the GPU at hand: whether a step fits into its memory, and how many frames would."""
+"""What a plan means for the device at hand: whether a step fits into its memory, and how many frames would."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -24,13 +25,13 @@ def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningC
         video_unet: the model.
         latents: the clip, (1, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` does not count.
-        room: bytes. Of a CPU's memory torch does not tell: without limit there.
+        room: bytes.
 
     Returns:
         False, "selective" or True, which is also where nothing fits.
     """
     *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
-    fitting = (c for c in faster if room == inf or plan(video_unet, c, **clip_size(latents)).beside_weights <= room)
+    fitting = (c for c in faster if plan(video_unet, c, **clip_size(latents)).beside_weights <= room)
     return next(fitting, smallest).gradient_checkpointing
 
 
@@ -48,11 +49,14 @@ def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig |
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:
-    """Bytes that can be had of a device's memory, and all of them; without limit where torch does not tell."""
-    if device.type != "cuda":
-        return inf, inf
-    free, total = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+    """Bytes that can be had of a device's memory, and all of them; without limit where nothing tells."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+    if device.type in ("cpu", "mps"):  # Apple's GPUs work in the memory of the machine
+        memory = psutil.virtual_memory()
+        return memory.available, memory.total
+    return inf, inf
 
 
 def clip_size(latents: Tensor) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Ledger(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         made = [tensor for tensor in tree_leaves(out) if isinstance(tensor, Tensor)]
         for tensor in made:
-            if self._key(tensor) not in given | self.entries:
+            if self._key(tensor) not in given and self._key(tensor) not in self.entries:
                 self._enter(tensor.untyped_storage())
         self.peak = max(self.peak, self.alive)
         self._count(func._overloadpacket, args, kwargs or {}, out)

@@ -42,6 +42,15 @@ def test_checkpointing_is_the_fastest_that_fits(video_unet: VideoUNet, given: bo
     assert chosen(needed("selective") - 1) is chosen(0) is True
 
 
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_the_memory_of_a_cpu_is_the_machines(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, total = fitting.device_memory(torch.device(device))
+    assert 0 < real < total < 2**50
+    monkeypatch.setattr(fitting.psutil, "virtual_memory", lambda: SimpleNamespace(available=3, total=8))
+    assert fitting.device_memory(torch.device(device)) == (3, 8)
+    assert fitting.device_memory(torch.device("meta")) == (torch.inf, torch.inf), "nothing tells"
+
+
 def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet) -> None:
     least = TuningConfig(gradient_checkpointing=True)
     peaks = [plan(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
