@@ -170,6 +170,15 @@ class Server:
         assert outcome.succeeded, outcome.history["status"]
         return outcome
 
+    def cancel(self, prompt_id: str) -> None:
+        """Take a prompt out of the queue, or stop it. One that is about to begin does not heed the first word."""
+        deadline = time.monotonic() + RUN_SECONDS
+        self.post("/queue", {"delete": [prompt_id]})
+        while any(prompt_id in entry for entry in sum(self.get("/queue").values(), [])):
+            assert time.monotonic() < deadline, f"{prompt_id} did not stop within {RUN_SECONDS} s"
+            self.post("/interrupt", {"prompt_id": prompt_id})
+            time.sleep(0.1)
+
     def free(self) -> None:
         """Have the host forget its models and all results. It does so when its queue wakes, which nothing tells."""
         self.post("/free", {"unload_models": True, "free_memory": True})

@@ -51,10 +51,7 @@ def test_the_server_takes_what_the_page_makes(page: Any, server: Server, name: s
         for node in make.values():
             node["inputs"] |= {key: 2 for key in ("steps", "num_frames") if key in node["inputs"]}
         server.run(make)
-    prompt_id = server.submit(opened_prompt(page, name))
-    server.post("/interrupt", {"prompt_id": prompt_id})
-    server.post("/queue", {"delete": [prompt_id]})
-    server.wait(prompt_id)
+    server.cancel(server.submit(opened_prompt(page, name)))
 
 
 def test_a_node_brings_its_help_page_and_chinese_names(page: Any, server: Server) -> None:
