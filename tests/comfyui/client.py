@@ -174,7 +174,7 @@ class Server:
         """Take a prompt out of the queue, or stop it. One that is about to begin does not heed the first word."""
         deadline = time.monotonic() + RUN_SECONDS
         self.post("/queue", {"delete": [prompt_id]})
-        while any(prompt_id in entry for entry in sum(self.get("/queue").values(), [])):
+        while any(prompt_id in entry for entries in self.get("/queue").values() for entry in entries):
             assert time.monotonic() < deadline, f"{prompt_id} did not stop within {RUN_SECONDS} s"
             self.post("/interrupt", {"prompt_id": prompt_id})
             time.sleep(0.1)
