@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness, inversion
+from benchmarks import cards, harness, inversion
 from benchmarks.clips import random_clip
 from benchmarks.fidelity import drawn_mask
 from benchmarks.published import CHECKPOINTING, SAMPLING, TUNING, Published
 from benchmarks.unnamed import bystander, draw_with, overlap, prediction_error
+from tav_core import TuningConfig
 from tav_core.demo import judge, world
 from tav_core.editor import ClipEditor
 from tav_core.models import load_model
@@ -55,6 +56,33 @@ def test_an_artists_mask_covers_the_object_before_and_after_and_all_of_a_ground_
             assert frame[world.draw(shown)[1] > 0].all()
     assert 0 < mask.mean() < 0.5
     assert drawn_mask(scenes, {"shape": "ring", "background": "grey"}).all()
+
+
+def test_a_step_runs_under_a_cap_that_it_fits_and_not_under_less():
+    case = harness.Case(frames=2, latent=16, tiny=True)
+    assert cards.under(2**20, case, TuningConfig(), rounds=1) is None
+    run = cards.under(2**30, case, TuningConfig(), rounds=1)
+    assert 2**20 < run.peak < 2**30 and run.seconds > 0 and run.product > 0
+
+
+def test_the_cap_of_a_gpu_is_its_share(monkeypatch: pytest.MonkeyPatch):
+    shares = []
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    cards.cap(8 * 2**30, "cuda")
+    cards.cap(90 * 2**30, "cuda")
+    assert shares == [0.1, 1.0]
+
+
+def test_the_smallest_card_that_a_step_runs_on_is_named(monkeypatch: pytest.MonkeyPatch):
+    run = cards.Run(peak=5 * 2**30, seconds=2.0, product=1e12)
+    monkeypatch.setattr(cards, "under", lambda limit, *_: run if limit >= 7 * 2**30 else None)
+    case = harness.Case(frames=2, latent=16, tiny=True)
+    cells = cards.row(case, "tuning", TuningConfig(), [12, 6, 8], rounds=1)
+    assert cells[2:4] == ["8", "5.00"] and cells[5] == "2.00"
+    assert cards.row(case, "tuning", TuningConfig(), [4, 6], rounds=1)[2] == "above 6"
 
 
 def test_an_inversion_that_is_refined_comes_back_from_every_share():

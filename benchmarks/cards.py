@@ -1,0 +1,146 @@
+"""What runs on a card of so many GB: each step under a cap on memory, in a process of its own, with its peak and speed.
+
+python -m benchmarks.cards [--frames 8 16 24] [--latent 64] [--dtype float16] [--memory 6 8 12 16 24] [--device cuda]
+
+A GiB of each card is left to the driver, the screen and other programs. Cards are tried from the smallest up, and the
+first that a step runs on is named with the peak there. Utilisation counts the arithmetic of the step without what
+checkpointing repeats, against a large matrix product in the same process. On a CPU the cap is the system's limit on
+a process's data, counted from before the model is made.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import harness
+from benchmarks.fits import BESIDE, KINDS
+from benchmarks.harness import Case
+from benchmarks.plan import predicted
+from tav_core import SamplingConfig, TuningConfig
+
+HEAD = ["case", "step", "card, GB", "peak, GiB", "planned, GiB", "seconds", "TFLOP/s", "of a product's"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a step took: bytes at the peak with the weights, seconds, and flops a second of a large matrix product."""
+
+    peak: float
+    seconds: float
+    product: float
+
+
+def under(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds: int) -> Run | None:
+    """A step under a cap of so many bytes; None where they are too few."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_run, limit, case, config, rounds).result()
+        except BrokenProcessPool:  # a library that gives up where an allocation fails
+            return None
+
+
+def _run(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds: int) -> Run | None:
+    product = product_rate(case)
+    builder(replace(case, tiny=True, latent=16), config)()  # brings the kernels' code into memory
+    harness.drawn_weights.cache_clear()
+    before = cap(limit, case.device)
+    try:
+        step = builder(case, config)
+        step()
+        seconds = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            step()
+            finish(case.device)
+            seconds.append(time.perf_counter() - began)
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        return None
+    peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else harness.peak_resident() - before
+    return Run(peak, median(seconds), product)
+
+
+def builder(case: Case, config: SamplingConfig | TuningConfig) -> Callable[[], None]:
+    if isinstance(config, SamplingConfig):
+        return harness.video_sampling_step(case)
+    return harness.video_tuning_step(case, config.gradient_checkpointing)
+
+
+def cap(limit: float, device: str) -> float:
+    """Let this process take so many bytes more; returns what it has on a CPU."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / torch.cuda.mem_get_info()[1]))
+        return 0
+    harness.forget_peak()
+    status = Path("/proc/self/status").read_text()
+    data = int(status.partition("VmData:")[2].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (data + int(limit), resource.RLIM_INFINITY))
+    return harness.resident()
+
+
+def product_rate(case: Case) -> float:
+    """Flops a second of a large matrix product in the case's type, the best of five."""
+    side = 8192 if case.device == "cuda" else 1024
+    matrix = torch.ones(side, side, dtype=case.dtype, device=case.device)
+    best = float("inf")
+    for _ in range(5):
+        finish(case.device)
+        began = time.perf_counter()
+        matrix @ matrix
+        finish(case.device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * side**3 / best
+
+
+def finish(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def row(case: Case, name: str, config: SamplingConfig | TuningConfig, cards: list[float], rounds: int) -> list[str]:
+    planned = predicted(case, config)
+    repeated_nothing = replace(config, gradient_checkpointing=False) if isinstance(config, TuningConfig) else config
+    flops = predicted(case, repeated_nothing).flops
+    harness.drawn_weights.cache_clear()
+    tried = ((card, under(card * 2**30 - BESIDE, case, config, rounds)) for card in sorted(cards))
+    card, run = next(((card, run) for card, run in tried if run), (None, None))
+    cells: list[Any] = [str(case), name, f"above {max(cards):g}", "", f"{planned.peak / 2**30:.2f}", "", "", ""]
+    if card and run:
+        rate = flops / run.seconds
+        cells[2:4] = f"{card:g}", f"{run.peak / 2**30:.2f}"
+        cells[5:] = f"{run.seconds:.2f}", f"{rate / 1e12:.2f}", f"{rate / run.product:.0%}"
+    print(cells, file=sys.stderr)
+    return cells
+
+
+def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--memory", type=float, nargs="+", default=[6, 8, 12, 16, 24], help="of the cards, GB")
+    parser.set_defaults(frames=[8, 16, 24], latent=64, dtype="float16", rounds=3)
+    args = parser.parse_args()
+    rows = [
+        row(case, name, config, args.memory, args.rounds)
+        for case in harness.cases(args)
+        for name, config in KINDS.items()
+    ]
+    print(harness.machine())
+    print(harness.table(HEAD, rows))
+
+
+if __name__ == "__main__":
+    main()
