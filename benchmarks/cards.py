@@ -47,7 +47,9 @@ def under(limit: float, case: Case, config: SamplingConfig | TuningConfig, round
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_run, limit, case, config, rounds).result()
-        except BrokenProcessPool:  # a library that gives up where an allocation fails
+        except BrokenProcessPool:  # a library that gives up where an allocation of the CPU's memory fails
+            if case.device != "cpu":
+                raise
             return None
 
 
@@ -59,6 +61,7 @@ def _run(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds
     try:
         step = builder(case, config)
         step()
+        finish(case.device)
         seconds = []
         for _ in range(rounds):
             began = time.perf_counter()
@@ -66,9 +69,9 @@ def _run(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds
             finish(case.device)
             seconds.append(time.perf_counter() - began)
     except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        return None
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            return None
+        raise
     peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else harness.peak_resident() - before
     return Run(peak, median(seconds), product)
 
