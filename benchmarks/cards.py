@@ -13,7 +13,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -25,10 +24,10 @@ from typing import Any
 import torch
 
 from benchmarks import harness
-from benchmarks.fits import BESIDE, KINDS
-from benchmarks.harness import Case
+from benchmarks.fits import BESIDE
+from benchmarks.harness import Case, Config
 from benchmarks.plan import predicted
-from tav_core import SamplingConfig, TuningConfig
+from tav_core import TuningConfig
 
 HEAD = ["case", "step", "card, GB", "peak, GiB", "planned, GiB", "seconds", "TFLOP/s", "of a product's"]
 
@@ -42,7 +41,7 @@ class Run:
     product: float
 
 
-def under(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds: int) -> Run | None:
+def under(limit: float, case: Case, config: Config, rounds: int) -> Run | None:
     """A step under a cap of so many bytes; None where they are too few."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -53,13 +52,13 @@ def under(limit: float, case: Case, config: SamplingConfig | TuningConfig, round
             return None
 
 
-def _run(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds: int) -> Run | None:
+def _run(limit: float, case: Case, config: Config, rounds: int) -> Run | None:
     product = product_rate(case)
-    builder(replace(case, tiny=True, latent=16), config)()  # brings the kernels' code into memory
+    harness.video_step(replace(case, tiny=True, latent=16), config)()  # brings the kernels' code into memory
     harness.drawn_weights.cache_clear()
     before = cap(limit, case.device)
     try:
-        step = builder(case, config)
+        step = harness.video_step(case, config)
         step()
         finish(case.device)
         seconds = []
@@ -74,12 +73,6 @@ def _run(limit: float, case: Case, config: SamplingConfig | TuningConfig, rounds
         raise
     peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else harness.peak_resident() - before
     return Run(peak, median(seconds), product)
-
-
-def builder(case: Case, config: SamplingConfig | TuningConfig) -> Callable[[], None]:
-    if isinstance(config, SamplingConfig):
-        return harness.video_sampling_step(case)
-    return harness.video_tuning_step(case, config.gradient_checkpointing)
 
 
 def cap(limit: float, device: str) -> float:
@@ -115,7 +108,7 @@ def finish(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def row(case: Case, name: str, config: SamplingConfig | TuningConfig, cards: list[float], rounds: int) -> list[str]:
+def row(case: Case, name: str, config: Config, cards: list[float], rounds: int) -> list[str]:
     planned = predicted(case, config)
     repeated_nothing = replace(config, gradient_checkpointing=False) if isinstance(config, TuningConfig) else config
     flops = predicted(case, repeated_nothing).flops
@@ -139,7 +132,7 @@ def main() -> None:
     rows = [
         row(case, name, config, args.memory, args.rounds)
         for case in harness.cases(args)
-        for name, config in KINDS.items()
+        for name, config in harness.KINDS.items()
     ]
     print(harness.machine())
     print(harness.table(HEAD, rows))

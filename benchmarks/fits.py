@@ -11,16 +11,10 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from benchmarks import harness
-from tav_core import SamplingConfig, TuningConfig, inflate, plan
+from tav_core import inflate, plan
 
 CARDS = (4, 6, 8, 12, 16, 24, 32, 48, 80)  # GiB
 BESIDE = 2**30
-KINDS = {
-    "sampling": SamplingConfig(),
-    "tuning, checkpointing": TuningConfig(gradient_checkpointing=True),
-    "tuning, selective checkpointing": TuningConfig(gradient_checkpointing="selective"),
-    "tuning": TuningConfig(),
-}
 
 
 def main() -> None:
@@ -35,10 +29,10 @@ def main() -> None:
     for pixels in args.pixels:
         for frames in args.frames:
             size = dict(num_frames=frames, height=pixels // 8, width=pixels // 8, dtype=getattr(torch, args.dtype))
-            peaks = [plan(video_unet, config, **size).peak for config in KINDS.values()]
+            peaks = [plan(video_unet, config, **size).peak for config in harness.KINDS.values()]
             rows.append([f"{frames} of {pixels} x {pixels}", *map(cell, peaks)])
     print(harness.machine())
-    print(harness.table([f"frames, {args.dtype}", *KINDS], rows))
+    print(harness.table([f"frames, {args.dtype}", *harness.KINDS], rows))
 
 
 def cell(peak: int) -> str:

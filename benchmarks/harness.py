@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -32,6 +32,15 @@ logging.set_verbosity_error()  # a cast to half precision warns, though nothing 
 SCHEDULER = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 SD15: dict[str, Any] = dict(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # of freed memory, by glibc
+Config: TypeAlias = SamplingConfig | TuningConfig
+SAMPLING, TUNING, CHECKPOINTING = "sampling", "tuning", "tuning, checkpointing"
+SELECTIVE = "tuning, selective checkpointing"
+KINDS: dict[str, Config] = {  # of steps, all of them measured
+    SAMPLING: SamplingConfig(),
+    TUNING: TuningConfig(),
+    SELECTIVE: TuningConfig(gradient_checkpointing="selective"),
+    CHECKPOINTING: TuningConfig(gradient_checkpointing=True),
+}
 TINY = dict(block_out_channels=(32, 64, 64, 64), cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8)
 
 
@@ -78,7 +87,21 @@ def drawn_weights(tiny: bool, dtype: torch.dtype, device: str) -> dict[str, torc
     return weights
 
 
-def stock_sampling_step(case: Case) -> Callable[[], None]:
+def image_step(case: Case, config: Config) -> Callable[[], None]:
+    """A step of the image UNet on the same frames as a batch, which knows no selective checkpointing."""
+    if isinstance(config, SamplingConfig):
+        return image_sampling_step(case)
+    return image_tuning_step(case, config.gradient_checkpointing is True)
+
+
+def video_step(case: Case, config: Config) -> Callable[[], None]:
+    """A step of the inflated UNet."""
+    if isinstance(config, SamplingConfig):
+        return video_sampling_step(case)
+    return video_tuning_step(case, config)
+
+
+def image_sampling_step(case: Case) -> Callable[[], None]:
     """The floor: both prompts' frames through the image UNet, in one batch where the video UNet takes them so."""
     unet = case.unet()
     latents, text = case.inputs(unet)
@@ -107,7 +130,7 @@ def video_sampling_step(case: Case, video_unet: VideoUNet | None = None) -> Call
     return step
 
 
-def stock_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], None]:
+def image_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], None]:
     """The floor: one update of the image UNet's queries on the same frames as a batch."""
     unet = case.unet().requires_grad_(False)
     latents, text = case.inputs(unet)
@@ -134,12 +157,12 @@ def stock_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], N
     return step
 
 
-def video_tuning_step(case: Case, checkpointing: bool | str = False) -> Callable[[], None]:
+def video_tuning_step(case: Case, config: TuningConfig) -> Callable[[], None]:
     """One update of all trained weights of the inflated UNet, as `tune` makes it."""
     video_unet = inflate(case.unet())
     latents, text = case.inputs(video_unet.unet)
-    config = TuningConfig(steps=10_000, learning_rate=1e-6, gradient_checkpointing=checkpointing)
-    steps = tune(video_unet, latents, text, SCHEDULER, config)
+    many = replace(config, steps=10_000, learning_rate=1e-6)
+    steps = tune(video_unet, latents, text, SCHEDULER, many)
     return lambda: (next(steps), None)[1]
 
 
@@ -163,7 +186,7 @@ def interleaved(
     return {name: median(spent) for name, spent in times.items()}
 
 
-def peak_memory(build: Callable[..., Callable[[], None]], *arguments: object) -> tuple[float, float]:
+def peak_memory(build: Callable[[Case, Config], Callable[[], None]], case: Case, config: Config) -> tuple[float, float]:
     """Bytes held before a step (weights and inputs) and at the peak of two steps, in a process of its own.
 
     On the CPU that process gives freed memory back at once: what is resident is then what is alive, and not what the
@@ -171,14 +194,13 @@ def peak_memory(build: Callable[..., Callable[[], None]], *arguments: object) ->
     """
     os.environ |= GIVE_BACK
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (build, *arguments))
+        return pool.apply(_peak, (build, case, config))
 
 
-def _peak(build: Callable[..., Callable[[], None]], *arguments: Any) -> tuple[float, float]:
-    case, *options = arguments
-    build(replace(case, tiny=True, latent=16), *options)()
+def _peak(build: Callable[[Case, Config], Callable[[], None]], case: Case, config: Config) -> tuple[float, float]:
+    build(replace(case, tiny=True, latent=16), config)()
     drawn_weights.cache_clear()
-    step = build(case, *options)
+    step = build(case, config)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -5,26 +5,23 @@ python -m benchmarks.memory [--frames 4] [--latent 32] [--dtype float32] [--devi
 
 from __future__ import annotations
 
+from itertools import product
+
 from benchmarks import harness
 
-RUNS = {
-    "sampling, image UNet": (harness.stock_sampling_step,),
-    "sampling, video UNet": (harness.video_sampling_step,),
-    "tuning, image UNet": (harness.stock_tuning_step,),
-    "tuning, video UNet": (harness.video_tuning_step,),
-    "tuning, selective checkpointing, video UNet": (harness.video_tuning_step, "selective"),
-    "tuning, checkpointing, image UNet": (harness.stock_tuning_step, True),
-    "tuning, checkpointing, video UNet": (harness.video_tuning_step, True),
-}
+BUILDERS = {"image UNet": harness.image_step, "video UNet": harness.video_step}
 
 
 def main() -> None:
     args = harness.parser(__doc__).parse_args()
     rows = []
     for case in harness.cases(args):
-        for name, (build, *options) in RUNS.items():
-            before, peak = harness.peak_memory(build, case, *options)
-            rows.append([str(case), name, *(f"{size / 2**30:.2f}" for size in (before, peak, peak - before))])
+        for (kind, config), (unet, build) in product(harness.KINDS.items(), BUILDERS.items()):
+            if kind == harness.SELECTIVE and unet == "image UNet":  # which knows none
+                continue
+            before, peak = harness.peak_memory(build, case, config)
+            sizes = (f"{size / 2**30:.2f}" for size in (before, peak, peak - before))
+            rows.append([str(case), f"{kind}, {unet}", *sizes])
     print(harness.machine())
     print(harness.table(["case", "step", "weights, GiB", "peak, GiB", "above, GiB"], rows))
 

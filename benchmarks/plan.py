@@ -11,26 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks import harness
-from benchmarks.harness import Case
-from tav_core import Plan, SamplingConfig, TuningConfig, inflate, measure_rates, plan
+from benchmarks.harness import Case, Config
+from tav_core import Plan, inflate, measure_rates, plan
 
-KINDS: dict[str, tuple[Callable[..., Callable[[], None]], tuple, SamplingConfig | TuningConfig]] = {
-    "sampling": (harness.video_sampling_step, (), SamplingConfig()),
-    "tuning": (harness.video_tuning_step, (), TuningConfig()),
-    "tuning, selective checkpointing": (
-        harness.video_tuning_step,
-        ("selective",),
-        TuningConfig(gradient_checkpointing="selective"),
-    ),
-    "tuning, checkpointing": (harness.video_tuning_step, (True,), TuningConfig(gradient_checkpointing=True)),
-}
 HEAD = [
     "case", "step", "above weights, MiB: planned", "measured", "error", "peak, MiB: planned", "measured", "error",
     "seconds: planned", "measured", "error",
 ]  # fmt: skip
 
 
-def predicted(case: Case, config: SamplingConfig | TuningConfig) -> Plan:
+def predicted(case: Case, config: Config) -> Plan:
     size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
     return plan(inflate(case.unet()), config, **size)
 
@@ -59,11 +49,12 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for case in harness.cases(args):
-        for name, (build, options, config) in KINDS.items():
+        for name, config in harness.KINDS.items():
             planned = predicted(case, config)
             harness.drawn_weights.cache_clear()
-            memory = harness.peak_memory(build, case, *options)
-            times = time_cells(case, planned, build(case, *options), args.rounds) if args.rounds else [""] * 3
+            memory = harness.peak_memory(harness.video_step, case, config)
+            step = harness.video_step(case, config)
+            times = time_cells(case, planned, step, args.rounds) if args.rounds else [""] * 3
             rows.append([str(case), name, *memory_cells(planned, memory), *times])
     print(harness.machine())
     print(harness.table(HEAD, rows))

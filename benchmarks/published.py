@@ -18,21 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import harness, step
-from benchmarks.harness import Case
+from benchmarks.harness import CHECKPOINTING, SAMPLING, SELECTIVE, TUNING, Case
 
 WORKER = Path(__file__).with_name("published_worker.py")
-SAMPLING, TUNING, SELECTIVE, CHECKPOINTING = step.KINDS
 PUBLISHED = {
     SAMPLING: [SAMPLING],
     TUNING: [TUNING],
     SELECTIVE: [f"{SELECTIVE}, repaired"],
     CHECKPOINTING: [f"{CHECKPOINTING}, repaired", f"{CHECKPOINTING}, as published"],
-}
-OURS = {
-    SAMPLING: (harness.video_sampling_step,),
-    TUNING: (harness.video_tuning_step,),
-    SELECTIVE: (harness.video_tuning_step, "selective"),
-    CHECKPOINTING: (harness.video_tuning_step, True),
 }
 
 
@@ -69,7 +62,7 @@ class Published:
 
 def seconds(where: tuple[str, str], case: Case, kind: str, rounds: int) -> tuple[dict[str, float], dict[str, str]]:
     """Median seconds of image UNet, ours and the published ones, and how many tensors each of these trained."""
-    runs: dict[str, Any] = dict(step.builders(case, kind))
+    runs: dict[str, Any] = dict(step.builders(case, harness.KINDS[kind]))
     workers = {name: Published(*where, case, name) for name in PUBLISHED[kind]}
     try:
         spent = harness.interleaved(runs | workers, rounds, "cpu")
@@ -92,11 +85,10 @@ def memory(where: tuple[str, str], case: Case, kind: str) -> float:
 
 def measure(where: tuple[str, str], case: Case, rounds: int) -> list[list[str]]:
     rows = []
-    for kind in step.KINDS:
+    for kind, config in harness.KINDS.items():
         spent, trained = seconds(where, case, kind, rounds)
         print(f"{kind}: {spent}", file=sys.stderr)
-        build, *options = OURS[kind]
-        before, peak = harness.peak_memory(build, case, *options)
+        before, peak = harness.peak_memory(harness.video_step, case, config)
         for name in PUBLISHED[kind]:
             theirs = memory(where, case, name)
             times = [spent["image"], spent[name], spent["video"]]

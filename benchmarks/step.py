@@ -13,27 +13,13 @@ from collections.abc import Callable
 import torch
 
 from benchmarks import harness
-from benchmarks.harness import Case
+from benchmarks.harness import Case, Config
 from tav_core.planner import Ledger
 
-SAMPLING = "sampling with guidance"
-TUNING: dict[str, bool | str] = {  # and its gradient_checkpointing
-    "tuning": False,
-    "tuning, selective checkpointing": "selective",
-    "tuning, checkpointing": True,
-}
-KINDS = (SAMPLING, *TUNING)
 
-
-def builders(case: Case, kind: str) -> dict[str, Callable[[], None]]:
+def builders(case: Case, config: Config) -> dict[str, Callable[[], None]]:
     """The baseline and ours, ready to be called."""
-    if kind == SAMPLING:
-        return {"image": harness.stock_sampling_step(case), "video": harness.video_sampling_step(case)}
-    checkpointing = TUNING[kind]
-    return {
-        "image": harness.stock_tuning_step(case, checkpointing is True),
-        "video": harness.video_tuning_step(case, checkpointing),
-    }
+    return {"image": harness.image_step(case, config), "video": harness.video_step(case, config)}
 
 
 def flops(run: Callable[[], None]) -> int:
@@ -44,8 +30,8 @@ def flops(run: Callable[[], None]) -> int:
 
 def measure(case: Case, rounds: int) -> list[list[str]]:
     rows = []
-    for kind in KINDS:
-        runs = builders(case, kind)
+    for kind, config in harness.KINDS.items():
+        runs = builders(case, config)
         arithmetic = {name: flops(run) for name, run in runs.items()}
         seconds = harness.interleaved(runs, rounds, case.device, warm=True)
         ratios = (seconds["video"] / seconds["image"], arithmetic["video"] / arithmetic["image"])

@@ -11,7 +11,8 @@ import torch
 from benchmarks import cards, harness, inversion
 from benchmarks.clips import random_clip
 from benchmarks.fidelity import drawn_mask
-from benchmarks.published import CHECKPOINTING, SAMPLING, TUNING, Published
+from benchmarks.harness import CHECKPOINTING, SAMPLING, TUNING
+from benchmarks.published import Published
 from benchmarks.unnamed import bystander, draw_with, overlap, prediction_error
 from tav_core import TuningConfig
 from tav_core.demo import judge, world
