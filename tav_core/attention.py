@@ -20,10 +20,11 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor, nn
+from torch.backends.cuda import SDPAParams, can_use_efficient_attention, can_use_flash_attention
 
 from .frames import ClipState
 from .positions import sinusoidal_positions
-from .recompute import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole
+from .recompute import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole, repeated
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
 # Positions, of all frames together, that are worked on at once. Where none needs another: few of them stay in the
@@ -32,6 +33,9 @@ POSITIONS_AT_ONCE = 1024
 MOST_PIECES = 4
 # And where they attend to each other: the doubled keys and values, and their gradients, would be large.
 QUERIES_AT_ONCE = 2**15
+# And where no kernel of the device attends without the matrix of all scores: so many of these, two thirds of a GiB with
+# what softmax makes of them.
+SCORES_AT_ONCE = 2**26
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -49,10 +53,30 @@ def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor
     if attn.upcast_attention:
         # Stable Diffusion 2 overflows in half precision here; autocast would undo the cast to float32.
         with torch.autocast(q.device.type, enabled=False):
-            out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=attn.scale).to(value.dtype)
+            out = _softmax_attention(q.float(), k.float(), v.float(), attn.scale).to(value.dtype)
     else:
-        out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
+        out = _softmax_attention(q, k, v, attn.scale)
     return rearrange(out, "n h s d -> n s (h d)")
+
+
+def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """softmax(Q K^T scale) V: (n, h, s, d), (n, h, k, d), (n, h, k, d) -> (n, h, s, d)."""
+    at_once = query.shape[2] if _has_fused_kernel(query, key, value) else SCORES_AT_ONCE // key[..., 0].numel()
+    if at_once >= query.shape[2]:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    attend_some = partial(F.scaled_dot_product_attention, scale=scale)
+    pieces = query.split(max(1, at_once), dim=2)
+    return torch.cat([repeated(attend_some, piece, key, value) for piece in pieces], dim=2)
+
+
+def _has_fused_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether torch attends on this device without the matrix of scores. Apple's GPUs and older ones of AMD do not."""
+    if query.is_cpu:
+        return True
+    if not query.is_cuda:
+        return False
+    params = SDPAParams(query, key, value, None, 0.0, False, False)
+    return can_use_flash_attention(params) or can_use_efficient_attention(params)
 
 
 def project(linear: nn.Linear, tokens: Tensor) -> Tensor:

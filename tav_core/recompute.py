@@ -29,18 +29,18 @@ Part = Callable[..., Tensor]
 
 def checkpoint_whole(clip: ClipState, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), repeated under full checkpointing with all that it is made of."""
-    return _repeated(part, *inputs) if _level(clip) is True else part(*inputs)
+    return repeated(part, *inputs) if _level(clip) is True else part(*inputs)
 
 
 def checkpoint_cheap(clip: ClipState, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), repeated under selective checkpointing; under full the whole is, of which this is a part."""
-    return _repeated(part, *inputs) if _level(clip) == SELECTIVE else part(*inputs)
+    return repeated(part, *inputs) if _level(clip) == SELECTIVE else part(*inputs)
 
 
 def checkpoint_around_attention(clip: ClipState, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), repeated; under selective checkpointing without the attention in it, whose result is kept."""
     if _level(clip) == SELECTIVE:
-        return _repeated(part, *inputs, context_fn=partial(create_selective_checkpoint_contexts, _keep_attention))
+        return repeated(part, *inputs, context_fn=partial(create_selective_checkpoint_contexts, _keep_attention))
     return checkpoint_whole(clip, part, *inputs)
 
 
@@ -48,7 +48,8 @@ def _level(clip: ClipState) -> bool | str:
     return clip.checkpointing if torch.is_grad_enabled() else False
 
 
-def _repeated(part: Part, *inputs: Tensor, **options: Any) -> Tensor:
+def repeated(part: Part, *inputs: Tensor, **options: Any) -> Tensor:
+    """part(*inputs), of which the inputs alone are kept for the way back."""
     return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
 

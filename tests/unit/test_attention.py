@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tav_core.attention import (
     SpatioTemporalBlock,
+    _has_fused_kernel,
     attend,
     cross_attention,
     self_attention,
@@ -16,6 +18,7 @@ from tav_core.attention import (
     temporal_attention,
 )
 from tav_core.frames import ClipState
+from tav_core.ledger import Ledger
 from tests.conftest import draw
 
 
@@ -98,6 +101,37 @@ def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -
     expected = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2).bfloat16()
     assert got.dtype == torch.bfloat16
     assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
+def test_without_a_fused_kernel_some_queries_attend_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, checkpointing: bool | str
+) -> None:
+    _, block = make_block()
+    block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
+    frames, text = draw(3, 256, 8).requires_grad_(), draw(1, 7, 5)
+
+    def step() -> tuple[list[torch.Tensor], int]:
+        with Ledger() as ledger, sdpa_kernel(kernels):
+            loss = block(frames, text).square().sum()
+            gradients = torch.autograd.grad(loss, [frames, *block.attn_temp.parameters()])
+        return [loss, *gradients], ledger.peak
+
+    kernels = SDPBackend.FLASH_ATTENTION
+    fused, _ = step()
+    kernels = SDPBackend.MATH
+    _, whole_scores = step()
+    monkeypatch.setattr("tav_core.attention._has_fused_kernel", lambda *_: False)
+    monkeypatch.setattr("tav_core.attention.SCORES_AT_ONCE", 2 * 2 * 256 * 10)  # ten queries of each head
+    in_pieces, fewer_scores = step()
+    torch.testing.assert_close(in_pieces, fused)
+    assert fewer_scores < whole_scores / 2
+
+
+def test_which_devices_have_a_fused_kernel() -> None:
+    tokens = [draw(1, 2, 6, 8)] * 3
+    assert _has_fused_kernel(*tokens)
+    assert not _has_fused_kernel(*(t.to("meta") for t in tokens))
 
 
 def make_block(
