@@ -2,12 +2,13 @@
 
 The font is DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic. Text beyond it is drawn in the
 first installed font that has all its characters. Where none has, those that DejaVu Sans lacks are left out: a caption
-never shows boxes or question marks in place of letters.
+never shows boxes or question marks in place of letters. So the font of last resort, which comes with matplotlib and
+with macOS and draws a box for each character that there is, does not count.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from matplotlib import font_manager
@@ -17,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 _SIZE, _LINE, _MARGIN = 13, 16, 4  # pixels: of the letters, from line to line, on either side
 _MOST_LINES, _MOST_LETTERS = 20, 2000  # of a caption; what is beyond is shown as three dots
 _INK = (20, 20, 20)
+_BOXES = "lastresort"  # in the name of a font, written as one word
+_FONTS_AT_HAND = 8  # whose characters are remembered: those of a large font take megabytes
 
 
 def caption_strip(text: str, width: int, least_lines: int = 2) -> np.ndarray:
@@ -40,13 +43,14 @@ def drawable(text: str) -> tuple[str, str]:
     characters = frozenset(text) - frozenset(" \t\n")
     if characters <= _known(default):
         return default, text
-    for path in sorted(entry.fname for entry in font_manager.fontManager.ttflist):
+    fonts = (font for font in font_manager.fontManager.ttflist if _BOXES not in font.name.replace(" ", "").lower())
+    for path in sorted(font.fname for font in fonts):
         if characters <= _known(path):
             return path, text
     return default, "".join(letter for letter in text if letter.isspace() or letter in _known(default))
 
 
-@cache
+@lru_cache(_FONTS_AT_HAND)
 def _known(path: str) -> frozenset[str]:
     """The characters that a font file draws; none if it cannot be read."""
     try:
@@ -55,7 +59,7 @@ def _known(path: str) -> frozenset[str]:
         return frozenset()
 
 
-@cache
+@lru_cache(_FONTS_AT_HAND)
 def _font(path: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, _SIZE)
 

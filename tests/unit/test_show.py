@@ -88,11 +88,17 @@ def test_letters_that_no_font_has_are_left_out(monkeypatch):
     assert text == " star"
 
 
+def test_a_font_that_draws_a_box_for_every_letter_does_not_count():
+    assert (
+        drawable("\U000e0fff\uffff star")[1] == " star"
+    )  # with all fonts that are here; no letters have these numbers
+
+
 def test_a_font_that_has_all_letters_is_looked_for(monkeypatch):
     default = font_manager.findfont("DejaVu Sans")
     letters = {default: frozenset("abc"), "/a.ttf": frozenset("一"), "/b.ttf": frozenset("一二c")}
     monkeypatch.setattr("tav_core.captions._known", letters.__getitem__)
-    fonts = [SimpleNamespace(fname=path) for path in sorted(letters)]
+    fonts = [SimpleNamespace(fname=path, name="Any") for path in sorted(letters)]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
     drawable.cache_clear()
     assert [drawable(text) for text in ("a b", "一 二", "a二")] == [
