@@ -21,6 +21,7 @@ from .tuning_config import TuningConfig, TuningStep
 from .tuning_state import TuningState
 
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
+LEAST_SCALE = 1  # of the loss: it starts at 65,536, and is halved for each update that is left out
 
 
 def tune(
@@ -54,7 +55,9 @@ def tune(
         A TuningStep after each update that is left to make.
 
     Raises:
-        FloatingPointError: if loss or gradient is not finite; the update is not made.
+        FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 single updates are
+            left out where the gradient overflows, and this is raised where it always does.
+        RuntimeError: if an update of the state broke off.
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
@@ -65,6 +68,7 @@ def tune(
     state = state or TuningState(video_unet, config)
     if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
         raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
+    state.resume()
     draws = _draws(latents, schedule, config, state, noise, timesteps)
     with torch.inference_mode(False):
         clip = model_float32(latents, video_unet.device).detach().clone()
@@ -85,6 +89,7 @@ def tune(
                 if not state.scaler.is_enabled():  # the scaler leaves out an update that overflowed, and scales down
                     _refuse_non_finite("gradient", norm, step, config)
                 state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
+                _refuse_lost_scale(state, step)
             yield state.steps[-1]
 
 
@@ -155,6 +160,15 @@ def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig
         raise FloatingPointError(
             f"The {what} of tuning step {step} is {value.item()}; the weights stay as step {step - 1} left them. "
             f"Lower learning_rate (now {config.learning_rate}), compute in bfloat16 or float32, or check the latents."
+        )
+
+
+def _refuse_lost_scale(state: TuningState, step: int) -> None:
+    """Stop where float16's scale has been halved so often that overflow cannot be why."""
+    if state.scaler.is_enabled() and state.scaler.get_scale() < LEAST_SCALE:
+        raise FloatingPointError(
+            f"The gradient was not finite in any of the last updates up to step {step}, which were left out. "
+            "Compute in bfloat16 or float32, or check the latents."
         )
 
 

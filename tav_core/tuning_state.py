@@ -7,6 +7,7 @@ and the scale of float16's loss. All of it lies as tensors in one flat mapping, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from diffusers.optimization import get_scheduler
@@ -48,7 +49,8 @@ class TuningState:
             self.lr_scheduler = get_scheduler(
                 SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps
             )
-            self.scaler = torch.amp.GradScaler(video_unet.device.type, enabled=half)
+            self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=half)
+            self.scaler = self._new_scaler()
             self.generator = torch.Generator().manual_seed(config.seed)
             self._generator_state = self.generator.get_state()
 
@@ -57,6 +59,17 @@ class TuningState:
         """That of the next update."""
         return float(self.lr_scheduler.get_last_lr()[0])
 
+    def resume(self) -> None:
+        """Go back to the end of the last update, if something was drawn or scaled for the next one and it broke off.
+
+        Raises:
+            RuntimeError: if an update itself broke off.
+        """
+        self._refuse_broken()
+        self.generator.set_state(self._generator_state)
+        before, self.scaler = self.scaler, self._new_scaler()
+        self.scaler.load_state_dict(before.state_dict())
+
     def update(self, step: TuningStep) -> None:
         """Make the update for which gradients have been gathered and unscaled."""
         self.whole = False
@@ -64,7 +77,7 @@ class TuningState:
         self.scaler.update()
         self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # A step that breaks off later has drawn from the generator by then; to go on means to draw the same again.
+        # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
         self._generator_state = self.generator.get_state()
         self.steps.append(step)
         self.whole = True
@@ -79,8 +92,7 @@ class TuningState:
         Raises:
             RuntimeError: if an update broke off, so that there is no state to keep.
         """
-        if not self.whole:
-            raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
+        self._refuse_broken()
         tensors = {f"weights.{name}": weight for name, weight in self.weights().items()}
         states = {name: self.optimizer.state.get(parameter, {}) for name, parameter in self.parameters.items()}
         for moment in MOMENTS:
@@ -92,6 +104,10 @@ class TuningState:
             scaler = self.scaler.state_dict()
             tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
         return tensors
+
+    def _refuse_broken(self) -> None:
+        if not self.whole:
+            raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], steps: Sequence[TuningStep]) -> None:
         """Go back to a state of the same tuning.

@@ -85,3 +85,75 @@ def test_an_update_that_broke_off_gives_no_state(make_unet: MakeUNet, monkeypatc
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
     with pytest.raises(RuntimeError, match="broke off"):
         state.state_dict()
+    with pytest.raises(RuntimeError, match="broke off"):
+        next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_step_that_broke_off_before_its_update_is_made_again(make_unet: MakeUNet, calls: int) -> None:
+    config = TuningConfig(steps=2, learning_rate=1e-2, gradient_accumulation_steps=2)
+    reference, video_unet = inflate(make_unet()), inflate(make_unet())
+    expected = list(tune(reference, LATENTS, TEXT, EPSILON, config))
+    state, called = TuningState(video_unet, config), []
+
+    def interrupt(*_: object) -> None:
+        called.append(1)
+        if len(called) == calls:
+            raise KeyboardInterrupt
+
+    hook = video_unet.unet.conv_out.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
+    hook.remove()
+    list(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
+    assert state.steps == expected
+    assert same(weights(video_unet), weights(reference))
+
+
+@pytest.fixture
+def half_precision(monkeypatch: pytest.MonkeyPatch) -> TuningConfig:
+    """To tune in float16, with its scaled loss, on the CPU, which is refused for its slowness alone."""
+    monkeypatch.setattr("tav_core.tuning.LOSS_SCALING_DEVICES", ["cpu"])
+    return TuningConfig(steps=40, learning_rate=1e-2, compute_dtype=torch.float16)
+
+
+def test_updates_that_overflow_in_half_precision_are_left_out_and_the_scale_falls(
+    make_unet: MakeUNet, half_precision: TuningConfig
+) -> None:
+    video_unet = inflate(make_unet())
+    state, bad = TuningState(video_unet, half_precision), iter([True, True])
+    first = next(iter(state.parameters.values()))
+    first.register_hook(lambda gradient: gradient * (torch.inf if next(bad, False) else 1))
+    run, moved = tune(video_unet, LATENTS, TEXT, EPSILON, half_precision, state=state), []
+    for _ in range(4):
+        before = weights(video_unet)
+        next(run)
+        moved.append(not same(weights(video_unet), before))
+    assert moved == [False, False, True, True]
+    assert state.scaler.get_scale() == 2**14
+
+
+def test_half_precision_in_which_no_update_can_be_made_is_refused(
+    make_unet: MakeUNet, half_precision: TuningConfig
+) -> None:
+    video_unet = inflate(make_unet())
+    before = weights(video_unet)
+    next(iter(trainable_parameters(video_unet).values())).register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite in any of the last updates up to step 17"):
+        list(tune(video_unet, LATENTS, TEXT, EPSILON, half_precision))
+    assert same(weights(video_unet), before)
+
+
+def test_half_precision_broken_off_between_its_gradient_and_its_update_goes_on(
+    make_unet: MakeUNet, half_precision: TuningConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_unet = inflate(make_unet())
+    state = TuningState(video_unet, half_precision)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("torch.nn.utils.clip_grad_norm_", interrupt)
+        next(tune(video_unet, LATENTS, TEXT, EPSILON, half_precision, state=state))
+    assert next(tune(video_unet, LATENTS, TEXT, EPSILON, half_precision, state=state)).step == 1
