@@ -48,8 +48,9 @@ def ddim_step(
         The latents at the level `alpha_prev`.
     """
     clean, predicted_noise = clean_and_noise(latents, model_output, alpha, prediction_type)
-    sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
-    stepped = alpha_prev**0.5 * clean + (1 - alpha_prev - sigma**2) ** 0.5 * predicted_noise
+    sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5 if eta and alpha < 1 else 0.0
+    left = max(0.0, 1 - alpha_prev - sigma**2)  # which rounding can bring below zero where alpha is 0
+    stepped = alpha_prev**0.5 * clean + left**0.5 * predicted_noise
     return stepped if noise is None else stepped + sigma * noise
 
 

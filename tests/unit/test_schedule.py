@@ -85,6 +85,25 @@ def test_step_up_is_that_of_diffusers(config: dict[str, object]) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("num_inference_steps", [999, 1000])
+def test_ddpm_steps_from_pure_noise_stay_real(num_inference_steps: int) -> None:
+    """Where alpha is 0 the variance that is left rounds to just below zero with these betas."""
+    schedule = NoiseSchedule.from_scheduler(VELOCITY_ZERO_SNR | {"beta_schedule": "linear"})
+    timesteps = schedule.timesteps(num_inference_steps)
+    alphas = schedule.alpha(timesteps[0]), schedule.alpha(timesteps[1])
+    assert alphas[0] == 0 and 1 - alphas[1] - (1 - alphas[1]) ** 0.5**2 < 1e-9
+    noise = draw(1, 4, 1, 2, 2)
+    stepped = ddim_step(noise, noise, *alphas, "v_prediction", eta=1.0, noise=noise)
+    assert stepped.dtype == torch.float32 and stepped.isfinite().all()
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_level_without_noise_is_stepped_from(eta: float) -> None:
+    latents = draw(1, 4, 1, 2, 2)
+    stepped = ddim_step(latents, draw(1, 4, 1, 2, 2, seed=1), 1.0, 1.0, "epsilon", eta, latents)
+    torch.testing.assert_close(stepped, latents)
+
+
 @pytest.mark.parametrize("config", SCHEDULERS)
 def test_down_undoes_up(config: dict[str, object]) -> None:
     """With the same clean latents and noise told by the model, the two directions are each other's inverse."""
