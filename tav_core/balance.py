@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .frames import model_float32
+from .frames import model_float32, refuse_non_finite
 from .inflation import VideoUNet
 from .inversion import InversionConfig, InversionStep, invert
 from .sampling import SamplingConfig, SamplingStep, sample
@@ -79,6 +79,9 @@ def prediction_error(video_unet: VideoUNet, latents: Tensor, text: Tensor, sched
     Arguments:
         latents: (b, c, f, h, w).
         text: (b, n, d).
+
+    Raises:
+        FloatingPointError: a prediction is not finite.
     """
     clip, text = model_float32(latents, video_unet.device), text.to(video_unet.device)
     generator, errors = torch.Generator().manual_seed(SEED), []
@@ -87,6 +90,7 @@ def prediction_error(video_unet: VideoUNet, latents: Tensor, text: Tensor, sched
         noise = torch.randn(clip.shape, generator=generator).to(clip.device)
         with torch.no_grad():
             prediction = video_unet(schedule.add_noise(clip, noise, timestep), timestep, text)
+        refuse_non_finite(prediction, f"Judging an edit at timestep {timestep}")
         errors.append(float((prediction - schedule.training_target(clip, noise, timestep)).square().mean()))
     return sum(errors) / len(errors)
 

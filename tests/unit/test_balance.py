@@ -57,6 +57,17 @@ def test_judging_is_the_same_each_time_and_leaves_the_tuning_in_place(editor: Cl
     assert all(torch.equal(tensor, before[name]) for name, tensor in editor.video_unet.state_dict().items())
 
 
+def test_a_judgement_that_is_no_number_is_refused(editor: ClipEditor) -> None:
+    hook = editor.video_unet.unet.conv_out.register_forward_hook(
+        lambda *_: torch.full_like(editor.latents[0], torch.nan)
+    )
+    try:
+        with pytest.raises(FloatingPointError, match="Judging an edit at timestep 300"):
+            judged(editor, editor.latents)
+    finally:
+        hook.remove()
+
+
 @pytest.mark.parametrize("keep", ["nothing", "noise"])
 def test_trials_are_the_edits_that_one_makes_by_hand(editor: ClipEditor, keep: str) -> None:
     trials = list(editor.try_strengths(PROMPT, SAMPLING, strengths=(0.5, 1.0), inversion=INVERSION, keep=keep))
