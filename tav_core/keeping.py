@@ -73,8 +73,8 @@ def sample_beside(
         edit.
 
     Raises:
-        ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, or the trajectory lacks
-            a timestep.
+        ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, the mask does not lie in
+            [0, 1], or the trajectory lacks a timestep.
     """
     check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
@@ -107,9 +107,11 @@ def _fitting(mask: Tensor | None, clip: Tensor) -> Tensor:
     """The mask as it is multiplied with latents; one everywhere if there is none.
 
     Raises:
-        ValueError: it does not spread to the latents.
+        ValueError: it does not spread to the latents, or does not lie in [0, 1].
     """
-    free = torch.ones(()) if mask is None else mask
+    free = torch.ones(()) if mask is None else mask.float()
+    if not ((free >= 0) & (free <= 1)).all():  # NaN is neither
+        raise ValueError("The mask must lie in [0, 1]: divide by its largest value, and look for NaN.")
     if any(ours not in (1, theirs) for ours, theirs in zip(free.shape[::-1], clip.shape[::-1], strict=False)):
         raise ValueError(f"The mask has shape {tuple(free.shape)}, the latents {tuple(clip.shape)}; resize it to them.")
     return model_float32(free, clip.device)
