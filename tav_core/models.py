@@ -23,6 +23,7 @@ from .model_folder import NETWORKS, PARTS, ModelError, check_folder, check_netwo
 ASSETS = Path(__file__).parent / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
 MAX_PROMPTS = 10_000  # encoded at once
+MAX_SAMPLE_SIZE = 2**16
 REASON_LENGTH = 300  # characters of a library's reason that are passed on
 DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
 
@@ -39,8 +40,14 @@ class BaseModel:
 
     @property
     def image_size(self) -> int:
-        """Width and height in pixels that the model was trained at."""
-        return self.unet.config.sample_size * self.pixels_per_latent
+        """Width and height in pixels that the model was trained at.
+
+        Raises:
+            ModelError: its unet does not say, or says two.
+        """
+        size = self.unet.config.sample_size
+        check_whole("The sample_size in the unet's config.json", size, 1, MAX_SAMPLE_SIZE, ModelError)
+        return size * self.pixels_per_latent
 
     @property
     def pixels_per_latent(self) -> int:

@@ -1,6 +1,8 @@
 """Base models from disk, and the conversions between pixels, prompts and latents."""
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,6 +93,13 @@ def test_latents_are_the_mode_of_the_posterior(model):
 def test_frames_that_do_not_fit(model, shape, words):
     with pytest.raises(ValueError, match=words):
         encode_frames(model, torch.zeros(shape))
+
+
+@pytest.mark.parametrize("size", [None, [64, 64], 0])
+def test_a_model_that_does_not_say_its_size(model, size, monkeypatch):
+    config = SimpleNamespace(sample_size=size)
+    with pytest.raises(ModelError, match="sample_size in the unet's config.json must be a whole number"):
+        _ = replace(model, unet=SimpleNamespace(config=config)).image_size
 
 
 def test_missing_folder(tmp_path):
