@@ -64,8 +64,8 @@ def _timed(probe: Callable[[], object], device: torch.device) -> float:
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     began = clock()
     probe()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":  # kernels are only queued by then
+        torch.get_device_module(device).synchronize()
     return clock() - began
 
 
