@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from . import edit_command
+from . import edit_command, edit_options
+from .checks import check_number
 from .demo.run import run_demo
 from .editor import KEEP
 from .evaluation import command as evaluation
@@ -18,6 +19,7 @@ from .progress import show_progress
 from .store import Store
 from .tuning_config import TuningConfig
 
+MOST_GB = 10**9  # no disk has as many
 GPU_IS_FULL = "The GPU's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
 
 
@@ -59,6 +61,8 @@ def _store(args: argparse.Namespace) -> int:
             f"{entry.path.name}  {entry.num_bytes / 1e6:.1f} MB  {store.about(entry)}\n" for entry in store.entries()
         )
     elif args.task == "prune":
+        if args.max_gb is not None:
+            check_number("--max-gb", args.max_gb, 0, MOST_GB)
         removed = store.prune(None if args.max_gb is None else round(args.max_gb * 1e9))
         sys.stdout.writelines(f"removed {name}\n" for name in removed)
     else:
@@ -84,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     edit = _command(
         commands, "edit", edit_command.run, "tune a model on a clip and sample the clip under another prompt"
     )
-    edit_command.add_arguments(edit)
+    edit_options.add_arguments(edit)
 
     measure = _command(
         commands, "evaluate", evaluation.run, "measure an edit, or all edits of a data set; write a page"

@@ -106,6 +106,19 @@ def check_path(path: object, error: type[ValueError] = ValueError) -> Path:
     return Path(name)
 
 
+def check_device(device: torch.device) -> None:
+    """Refuse a device that this machine or this build of torch has not.
+
+    Raises:
+        ValueError: with the device and torch's reason.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises each of these
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(f"The device {device} cannot be used here ({reason}): give another, such as cpu.") from error
+
+
 def check_tensor(name: str, tensor: object) -> None:
     """Refuse what is no tensor of real, finite numbers that are there to be computed with in float32.
 

@@ -5,41 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .balance import STRENGTHS, best
-from .checks import check_number
-from .demo.run import BESIDE, INVERSION, SAMPLING, TUNING
-from .editor import KEEP, ClipEditor
+from .checks import check_device, check_number
+from .edit_options import AUTO, edit_settings, frozen_dtype, kept, steadied
+from .editor import ClipEditor
 from .fitting import FEWER_FRAMES, checkpointing_within, device_memory, frames_within
 from .inversion import InversionConfig
-from .models import DEMO_MODEL, load_model
+from .models import load_model
 from .progress import show_progress
 from .sampling import SamplingConfig
+from .schedule import NoiseSchedule
 from .store import Store
 from .store.tuned import MAX_STRENGTH
-from .tuning import LOSS_SCALING_DEVICES
 from .tuning_config import CHECKPOINTING, TuningConfig
 from .video import check_output, read_video, write_video
-
-AUTO, ON = "auto", "on"
-PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
-BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": BESIDE}
-SETTINGS = {  # option of edit -> what it sets, which field there, what help says
-    "--tuning-steps": (("tune",), "steps", "updates of the weights"),
-    "--learning-rate": (("tune",), "learning_rate", "of the tuning"),
-    "--timestep-range": (("tune",), "timestep_range", "share of the noise levels that tuning draws from, in (0, 1]"),
-    "--num-inference-steps": (("invert", "sample"), "num_inference_steps", "steps of inversion and of sampling"),
-    "--refinements": (("invert",), "refinements", "predictions more for each step of inversion, to come back closer"),
-    "--guidance-scale": (("sample",), "guidance_scale", "how strongly the prompt pulls"),
-    "--early-guidance-scale": (("sample",), "early_guidance_scale", "the scale while it is decided what lies where"),
-    "--denoise": (("sample",), "denoise", "share of the steps that is sampled, in (0, 1]; less keeps more of the clip"),
-    "--seed": (("tune", "sample"), "seed", "of noise and timesteps"),
-}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -51,15 +35,16 @@ def run(args: argparse.Namespace) -> None:
     if args.strength != AUTO:
         check_number("--strength", args.strength, -MAX_STRENGTH, MAX_STRENGTH)
     check_output(args.output)
+    check_device(args.device)
     model = load_model(args.model, device=args.device, dtype=frozen_dtype(args))
-    size = model.image_size
+    timesteps = NoiseSchedule.from_scheduler(model.scheduler).timesteps(sampling.num_inference_steps, sampling.denoise)
     clip = read_video(
         args.video,
         num_frames=args.num_frames,
         start=args.start,
         fps=args.fps,
-        width=args.width or size,
-        height=args.height or size,
+        width=args.width or model.image_size,
+        height=args.height or model.image_size,
     )
     mask = None if args.mask is None else _read_mask(args.mask, clip.frames)
     store = None if args.store is None else Store(args.store)
@@ -71,37 +56,32 @@ def run(args: argparse.Namespace) -> None:
         checkpointing = CHECKPOINTING[args.gradient_checkpointing]
     tuning = replace(tuning, gradient_checkpointing=checkpointing)
     options = dict(keep=keep, mask=mask, negative_prompt=args.negative_prompt)
+    doing: TuningConfig | SamplingConfig = tuning
     try:
         for _ in show_progress(editor.tune(tuning), "tune", tuning.steps):
             pass
+        doing = sampling
         if args.strength == AUTO:
             latents = _tried(editor, args.prompt, sampling, inversion=inversion, **options)
         else:
             editor.set_strength(args.strength)
-            latents = _sampled(editor, args.prompt, inversion, sampling, options)
+            latents = _sampled(editor, args.prompt, inversion, sampling, len(timesteps), options)
         frames = editor.decode(latents)
     except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(out_of_memory(editor, tuning)) from error
+        raise MemoryError(out_of_memory(editor, doing)) from error
     if steadied(args):
         frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))
     write_video(args.output, frames, clip.fps, audio=clip.audio)
     sys.stdout.write(f"{args.output}\n")
 
 
-def frozen_dtype(args: argparse.Namespace) -> torch.dtype:
-    """As was given, or on a GPU float16, in which the published script computes; the bundled model is small."""
-    if args.dtype != AUTO:
-        return getattr(torch, args.dtype)
-    half = args.device.type in LOSS_SCALING_DEVICES and args.model != DEMO_MODEL
-    return torch.float16 if half else torch.float32
-
-
-def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
+def out_of_memory(editor: ClipEditor, doing: TuningConfig | SamplingConfig) -> str:
     """What happened and what to lower, to what."""
     frames, height, width, _ = editor.frames.shape
     _, total = device_memory(editor.video_unet.device)
-    fewer = min(int(frames * FEWER_FRAMES), frames_within(editor.video_unet, editor.latents, tuning, total))
-    remedies = [] if tuning.gradient_checkpointing is True else ["--gradient-checkpointing on"]
+    fewer = min(int(frames * FEWER_FRAMES), frames_within(editor.video_unet, editor.latents, doing, total))
+    spares = isinstance(doing, TuningConfig) and doing.gradient_checkpointing is not True
+    remedies = ["--gradient-checkpointing on"] if spares else []
     remedies += [f"--num-frames {fewer}"] if fewer else []
     remedies += ["--dtype float16"] if editor.video_unet.dtype == torch.float32 else []
     return (
@@ -111,14 +91,19 @@ def out_of_memory(editor: ClipEditor, tuning: TuningConfig) -> str:
 
 
 def _sampled(
-    editor: ClipEditor, prompt: str, inversion: InversionConfig, sampling: SamplingConfig, options: dict[str, Any]
+    editor: ClipEditor,
+    prompt: str,
+    inversion: InversionConfig,
+    sampling: SamplingConfig,
+    num_steps: int,
+    options: dict[str, Any],
 ) -> Tensor:
-    """The edit's latents, at the strength that is set."""
+    """The edit's latents, at the strength that is set, after so many steps of sampling."""
     if options["keep"] != "noise":
         for _ in show_progress(editor.invert(inversion), "invert", inversion.num_inference_steps):
             pass
     steps = editor.edit(prompt, sampling, **options)
-    *_, last = show_progress(steps, "sample", round(sampling.denoise * sampling.num_inference_steps))
+    *_, last = show_progress(steps, "sample", num_steps)
     return last.latents
 
 
@@ -132,105 +117,9 @@ def _tried(editor: ClipEditor, prompt: str, sampling: SamplingConfig, **options:
     return chosen.latents
 
 
-def _strength(text: str) -> float | str:
-    try:
-        return text if text == AUTO else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a number or auto is expected, not {text!r}") from None
-
-
 def _read_mask(path: str, frames: Tensor) -> Tensor:
     """The brightness of a mask at the size of the frames, (f, h, w) or (1, h, w)."""
     drawn = read_video(path, width=frames.shape[2], height=frames.shape[1]).frames.mean(-1)
     if len(drawn) not in (1, len(frames)):
         raise ValueError(f"--mask has {len(drawn)} frames and the clip {len(frames)}; give as many, or one for all.")
     return drawn
-
-
-def kept(args: argparse.Namespace) -> str:
-    """What the edit is sampled beside: what was given, or the published nothing; the clip under noise if bundled."""
-    return args.keep or ("noise" if args.model == DEMO_MODEL else "nothing")
-
-
-def steadied(args: argparse.Namespace) -> bool:
-    """Whether the flicker is taken out of the edit: as was given, or if it is sampled beside the clip."""
-    return kept(args) != "nothing" if args.steady is None else bool(args.steady)
-
-
-def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:
-    """The published settings, or the demo's for the bundled model, changed by what was given."""
-    configs = dict(BUNDLED if args.model == DEMO_MODEL else PUBLISHED)
-    if args.model == DEMO_MODEL and kept(args) == "nothing":
-        configs["sample"] = SAMPLING
-    for flag, (parts, field, _) in SETTINGS.items():
-        if (given := getattr(args, flag[2:].replace("-", "_"))) is not None:
-            configs |= {part: replace(configs[part], **{field: given}) for part in parts}
-    return configs["tune"], configs["invert"], configs["sample"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """All options of the command."""
-    parser.add_argument("--video", required=True, help="the clip: a video file, a GIF or a folder of images")
-    parser.add_argument("--source-prompt", required=True, help="the clip's caption")
-    parser.add_argument("--prompt", required=True, help="what the edit is to show")
-    parser.add_argument("--negative-prompt", default="")
-    parser.add_argument("--output", type=Path, required=True, help="the edit: NAME.mp4, .webm or .gif")
-    parser.add_argument(
-        "--model", default=DEMO_MODEL, help="a local model folder in diffusers' layout (default: bundled)"
-    )
-    parser.add_argument("--num-frames", type=int, default=16)
-    parser.add_argument("--start", type=float, default=0.0, help="seconds into the clip")
-    parser.add_argument("--fps", type=float, help="frames per second to take (default: every frame)")
-    parser.add_argument("--width", type=int, help="pixels, a multiple of 8 (default: the model's own)")
-    parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
-    _add_settings(parser)
-    parser.add_argument(
-        "--keep",
-        choices=KEEP,
-        help="sample the edit beside the clip, along its inversion or under fresh noise, so that what the prompt does "
-        "not change stays; goes well with --denoise 0.75 (default: nothing, bundled model: noise)",
-    )
-    parser.add_argument(
-        "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
-    )
-    parser.add_argument(
-        "--steady",
-        action=argparse.BooleanOptionalAction,
-        help="take the flicker out, along the motion of the clip (default: beside the clip)",
-    )
-    parser.add_argument(
-        "--strength",
-        type=_strength,
-        default=1.0,
-        help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger; auto samples at "
-        f"{', '.join(map(str, STRENGTHS))} and takes the one that balances prompt and clip best (default: 1)",
-    )
-    parser.add_argument(
-        "--gradient-checkpointing",
-        choices=(AUTO, *CHECKPOINTING),
-        nargs="?",
-        const=ON,
-        default=AUTO,
-        help="tune in less memory, more slowly, to the same result; selective takes most off for least time (default: "
-        "auto, the first of off, selective and on that fits into the free memory)",
-    )
-    parser.add_argument(
-        "--store",
-        type=Path,
-        help="a folder that keeps tunings and inversions: started again, the command goes on there",
-    )
-    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--dtype",
-        choices=(AUTO, "float32", "float16", "bfloat16"),
-        default=AUTO,
-        help="of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
-    )
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    for flag, (parts, field, text) in SETTINGS.items():
-        usual, bundled = (getattr(configs[parts[0]], field) for configs in (PUBLISHED, BUNDLED))
-        shown = "the same" if usual is None else f"{usual:g}"
-        default = shown if usual == bundled else f"{shown}, bundled model: {bundled:g}"
-        parser.add_argument(flag, type=type(bundled), help=f"{text} (default: {default})")

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from ..checks import check_device
+from ..device_option import add_device
 from ..metrics import SetMeasures, load_inception
 from ..video import read_video
 from .dataset import Item, read_dataset
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("report.html"), help="the page; a table (.csv) goes beside it"
     )
-    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("Give --source, --edit and --prompt for one edit, or --dataset for many.")
     if args.output.suffix != ".html":
         raise ValueError(f"The report is a web page: name it NAME.html, not {args.output.name}.")
+    check_device(args.device)
     encoders = Encoders.load(args.clip, args.pickscore, args.dino, args.device)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if args.dataset:

@@ -9,7 +9,8 @@ import torch
 
 from tav_core import ClipEditor, TuningConfig, VideoUNet, edit_command, fitting, inflate, plan
 from tav_core.__main__ import main, parser
-from tav_core.edit_command import frozen_dtype, out_of_memory
+from tav_core.edit_command import out_of_memory
+from tav_core.edit_options import frozen_dtype
 from tav_core.models import ASSETS
 from tav_core.planner import OVERHEAD
 from tests.conftest import MakeUNet, draw

@@ -3,7 +3,7 @@
 from tav_core import InversionConfig, SamplingConfig, TuningConfig
 from tav_core.__main__ import parser
 from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING
-from tav_core.edit_command import edit_settings, kept, steadied
+from tav_core.edit_options import edit_settings, kept, steadied
 
 REST = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
 

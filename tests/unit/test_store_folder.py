@@ -232,5 +232,6 @@ def test_the_commands_list_and_prune(store: Store, capsys: pytest.CaptureFixture
     assert listed.count("2.0 MB  a test") == 2 and "not a complete safetensors file" in listed
     assert main(["store", "prune", "--store", folder, "--max-gb", "0.0025"]) == 0
     assert capsys.readouterr().out == f"removed run-{KEYS[0]}.safetensors\n"
-    assert main(["store", "prune", "--store", folder, "--max-gb", "-1"]) == 1
-    assert "max_bytes" in capsys.readouterr().err
+    for wrong in ("-1", "inf", "nan"):
+        assert main(["store", "prune", "--store", folder, "--max-gb", wrong]) == 1
+        assert "--max-gb must be a number in [0, 1e+09]" in capsys.readouterr().err
