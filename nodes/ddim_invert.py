@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..tav_core import InversionConfig, SamplingConfig, invert, sample
 from ..tav_core.inversion import likeness
+from ..tav_core.store import StoredInversion
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
@@ -67,15 +68,20 @@ class DDIMInvert(io.ComfyNode):
         with adapters.put_to_work(model, clip, UNGUIDED) as video_unet:
             run = adapters.store().invert if keep else invert
             walk = run(video_unet, clip, text, model.schedule, InversionConfig(steps, refinements))
-            trajectory = list(adapters.Progress(steps).over(walk))
+            progress = adapters.Progress(steps)
+            trajectory = list(progress.over(walk))
             inverted = adapters.inverted_latents(trajectory, model)
             if not check:
                 return io.NodeOutput(inverted, "")
-            unguided = replace(UNGUIDED, num_inference_steps=steps)
-            again = sample(video_unet, trajectory[-1].latents, text, None, model.schedule, unguided)
-            progress = adapters.Progress(steps)
-            *_, last = progress.over(again, lambda step: "sampling again")
-        report = _report(likeness(clip, last.latents))
+            decibels = walk.likeness if isinstance(walk, StoredInversion) else None
+            if decibels is None:
+                unguided = replace(UNGUIDED, num_inference_steps=steps)
+                again = sample(video_unet, trajectory[-1].latents, text, None, model.schedule, unguided)
+                *_, last = adapters.Progress(steps).over(again, lambda step: "sampling again")
+                decibels = likeness(clip, last.latents)
+                if isinstance(walk, StoredInversion):
+                    walk.keep_likeness(decibels)
+        report = _report(decibels)
         progress.tell(report)
         return io.NodeOutput(inverted, report, ui=ui.PreviewText(report))
 

@@ -22,7 +22,12 @@ from ..checks import check_path, check_whole
 from .files import read_file, read_metadata, refuse_damaged, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
-FORMATS = {"tuned": TUNED_FORMAT, "run": "tune-a-video-run-state", "inversion": "tune-a-video-inversion"}
+FORMATS = {
+    "tuned": TUNED_FORMAT,
+    "run": "tune-a-video-run-state",
+    "inversion": "tune-a-video-inversion",
+    "likeness": "tune-a-video-likeness",
+}
 ENTRY = re.compile(rf"({'|'.join(FORMATS)})-([0-9a-f]{{32}})\.safetensors")
 LEFT_BEHIND = re.compile(rf"\.{ENTRY.pattern}\.[0-9a-f]{{8}}\.tmp")
 LARGEST_LIMIT = 2**63 - 1  # what a file system can count
@@ -35,7 +40,8 @@ class StoreEntry:
     """A file of a store.
 
     Attributes:
-        kind: "tuned" (finished weights), "run" (an unfinished tuning) or "inversion".
+        kind: "tuned" (finished weights), "run" (an unfinished tuning), "inversion", or "likeness" (how near
+            the inversion of this key comes back).
         key: the digest of everything that decides the content, 32 hexadecimal digits.
         path: of the file.
         num_bytes: its size.

@@ -10,8 +10,7 @@ goes on from the state that was kept last. On the CPU the outcome is that of an 
 
 import json
 import math
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from typing import Any
@@ -28,6 +27,7 @@ from ..tuning_state import TuningState
 from .files import read_metadata
 from .folder import FORMATS, EntryFolder
 from .keys import result_key
+from .runs import Keeper, StoredInversion, StoredTuning
 from .tuned import apply_tuned
 
 MAX_BYTES = 20 * 10**9
@@ -69,7 +69,7 @@ class Store(EntryFolder):
         encoder_hidden_states: Tensor,
         scheduler: Any,
         config: TuningConfig = TuningConfig(),
-    ) -> "StoredTuning":
+    ) -> StoredTuning:
         """Tune as `tav_core.tune` does, from what is in the store.
 
         The store is looked up at once, and weights that it has are put into the model; updates are made as they are
@@ -104,7 +104,7 @@ class Store(EntryFolder):
             tensors, metadata = begun
             state.load_state_dict(tensors, _read_steps(metadata))
         about = f"{config.steps} steps, learning rate {config.learning_rate:g}, seed {config.seed}, {_size(latents)}"
-        keeper = _Keeper(self, key, state, config, about)
+        keeper = Keeper(self, key, state, config, about)
         updates = tune(video_unet, latents, encoder_hidden_states, scheduler, config, state=state)
         return StoredTuning(key, state.steps, keeper.over(updates))
 
@@ -115,14 +115,14 @@ class Store(EntryFolder):
         encoder_hidden_states: Tensor,
         scheduler: Any,
         config: InversionConfig = InversionConfig(),
-    ) -> Iterator[InversionStep]:
-        """Invert as `tav_core.invert` does, or yield the steps of the same inversion from the store.
+    ) -> StoredInversion:
+        """Invert as `tav_core.invert` does, or take the steps of the same inversion from the store.
 
         Arguments:
             video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.invert`.
 
-        Yields:
-            Each InversionStep. The inversion is kept when the last one is taken.
+        Returns:
+            The InversionSteps. The inversion is kept when the last one is taken.
 
         Raises:
             OSError: if the folder or its disk takes no file.
@@ -135,14 +135,20 @@ class Store(EntryFolder):
             found = self._get("inversion", key)
         if found is not None:
             tensors, _ = found
-            for timestep, stored in zip(tensors["timesteps"].tolist(), tensors["latents"], strict=True):
-                yield InversionStep(timestep, stored.to(latents.device))
-            return
-        steps: list[InversionStep] = []
-        for step in invert(video_unet, latents, encoder_hidden_states, scheduler, config):
-            steps.append(step)
-            if len(steps) == config.num_inference_steps:
-                self._keep_inversion(key, steps, f"{len(steps)} steps, {_size(latents)}")
+            pairs = zip(tensors["timesteps"].tolist(), tensors["latents"], strict=True)
+            return StoredInversion(self, key, (InversionStep(t, stored.to(latents.device)) for t, stored in pairs))
+        steps = invert(video_unet, latents, encoder_hidden_states, scheduler, config)
+        about = f"{config.num_inference_steps} steps, {_size(latents)}"
+        return StoredInversion(self, key, self._kept_at_the_end(steps, key, config.num_inference_steps, about))
+
+    def _kept_at_the_end(
+        self, steps: Iterator[InversionStep], key: str, number: int, about: str
+    ) -> Iterator[InversionStep]:
+        taken: list[InversionStep] = []
+        for step in steps:
+            taken.append(step)
+            if len(taken) == number:
+                self._keep_inversion(key, taken, about)
             yield step
 
     def _keep_inversion(self, key: str, steps: list[InversionStep], about: str) -> None:
@@ -152,6 +158,16 @@ class Store(EntryFolder):
         }
         with self._locked():
             self._put("inversion", key, tensors, {"about": about})
+
+    def _keep_likeness(self, key: str, decibels: float) -> None:
+        with self._locked():
+            tensors = {"decibels": torch.tensor(decibels, dtype=torch.float64)}
+            self._put("likeness", key, tensors, {"about": f"an inversion that comes back at {decibels:.1f} dB"})
+
+    def _likeness(self, key: str) -> float | None:
+        with self._locked():
+            found = self._get("likeness", key)
+        return None if found is None else float(found[0]["decibels"])
 
     def _keep_tuning(self, key: str, state: TuningState, config: TuningConfig, about: str) -> None:
         """Write the state, or the weights alone if it is the last, unless another process is as far already."""
@@ -171,74 +187,6 @@ class Store(EntryFolder):
         with suppress(FileNotFoundError):
             return int(read_metadata(self._path("run", key), FORMATS["run"])["made"])
         return 0
-
-
-class StoredTuning(Iterator[TuningStep]):
-    """The updates of a tuning in a store that are left to make, one for each item taken.
-
-    Attributes:
-        key: under which it is kept.
-        steps: all updates made so far, those of earlier runs included.
-    """
-
-    def __init__(self, key: str, steps: list[TuningStep], updates: Iterator[TuningStep]):
-        self.key = key
-        self.steps = steps
-        self._updates = updates
-
-    def __next__(self) -> TuningStep:
-        return next(self._updates)
-
-    def close(self) -> None:
-        """Stop, and keep the state."""
-        if isinstance(self._updates, Generator):
-            self._updates.close()
-
-
-class _Keeper:
-    """Keeps the state of a tuning while it runs."""
-
-    def __init__(self, store: Store, key: str, state: TuningState, config: TuningConfig, about: str):
-        self.store, self.key, self.state, self.config, self.about = store, key, state, config, about
-        self.kept = len(state.steps)
-        self.began = time.monotonic()
-        self.last_cost = self.cost = 0.0  # seconds
-
-    def over(self, updates: Iterator[TuningStep]) -> Generator[TuningStep, None, None]:
-        """Pass updates on, each after it was kept if it is to be; keep the last one however it ends."""
-        try:
-            for step in updates:
-                if self._due():
-                    self._refuse_non_finite()
-                    self._keep()
-                yield step
-        finally:
-            if self.state.whole and self.kept < len(self.state.steps) and self._finite():
-                self._keep()
-
-    def _due(self) -> bool:
-        made = len(self.state.steps)
-        affordable = self.store.save_share * (time.monotonic() - self.began)
-        cheap = self.cost + self.last_cost <= affordable
-        return made == self.config.steps or (made % self.store.save_every == 0 and cheap)
-
-    def _keep(self) -> None:
-        self.kept = len(self.state.steps)  # also if it fails: the same state would fail again in `finally`
-        began = time.monotonic()
-        self.store._keep_tuning(self.key, self.state, self.config, self.about)
-        self.last_cost = time.monotonic() - began
-        self.cost += self.last_cost
-
-    def _finite(self) -> bool:
-        return all(bool(torch.isfinite(weight).all()) for weight in self.state.weights().values())
-
-    def _refuse_non_finite(self) -> None:
-        if not self._finite():
-            self.kept = len(self.state.steps)
-            raise FloatingPointError(
-                f"After tuning step {self.kept} a weight is not finite; the state that was kept before stays. "
-                f"Lower learning_rate (now {self.config.learning_rate})."
-            )
 
 
 def _read_steps(metadata: dict[str, str]) -> list[TuningStep]:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from tav_core import Store
 from tests.comfyui import prompts
 from tests.comfyui.client import FOLDER, Events, Server
 from tests.comfyui.prompts import edit_prompt, node
@@ -141,6 +142,22 @@ def test_an_inversion_says_how_near_it_comes_back_unless_told_not_to(server: Ser
     decibels = [float(words.split("Comes back at ")[1].split()[0]) for words in (plain, refined)]
     assert decibels[1] > decibels[0] + 3
     assert said(check=False) == ""
+
+
+def test_an_inversion_found_again_is_not_sampled_again_to_say_how_near_it_comes(server: Server) -> None:
+    def said() -> str:
+        server.post("/free", {"unload_models": True, "free_memory": True})
+        return server.run(edit_prompt(tune=dict(seed=11), invert=dict(keep=True))).history["outputs"][prompts.INVERT][
+            "text"
+        ][0]
+
+    store = Store(server.base / "models" / "tune_a_video_store")
+    before = {entry.path for entry in store.entries()}
+    first = said()
+    (kept,) = [entry for entry in store.entries() if entry.kind == "likeness" and entry.path not in before]
+    assert said() == first
+    store._keep_likeness(kept.key, 12.3)
+    assert said().startswith("Comes back at 12.3 dB")
 
 
 def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:

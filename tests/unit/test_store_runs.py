@@ -232,6 +232,18 @@ def test_inversions_are_found_again(make_unet: MakeUNet, store: Store, no_forwar
         next(store.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(5)))
 
 
+def test_how_near_an_inversion_comes_back_is_kept_with_it(make_unet: MakeUNet, store: Store) -> None:
+    video_unet = inflate(make_unet())
+    walk = store.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4))
+    assert walk.likeness is None
+    list(walk)
+    walk.keep_likeness(31.25)
+    assert kinds(store) == ["inversion", "likeness"]
+    again = Store(store.folder)
+    assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4)).likeness == 31.25
+    assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(5)).likeness is None
+
+
 def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"latents": LATENTS, "encoder_hidden_states": TEXT, "scheduler": EPSILON, "config": CONFIG}
 

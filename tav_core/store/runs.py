@@ -1,0 +1,118 @@
+"""What a store gives back: a tuning that keeps its states while it runs, and an inversion with what is known of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..inversion import InversionStep
+from ..tuning_config import TuningConfig, TuningStep
+from ..tuning_state import TuningState
+
+if TYPE_CHECKING:
+    from .store import Store
+
+
+class StoredTuning(Iterator[TuningStep]):
+    """The updates of a tuning in a store that are left to make, one for each item taken.
+
+    Attributes:
+        key: under which it is kept.
+        steps: all updates made so far, those of earlier runs included.
+    """
+
+    def __init__(self, key: str, steps: list[TuningStep], updates: Iterator[TuningStep]):
+        self.key = key
+        self.steps = steps
+        self._updates = updates
+
+    def __next__(self) -> TuningStep:
+        return next(self._updates)
+
+    def close(self) -> None:
+        """Stop, and keep the state."""
+        if isinstance(self._updates, Generator):
+            self._updates.close()
+
+
+class StoredInversion(Iterator[InversionStep]):
+    """The steps of an inversion in a store, one for each item taken.
+
+    Attributes:
+        key: under which it is kept.
+    """
+
+    def __init__(self, store: Store, key: str, steps: Iterator[InversionStep]):
+        self.key = key
+        self._store = store
+        self._steps = steps
+
+    def __next__(self) -> InversionStep:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Stop; nothing is kept of an inversion that is not finished."""
+        if isinstance(self._steps, Generator):
+            self._steps.close()
+
+    @property
+    def likeness(self) -> float | None:
+        """How near sampling comes back from it to the clip, in dB as `inversion.likeness` has it, if that was kept."""
+        return self._store._likeness(self.key)
+
+    def keep_likeness(self, decibels: float) -> None:
+        """Keep how near sampling came back, so that it need not be sampled again.
+
+        Raises:
+            OSError: if the folder or its disk takes no file.
+        """
+        self._store._keep_likeness(self.key, decibels)
+
+
+class Keeper:
+    """Keeps the state of a tuning while it runs."""
+
+    def __init__(self, store: Store, key: str, state: TuningState, config: TuningConfig, about: str):
+        self.store, self.key, self.state, self.config, self.about = store, key, state, config, about
+        self.kept = len(state.steps)
+        self.began = time.monotonic()
+        self.last_cost = self.cost = 0.0  # seconds
+
+    def over(self, updates: Iterator[TuningStep]) -> Generator[TuningStep, None, None]:
+        """Pass updates on, each after it was kept if it is to be; keep the last one however it ends."""
+        try:
+            for step in updates:
+                if self._due():
+                    self._refuse_non_finite()
+                    self._keep()
+                yield step
+        finally:
+            if self.state.whole and self.kept < len(self.state.steps) and self._finite():
+                self._keep()
+
+    def _due(self) -> bool:
+        made = len(self.state.steps)
+        affordable = self.store.save_share * (time.monotonic() - self.began)
+        cheap = self.cost + self.last_cost <= affordable
+        return made == self.config.steps or (made % self.store.save_every == 0 and cheap)
+
+    def _keep(self) -> None:
+        self.kept = len(self.state.steps)  # also if it fails: the same state would fail again in `finally`
+        began = time.monotonic()
+        self.store._keep_tuning(self.key, self.state, self.config, self.about)
+        self.last_cost = time.monotonic() - began
+        self.cost += self.last_cost
+
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(weight).all()) for weight in self.state.weights().values())
+
+    def _refuse_non_finite(self) -> None:
+        if not self._finite():
+            self.kept = len(self.state.steps)
+            raise FloatingPointError(
+                f"After tuning step {self.kept} a weight is not finite; the state that was kept before stays. "
+                f"Lower learning_rate (now {self.config.learning_rate})."
+            )
