@@ -1,4 +1,5 @@
 # Everything runs in .venv, which the first target that needs it builds. TORCH can name another build of torch.
+# The tests take one process and one thread for each core: two threads in one process would be idle most of the time.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
@@ -10,7 +11,7 @@ demo: $(VENV)/installed
 	$(RUN) -m tav_core demo --output tav-demo
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 soak: $(VENV)/installed-dev
 	$(RUN) -m pytest -m soak
