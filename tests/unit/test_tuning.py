@@ -95,11 +95,20 @@ def test_every_trained_tensor_learns_with_and_without_checkpointing(
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("checkpointing", ["selective", True])
-def test_checkpointing_tunes_to_the_same_weights(make_unet: MakeUNet, checkpointing: bool | str) -> None:
-    plain, checkpointed = tuned(make_unet), tuned(make_unet, gradient_checkpointing=checkpointing)
-    assert not checkpointed[0].clip.checkpointing
-    assert same(weights(plain[0]), weights(checkpointed[0]))
+@pytest.mark.parametrize("compute_dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("attention", ["sparse_causal", "per_frame"])
+def test_checkpointing_tunes_to_the_same_weights(
+    make_unet: MakeUNet, attention: str, compute_dtype: torch.dtype | None
+) -> None:
+    tuned_weights = {}
+    for checkpointing in (False, "selective", True):
+        video_unet = inflate(make_unet(), attention=attention)
+        config = TuningConfig(steps=2, gradient_checkpointing=checkpointing, compute_dtype=compute_dtype)
+        list(tune(video_unet, LATENTS, TEXT, EPSILON, config))
+        assert not video_unet.clip.checkpointing
+        tuned_weights[checkpointing] = weights(video_unet)
+    assert same(tuned_weights["selective"], tuned_weights[False])
+    assert same(tuned_weights[True], tuned_weights[False])
 
 
 @pytest.mark.parametrize(("checkpointing", "repeated"), [("selective", 0), (True, 1)])
