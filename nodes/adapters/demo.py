@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ...tav_core import BaseModel, load_model
 from .convert import PREFIX
+from .handle import WholePatcher
 
 # The smallest autoencoder that the host can build. It fills in all that a VAE holds; then ours takes its place.
 SHELL = dict(
@@ -179,7 +180,7 @@ def _host_vae(base: BaseModel) -> comfy.sd.VAE:
     shell = AutoencoderKL(**SHELL)
     vae = comfy.sd.VAE(sd=shell.state_dict(), config={"params": SHELL})
     vae.first_stage_model = FirstStage(base.vae).eval().to(vae.vae_dtype)
-    vae.patcher = ModelPatcher(vae.first_stage_model, load_device=vae.device, offload_device=host.vae_offload_device())
+    vae.patcher = WholePatcher(vae.first_stage_model, load_device=vae.device, offload_device=host.vae_offload_device())
     vae.size = None
     return vae
 

@@ -29,8 +29,28 @@ class Holder(nn.Module):
         self.device = None
 
 
-class TrainablePatcher(ModelPatcher):
-    """The host's plain patcher. It moves weights outside of inference mode: moved within, they would never train."""
+class WholePatcher(ModelPatcher):
+    """The host's plain patcher, which loads all of a model, whatever memory it is told of.
+
+    The host loads parts of its own layers alone. All others it would leave where they are, and say nothing.
+    """
+
+    def load(
+        self,
+        device_to: Any = None,
+        lowvram_model_memory: float = 0,
+        force_patch_weights: bool = False,
+        full_load: bool = False,
+    ) -> Any:
+        return super().load(device_to, force_patch_weights=force_patch_weights, full_load=True)
+
+    def partially_load(self, device_to: Any, extra_memory: float = 0, force_patch_weights: bool = False) -> Any:
+        # Below 0 the host would unload a part in place of loading.
+        return super().partially_load(device_to, max(0, extra_memory), force_patch_weights)
+
+
+class TrainablePatcher(WholePatcher):
+    """It moves weights outside of inference mode: moved within, they would never train."""
 
     def load(self, *args: Any, **kwargs: Any) -> Any:
         with torch.inference_mode(False):

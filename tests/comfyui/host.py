@@ -157,6 +157,24 @@ def chosen_precisions() -> dict:
     return chosen
 
 
+def on_the_device(patcher: ModelPatcher, memory: float) -> list[str]:
+    """Where the weights are after the host loaded them with so many bytes to spare. The device holds no numbers."""
+    patcher.partially_load(torch.device("meta"), memory)
+    return sorted({parameter.device.type for parameter in patcher.model.parameters()})
+
+
+def loaded_whole() -> dict:
+    """Where a host with little memory puts the weights of a UNet that trains, and of the bundled VAE."""
+    adapters, core = pack()
+    handle = importlib.import_module("pack.nodes.adapters.handle")
+    places = {}
+    for memory in (0.1, -1.0):  # as --novram has it, and as a host that is short of memory
+        holder, vae = handle.Holder(core.inflate(core.load_model().unet)), adapters.load_demo()[2].patcher
+        unet = handle.TrainablePatcher(holder, torch.device("meta"), torch.device("cpu"))
+        places |= {f"unet {memory}": on_the_device(unet, memory), f"vae {memory}": on_the_device(vae, memory)}
+    return places
+
+
 def run(case: str) -> dict:
     families = comfy.supported_models
     small = dict(model_channels=32)
@@ -178,6 +196,8 @@ def run(case: str) -> dict:
         return refusal(model)
     if case == "precision":
         return chosen_precisions()
+    if case == "whole":
+        return loaded_whole()
     raise SystemExit(f"no case {case}")
 
 

@@ -1,7 +1,10 @@
 """A custom node of the tests that gives the host a GPU which it has not: `tests/second_device.py`, lying beside it.
 
 The host loads models onto it and unloads them, and the pack's nodes run on it, as on a card of 8 GiB.
+COMFYUI_VRAM_STATE=NO_VRAM has the host load as little as it can, as --novram does (which --cpu excludes).
 """
+
+import os
 
 import comfy.model_management as host
 import torch
@@ -25,7 +28,8 @@ def of_the_device(found, torch_too):
 
 host.get_total_memory = of_the_device(host.get_total_memory, "torch_total_too")
 host.get_free_memory = of_the_device(host.get_free_memory, "torch_free_too")
-host.cpu_state, host.vram_state = host.CPUState.GPU, host.VRAMState.NORMAL_VRAM
+host.cpu_state = host.CPUState.GPU
+host.vram_state = host.VRAMState[os.environ.get("COMFYUI_VRAM_STATE", "NORMAL_VRAM")]
 host.get_torch_device = lambda: DEVICE  # text is encoded on the CPU, as the host does without half precision
 host.should_use_fp16 = host.should_use_bf16 = lambda *_, **__: False
 

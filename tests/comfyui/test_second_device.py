@@ -22,7 +22,12 @@ LEVELS = 2.0  # of 255, by which pictures may differ on average: attention is co
 
 @pytest.fixture(scope="module")
 def distant(comfyui: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(*comfyui, tmp_path_factory.mktemp("device"), SECOND_DEVICE)
+    yield from started(comfyui, tmp_path_factory.mktemp("device"))
+
+
+def started(comfyui: tuple[Path, str], base: Path) -> Iterator[Server]:
+    """A server with the device, while the test or the module runs."""
+    running = Server(*comfyui, base, SECOND_DEVICE)
     if "TestStaysOnTheDevice" not in running.get("/object_info"):
         running.stop()
         pytest.skip("the host's torch has no Python backends; the device of these tests is one")
@@ -71,3 +76,15 @@ def test_frozen_weights_in_bfloat16(distant: Server, server: Server) -> None:
     precise = {prompts.INFLATE: {"precision": "bfloat16"}}
     there, here = frames(video_of(distant, watched(**precise))), frames(video_of(server, edit_prompt(**precise)))
     assert abs(there - here).mean() < 3 * LEVELS
+
+
+@pytest.fixture
+def frugal(comfyui: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """As started with --novram."""
+    monkeypatch.setenv("COMFYUI_VRAM_STATE", "NO_VRAM")
+    yield from started(comfyui, tmp_path)
+
+
+def test_a_host_that_loads_as_little_as_it_can_loads_what_it_cannot_load_in_parts(frugal: Server) -> None:
+    """Our modules hold no layers of the host's own, which alone it brings to the device one by one."""
+    assert frames(video_of(frugal, watched())).shape == (4, 64, 64, 3)

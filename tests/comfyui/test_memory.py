@@ -1,0 +1,24 @@
+"""The host's memory management around our modules, in ComfyUI's own process. See host.py."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HOST = Path(__file__).with_name("host.py")
+
+
+@pytest.fixture(scope="module")
+def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
+    folder, python = comfyui
+    command, environment = [python, str(HOST), "whole"], {**os.environ, "COMFYUI_PATH": str(folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line.pop("case"): line for line in lines}
+
+
+def test_what_the_host_cannot_load_in_parts_is_loaded_whole(results: dict[str, dict]) -> None:
+    assert set(map(tuple, results["whole"].values())) == {("meta",)}, results["whole"]
