@@ -60,8 +60,9 @@ def room_for_a_step(needed: Plan) -> float:
     room = host.get_free_memory(device) - host.extra_reserved_memory()
     if device.type in ("cpu", "mps"):  # weights are in the same memory, loaded or not
         return room
-    loaded = [model for model in host.current_loaded_models if model.device == device]
-    return room + sum(model.model_loaded_memory() for model in loaded) - needed.weights
+    patchers = [loaded.model for loaded in host.current_loaded_models if loaded.device == device]
+    alive = [patcher for patcher in patchers if patcher is not None]  # others wait to be collected
+    return room + sum(patcher.loaded_size() for patcher in alive) - needed.weights
 
 
 def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> None:

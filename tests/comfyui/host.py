@@ -175,6 +175,27 @@ def loaded_whole() -> dict:
     return places
 
 
+def room_beside_a_dead_model() -> dict:
+    """Bytes that can be had on a device of which a byte is free, where the host lists two models, one let go of."""
+    pack()
+    memory, device = importlib.import_module("pack.nodes.adapters.memory"), torch.device("meta")
+    management = comfy.model_management
+    before = management.get_torch_device, management.get_free_memory
+    management.get_torch_device, management.get_free_memory = partial(torch.device, device), lambda _: 1
+    modules = [torch.nn.Linear(2, 2) for _ in range(2)]
+    patchers = [ModelPatcher(module, device, torch.device("cpu")) for module in modules]
+    for patcher in patchers:
+        management.current_loaded_models.append(management.LoadedModel(patcher))
+        management.current_loaded_models[-1].model_load()
+    del patchers[1], patcher
+    dead = [model.is_dead() for model in management.current_loaded_models]
+    reserved = management.extra_reserved_memory()
+    room = memory.room_for_a_step(SimpleNamespace(weights=0)) + reserved
+    management.current_loaded_models.clear()
+    management.get_torch_device, management.get_free_memory = before
+    return dict(dead=dead, room=room)
+
+
 def run(case: str) -> dict:
     families = comfy.supported_models
     small = dict(model_channels=32)
@@ -198,6 +219,8 @@ def run(case: str) -> dict:
         return chosen_precisions()
     if case == "whole":
         return loaded_whole()
+    if case == "dead":
+        return room_beside_a_dead_model()
     raise SystemExit(f"no case {case}")
 
 

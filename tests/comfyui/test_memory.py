@@ -13,7 +13,7 @@ HOST = Path(__file__).with_name("host.py")
 @pytest.fixture(scope="module")
 def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
     folder, python = comfyui
-    command, environment = [python, str(HOST), "whole"], {**os.environ, "COMFYUI_PATH": str(folder)}
+    command, environment = [python, str(HOST), "whole", "dead"], {**os.environ, "COMFYUI_PATH": str(folder)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -22,3 +22,9 @@ def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
 
 def test_what_the_host_cannot_load_in_parts_is_loaded_whole(results: dict[str, dict]) -> None:
     assert set(map(tuple, results["whole"].values())) == {("meta",)}, results["whole"]
+
+
+def test_a_model_that_was_let_go_of_is_passed_over(results: dict[str, dict]) -> None:
+    """The host lists it until its memory is collected, and skips it in its own loops too."""
+    assert results["dead"]["dead"] == [False, True]
+    assert results["dead"]["room"] == 1 + 6 * 4  # the six numbers of the other
