@@ -62,12 +62,13 @@ def noise_schedule(model: Any) -> NoiseSchedule:
     """The noise levels of MODEL and what it predicts, with what a ModelSampling node upstream has changed.
 
     Raises:
-        UnsupportedModel: if it is not trained on discrete levels to predict noise or velocity.
+        UnsupportedModel: if it is of another family, or not trained on discrete levels to predict noise or velocity.
     """
+    _refuse_family(model)
     sampling = model.get_model_object("model_sampling")
     prediction_type = PREDICTION_TYPES.get(type(sampling).calculate_denoised)
     if prediction_type is None or not isinstance(sampling, ModelSamplingDiscrete) or sampling.sigma_data != 1.0:
-        kinds = ", ".join(base.__name__ for base in type(sampling).__mro__[1:3])
+        kinds = ", ".join(base.__name__ for base in type(sampling).__bases__)
         raise UnsupportedModel(
             f"{_described(model)} samples by {kinds}; Tune-A-Video needs noise (eps) or velocity (v) prediction on a "
             "discrete schedule. Connect the MODEL as its checkpoint loader gives it."

@@ -26,6 +26,7 @@ importlib.import_module("utils")  # as main.py does: some hosts later put a fold
 
 import comfy.model_base  # noqa: E402
 import comfy.model_management  # noqa: E402
+import comfy.model_sampling  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
@@ -38,6 +39,11 @@ PLAIN = dict(
 )  # fmt: skip
 SD15 = PLAIN | dict(use_linear_in_transformer=False, context_dim=768)
 SD21 = PLAIN | dict(use_linear_in_transformer=True, context_dim=1024)
+FLUX = dict(
+    image_model="flux", in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=32,
+    hidden_size=64, mlp_ratio=4.0, num_heads=2, depth=1, depth_single_blocks=1, axes_dim=[8, 12, 12], theta=10000,
+    qkv_bias=True, guidance_embed=False, txt_ids_dims=[],
+)  # fmt: skip
 TIMESTEP = 421
 
 
@@ -99,6 +105,16 @@ def with_lora(model: ModelPatcher) -> ModelPatcher:
     return patched
 
 
+def with_flow(model: ModelPatcher) -> ModelPatcher:
+    """As a ModelSamplingSD3 node upstream would leave it."""
+
+    class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    model.add_object_patch("model_sampling", Flow(model.model.model_config))
+    return model
+
+
 def compare(model: ModelPatcher) -> dict:
     """Host and inflated UNet on the same input; and that MODEL is as it was."""
     adapters, core = pack()
@@ -133,11 +149,21 @@ def compare(model: ModelPatcher) -> dict:
     )
 
 
+def of_another_family(family: type, config: dict) -> ModelPatcher:
+    """A MODEL as the host's loaders make it, without weights."""
+    with torch.device("meta"), torch.inference_mode():
+        model_config = family(config)
+        model_config.set_inference_dtype(torch.float32, None)
+        model = model_config.get_model({})
+    return ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
 def refusal(model: ModelPatcher) -> dict:
+    """What the node says of a MODEL."""
     adapters, _ = pack()
+    inflate = importlib.import_module("pack.nodes.inflate_unet").InflateUNet
     try:
-        adapters.to_diffusers(model, torch.float32)
-        adapters.noise_schedule(model)
+        inflate.execute(model)
     except adapters.UnsupportedModel as error:
         return dict(refused=str(error))
     return dict(refused=None)
@@ -211,6 +237,15 @@ def run(case: str) -> dict:
         return refusal(host_model(families.SDXL, SD21, num_classes="sequential", adm_in_channels=64, **depths, **small))
     if case == "inpaint":
         return refusal(host_model(families.SD15, SD15, in_channels=9, **small))
+    if case == "flux":
+        return refusal(of_another_family(families.Flux, FLUX))
+    if case == "svd":
+        video = dict(use_temporal_attention=True, use_temporal_resblock=True, video_kernel_size=[3, 1, 1])
+        video |= dict(merge_strategy="learned_with_images", merge_factor=0.0, extra_ff_mix_layer=True)
+        video |= dict(in_channels=8, num_classes="sequential", adm_in_channels=64)
+        return refusal(of_another_family(families.SVD_img2vid, SD21 | video | small))
+    if case == "flow":
+        return refusal(with_flow(host_model(families.SD15, SD15, **small)))
     if case == "freeu":
         model = host_model(families.SD15, SD15, **small)
         model.set_model_output_block_patch(lambda h, hsp, options: (h, hsp))
