@@ -10,6 +10,7 @@ from . import adapters
 from .sockets import CATEGORY, advanced
 
 BUNDLED = "bundled: pink star"
+UNCONNECTED = object()
 
 
 class LoadVideo(io.ComfyNode):
@@ -75,7 +76,9 @@ class LoadVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str, video: Any = UNCONNECTED) -> bool | str:
+        if video is not UNCONNECTED:  # None here, whatever it will be; the file is ignored
+            return True
         try:
             _path(file)
         except ValueError as error:
@@ -83,7 +86,9 @@ class LoadVideo(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, file: str, video: Any = UNCONNECTED, **others: Any) -> str:
+        if video is not UNCONNECTED:
+            return "video"
         try:
             return adapters.stamp(_path(file))
         except ValueError:

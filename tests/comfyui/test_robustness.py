@@ -50,6 +50,14 @@ def test_frames_of_another_node_are_taken_as_a_video(server: Server) -> None:
     assert where == "clip" and "ask for at most 12" in message
 
 
+def test_a_file_that_is_gone_is_ignored_if_a_video_is_connected(server: Server) -> None:
+    made = {
+        "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=1),
+        "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
+    }
+    assert server.run(made | saved_clip(video=["made", 0], file="gone.mp4")).files(prompts.SAVE)
+
+
 def test_a_video_of_another_shape_is_padded(server: Server, tmp_path: Any) -> None:
     file = write_video(tmp_path / "wide.mp4", torch.full((5, 32, 64, 3), 0.8), Fraction(10))
     server.upload("wide.mp4", file.read_bytes())
