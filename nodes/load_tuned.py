@@ -34,18 +34,23 @@ class LoadTuned(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        """A linked name comes as None, for it is not known yet."""
+        if file is None:
+            return True
         try:
             adapters.tuned_file(file)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, TypeError, ValueError) as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, file: str | None, **others: Any) -> str:
+        if file is None:
+            return "linked"
         try:
             return adapters.stamp(adapters.tuned_file(file))
-        except FileNotFoundError:
+        except (FileNotFoundError, TypeError, ValueError):
             return "missing"
 
     @classmethod

@@ -76,22 +76,23 @@ class LoadVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str, video: Any = UNCONNECTED) -> bool | str:
-        if video is not UNCONNECTED:  # None here, whatever it will be; the file is ignored
+    def validate_inputs(cls, file: str | None, video: Any = UNCONNECTED) -> bool | str:
+        """What is linked comes as None, for its value is not known yet. A VIDEO takes the place of the file."""
+        if file is None or video is not UNCONNECTED:
             return True
         try:
             _path(file)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, video: Any = UNCONNECTED, **others: Any) -> str:
-        if video is not UNCONNECTED:
-            return "video"
+    def fingerprint_inputs(cls, file: str | None, video: Any = UNCONNECTED, **others: Any) -> str:
+        if file is None or video is not UNCONNECTED:
+            return "linked"
         try:
             return adapters.stamp(_path(file))
-        except ValueError:
+        except (TypeError, ValueError):
             return "missing"
 
     @classmethod

@@ -39,9 +39,14 @@ class OneShotTune(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, gradient_checkpointing: Any = adapters.AUTO) -> bool | str:
-        """In place of the host's own check of this choice, which refuses the True and False of former versions."""
+        """In place of the host's own check of this choice, which refuses the True and False of former versions.
+
+        A linked one comes as None, for it is not known yet.
+        """
         known = adapters.CHECKPOINTING_KNOWN
-        return gradient_checkpointing in known or f"one of {known} was expected, got {gradient_checkpointing!r}"
+        return (
+            gradient_checkpointing in (None, *known) or f"one of {known} was expected, got {gradient_checkpointing!r}"
+        )
 
     @classmethod
     def execute(

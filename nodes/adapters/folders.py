@@ -10,7 +10,7 @@ import folder_paths
 from comfy.cli_args import args
 
 from ...tav_core import Store
-from ...tav_core.checks import check_path, shown
+from ...tav_core.checks import check_path, check_text, shown
 
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
@@ -41,8 +41,10 @@ def input_file(name: str) -> Path:
     """The path of a file or folder within the host's input folder.
 
     Raises:
+        TypeError: if it is no text.
         ValueError: if it lies outside, is not there, or is a name that no file can have.
     """
+    check_text("file", name)
     root = Path(folder_paths.get_input_directory()).resolve()
     relative = check_path(name.removesuffix("[input]").strip() or ".")
     path = Path(os.path.realpath(root / relative))  # unlike resolve(), it bears names that are too long
@@ -89,7 +91,9 @@ def tuned_file(name: str) -> Path:
 
     Raises:
         FileNotFoundError: the host's own, if there is none of this name.
+        TypeError, ValueError: if it is no text, or one that no file can have as its name.
     """
+    check_text("file", name)
     return Path(folder_paths.get_full_path_or_raise(TUNED_FOLDER, name))
 
 

@@ -1,7 +1,8 @@
 """Custom nodes of the tests: a model or a VAE that runs out of memory, so many times from its n-th pass on; a host that
-believes what it is told of its memory.
+believes what it is told of its memory; any value for a widget.
 """
 
+import json
 from typing import ClassVar
 
 import comfy.model_management as host
@@ -72,7 +73,22 @@ class FreeMemory:
         return (model,)
 
 
+class Anything:
+    """What a widget may be linked to."""
+
+    CATEGORY, FUNCTION = "tests", "execute"
+    RETURN_TYPES = ("*",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("STRING", {"default": "null"})}}
+
+    def execute(self, value):
+        return (json.loads(value),)
+
+
 NODE_CLASS_MAPPINGS = {
+    "TestAnything": Anything,
     "TestRunOutOfMemory": RunOutOfMemory,
     "TestRunOutOfMemoryInVAE": RunOutOfMemoryInVAE,
     "TestFreeMemory": FreeMemory,

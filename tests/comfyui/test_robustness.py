@@ -1,6 +1,7 @@
 """What goes wrong, and what is rarely used, in a real ComfyUI: it says so clearly, and the next prompt works."""
 
 import io
+import json
 import os
 import threading
 from fractions import Fraction
@@ -56,6 +57,51 @@ def test_a_file_that_is_gone_is_ignored_if_a_video_is_connected(server: Server) 
         "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
     }
     assert server.run(made | saved_clip(video=["made", 0], file="gone.mp4")).files(prompts.SAVE)
+
+
+def linked(name: str, widget: str, value: Any) -> dict[str, Any]:
+    """An edit with one of its widgets linked to a node that gives this value."""
+    prompt = edit_prompt() | {"value": node("TestAnything", value=json.dumps(value))}
+    if name == "load":
+        prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], strength=1.0)
+        prompt[prompts.INVERT]["inputs"]["model"] = prompt[prompts.SAMPLE]["inputs"]["model"] = ["load", 0]
+    prompt[name]["inputs"][widget] = ["value", 0]
+    return prompt
+
+
+@pytest.mark.parametrize(
+    ("name", "widget", "value"),
+    [
+        (prompts.CLIP, "file", "bundled: pink star"),
+        (prompts.TUNE, "gradient_checkpointing", "on"),
+        ("load", "file", "linked_00001_.safetensors"),
+    ],
+)
+def test_widgets_that_we_check_ourselves_may_be_linked(server: Server, name: str, widget: str, value: str) -> None:
+    kept = server.base / "models" / "tune_a_video" / "linked_00001_.safetensors"
+    if name == "load" and not kept.exists():
+        server.run(edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="linked")})
+    prompt = linked(name, widget, value)
+    server.run(prompt)
+    assert name in server.run(prompt).cached
+
+
+@pytest.mark.parametrize(
+    ("name", "widget", "value", "words"),
+    [
+        (prompts.CLIP, "file", 5, "file must be text, not 5."),
+        (prompts.CLIP, "file", None, "file must be text, not None."),
+        (prompts.CLIP, "file", "gone.mp4", "There is no 'gone.mp4'"),
+        (prompts.TUNE, "gradient_checkpointing", "sometimes", "gradient_checkpointing must be one of 'auto'"),
+        ("load", "file", 5, "file must be text, not 5."),
+        ("load", "file", "gone.safetensors", "not found"),
+    ],
+)
+def test_what_a_linked_widget_cannot_take_is_named(
+    server: Server, name: str, widget: str, value: Any, words: str
+) -> None:
+    where, message = server.error_of(linked(name, widget, value))
+    assert where == name and words in message and "\n" not in message.strip()
 
 
 def test_a_video_of_another_shape_is_padded(server: Server, tmp_path: Any) -> None:
