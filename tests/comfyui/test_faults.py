@@ -161,7 +161,27 @@ def test_a_full_disk_ends_what_the_store_keeps(server: Server, kept: str, seed: 
     with small_disk(server.base / "models" / "tune_a_video_store", 16) as disk:
         name, message = server.error_of(prompt)
         assert name == kept and "The disk is full" in message
+        assert message.strip().endswith("Or switch keep off.")
         assert not list(disk.glob("*.safetensors")) and not list(disk.glob("*.tmp"))
+    server.run(prompt)
+
+
+@pytest.mark.parametrize(("kept", "seed"), [(prompts.TUNE, 53), (prompts.INVERT, 54)])
+def test_a_store_that_cannot_be_made_ends_in_words_that_fit_the_node(server: Server, kept: str, seed: int) -> None:
+    """A models folder that is shared is often read-only; root may write there too, but not into a file."""
+    prompt = edit_prompt(tune=dict(seed=seed), invert={})
+    prompt[kept]["inputs"]["keep"] = True
+    store = server.base / "models" / "tune_a_video_store"
+    if store.exists():
+        store.rename(store.with_name("away"))
+    store.touch()
+    try:
+        name, message = server.error_of(prompt)
+    finally:
+        store.unlink()
+    assert name == kept
+    assert message.strip().endswith("Choose a folder in which files can be made. Or switch keep off.")
+    prompt[kept]["inputs"]["keep"] = False
     server.run(prompt)
 
 
