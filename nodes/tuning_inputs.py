@@ -43,7 +43,10 @@ def tuning_inputs() -> list[io.Input]:
         ),
         *_advanced_inputs(),
         io.Conditioning.Input(
-            "preview_prompt", optional=True, tooltip="Prompt of the edit, for the preview while tuning."
+            "preview_prompt",
+            optional=True,
+            tooltip="Prompt of the edit, for the preview while tuning. Give it a CLIP Text Encode of its own: each "
+            "change of its text runs this node and DDIM Invert again.",
         ),
         io.Vae.Input("preview_vae", optional=True, tooltip="VAE, for the preview while tuning."),
     ]

@@ -167,6 +167,22 @@ def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server)
     assert not {prompts.PROMPT, prompts.SAMPLE, prompts.SAVE} & outcome.cached
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_preview_with_a_text_of_its_own_leaves_the_edit_its_freedom(server: Server, shared: bool) -> None:
+    """The host runs a node again when anything before it changed: so the tooltip asks for a text of its own."""
+
+    def prompt(edit: str) -> dict[str, Any]:
+        text = [prompts.PROMPT, 0] if shared else ["own", 0]
+        made = edit_prompt(edit, tune=dict(preview_every=3, preview_prompt=text, preview_vae=[prompts.MODEL, 2]))
+        return made | {"own": node("CLIPTextEncode", clip=[prompts.MODEL, 1], text="a preview")}
+
+    server.run(prompt("a blue star on a navy background"))
+    cached = server.run(prompt("a red star on a navy background")).cached
+    assert (prompts.TUNE in cached, prompts.INVERT in cached) == (not shared, not shared)
+    tooltip = described(server)["TAVOneShotTune"]["input"]["optional"]["preview_prompt"][1]["tooltip"]
+    assert "a CLIP Text Encode of its own" in tooltip
+
+
 def test_the_same_prompt_gives_the_same_bytes_after_another_one(server: Server) -> None:
     def fresh(prompt: dict[str, Any]) -> bytes:
         server.post("/free", {"unload_models": True, "free_memory": True})
