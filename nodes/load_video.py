@@ -55,7 +55,8 @@ class LoadVideo(io.ComfyNode):
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="Take every n-th frame: 2 to 4 shows more motion in as few frames.",
+                    tooltip="Take every n-th frame: 2 to 4 shows more motion in as few frames. Seconds used: "
+                    "num_frames x stride / fps of the video.",
                 ),
                 advanced(io.Float, "start", 0.0, "Where the clip begins, in seconds.", min=0.0, max=86400.0, step=0.1),
                 advanced(

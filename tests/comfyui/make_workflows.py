@@ -159,7 +159,7 @@ def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) ->
         clip = dict(file="bundled: pink star", num_frames=16, width=128, height=128)
     else:
         workflow.add("model", "CheckpointLoaderSimple", ckpt_name=SD15["name"])
-        clip = dict(file="bundled: pink star", num_frames=24, width=512, height=512)
+        clip = dict(file="bundled: pink star", num_frames=24, width=512, height=512, stride=3)
     workflow.add("clip", "TAVLoadVideo", **clip)
     model = ("model", 0)
     if lora:
@@ -260,9 +260,10 @@ def keep_the_rest() -> Workflow:
 def sd15_edit(lora: bool = False) -> Workflow:
     words = "with a LoRA in the base model" if lora else "on Stable Diffusion 1.5"
     workflow = Workflow(
-        f"## One-shot edit {words}\n1. Upload a clip of 2 to 4 seconds and choose it in *Load Clip*.\n2. Write what "
-        "it shows.\n3. Write what the edit shall show: the same sentence with few words changed.\n4. Press **Run**. Out"
-        " of memory? Fewer frames first, then 384 x 384 pixels."
+        f"## One-shot edit {words}\n1. Upload a clip of 3 to 4 seconds and choose it in *Load Clip*. Seconds used: "
+        "num_frames x stride / fps, so 24 x 3 / 24 are 3.\n2. Write what it shows.\n3. Write what the edit shall show: "
+        "the same sentence with few words changed.\n4. Press **Run**. Out of memory? Fewer frames first, then 384 x 384"
+        " pixels."
     )
     base(workflow, False, "a man is skiing", lora)
     model = tuned(workflow, False)

@@ -57,6 +57,20 @@ def test_each_workflow_gives_every_required_input(path: Path) -> None:
         assert set(node["inputs"]) <= {*widgets_of(info), *sockets_of(info)}
 
 
+@pytest.mark.parametrize("name", ["edit_sd15", "edit_sd15_lora"])
+def test_the_templates_for_an_own_clip_use_seconds_of_it(name: str) -> None:
+    """As many as they ask for, and at the pace of the frames that are taken."""
+    workflow = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = api_of(workflow)
+    (clip,) = (key for key, node in prompt.items() if node["class_type"] == "TAVLoadVideo")
+    (save,) = (node for node in prompt.values() if node["class_type"] == "TAVSaveVideo")
+    inputs = prompt[clip]["inputs"]
+    needed = (inputs["num_frames"] - 1) * inputs["stride"] + 1
+    assert 2 < needed / 30 < needed / 24 <= 3
+    assert "3 to 4 seconds" in workflow["nodes"][-1]["widgets_values"][0]
+    assert save["inputs"]["fps"] == [clip, 1]
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_each_workflow_has_a_thumbnail(path: Path) -> None:
     with Image.open(path.with_suffix(".jpg")) as picture:
