@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tav_core.store.store import MAX_BYTES
 from tests.comfyui import make_workflows
 from tests.comfyui.client import archived
 from tests.comfyui.make_workflows import sockets_of, widgets_of
@@ -87,6 +88,14 @@ def test_the_archive_holds_all_that_the_pack_needs_and_no_more() -> None:
     folders = {name.split("/")[0] for name in names if "/" in name}
     assert folders == {"example_workflows", "locales", "nodes", "tav_core", "web"}
     assert sum((ROOT / name).stat().st_size for name in names) < 20e6
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_the_readmes_say_how_to_install_and_what_the_store_may_take(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    first, second = text.index("python -m pip install -r requirements.txt"), text.index("Install via Git URL")
+    assert first < second < text.index("`allow_git_url_install = true`")
+    assert f"{MAX_BYTES // 10**9} GB" in text and "`models/tune_a_video_store`" in text
 
 
 def test_icon_and_banner_have_the_sizes_of_the_registry() -> None:
