@@ -22,7 +22,7 @@ class DDIMInvert(io.ComfyNode):
         keep = "Keep the inversion in models/tune_a_video_store, so that the same one is found again at once."
         check = (
             "Sample the inverted clip again, without guidance, and say how near it comes to the clip, before time goes "
-            "into edits. Takes about as long as the inversion."
+            "into edits. Takes about as long as the inversion, once: what it says is kept with it."
         )
         return io.Schema(
             node_id="TAVDDIMInvert",

@@ -24,9 +24,9 @@ VALUES: list[Any] = [
 
 
 def whole_prompt() -> dict[str, Any]:
-    """Every node of the pack, in one prompt of a few seconds."""
+    """Every node of the pack, in one prompt of a few seconds. Each leads to an output: no other one would run."""
     prompt = edit_prompt()
-    prompt["compare"] = node("TAVCompareVideos", first=[prompts.CLIP, 0], second=[prompts.DECODE, 0])
+    prompt["compare"] = node("TAVCompareVideos", images_1=[prompts.CLIP, 0], images_2=[prompts.DECODE, 0])
     prompt["steady"] = node("TAVSteady", images=[prompts.DECODE, 0], clip=[prompts.CLIP, 0])
     prompt["find"] = node(
         "TAVFindStrength",
@@ -36,6 +36,10 @@ def whole_prompt() -> dict[str, Any]:
     prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a star")
     prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/star")
     prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="base.safetensors", strength=1.0)
+    prompt["keep again"] = node("TAVSaveTuned", model=["load", 0], filename_prefix="hostile/again")
+    for name in ("compare", "steady"):
+        prompt[f"show {name}"] = node("PreviewImage", images=[name, 0])
+    prompt["show find"] = node("PreviewAny", source=["find", 0])
     return prompt
 
 
