@@ -13,6 +13,7 @@ one, so that all that follows is done for some positions at once, of all frames.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,11 @@ def _has_fused_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
         return True
     if not query.is_cuda:
         return False
-    params = SDPAParams(query, key, value, None, 0.0, False, False)
+    asked: Any = partial(SDPAParams, query, key, value, None, 0.0, False)  # no mask, no dropout, not causal
+    try:
+        params = asked(False)  # nor heads that share keys, as torch wants to know from 2.5 on
+    except TypeError:
+        params = asked()
     return can_use_flash_attention(params) or can_use_efficient_attention(params)
 
 

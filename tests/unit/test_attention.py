@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tav_core.attention import (
@@ -128,10 +129,28 @@ def test_without_a_fused_kernel_some_queries_attend_at_a_time(
     assert fewer_scores < whole_scores / 2
 
 
-def test_which_devices_have_a_fused_kernel() -> None:
+def test_a_cpu_has_a_fused_kernel_and_an_unknown_device_has_none() -> None:
     tokens = [draw(1, 2, 6, 8)] * 3
     assert _has_fused_kernel(*tokens)
     assert not _has_fused_kernel(*(t.to("meta") for t in tokens))
+
+
+@pytest.mark.parametrize("kernels", [(), ("flash",), ("efficient",)])
+@pytest.mark.parametrize("arguments", [6, 7], ids=["torch 2.4", "torch 2.5"])
+def test_cuda_is_asked_for_its_kernels(
+    monkeypatch: pytest.MonkeyPatch, kernels: tuple[str, ...], arguments: int
+) -> None:
+    def params(*given: object) -> tuple[object, ...]:
+        if len(given) != arguments:
+            raise TypeError("incompatible constructor arguments")
+        return given
+
+    monkeypatch.setattr("tav_core.attention.SDPAParams", params)
+    for kernel in ("flash", "efficient"):
+        monkeypatch.setattr(f"tav_core.attention.can_use_{kernel}_attention", lambda _, k=kernel: k in kernels)
+    with FakeTensorMode():
+        tokens = [torch.empty(1, 2, 6, 8, device="cuda")] * 3
+        assert _has_fused_kernel(*tokens) == bool(kernels)
 
 
 def make_block(
