@@ -222,7 +222,7 @@ def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Serv
     server.run(edit_prompt())
     assert first_step() == (steps, whole)
     store = server.base / "models" / "tune_a_video_store"
-    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "tuned"}
+    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "likeness", "tuned"}
 
 
 def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
