@@ -12,6 +12,7 @@ from ..checks import check_device
 from ..device_option import add_device
 from ..metrics import SetMeasures, load_inception
 from ..video import read_video
+from ..video.choose import FITS
 from .dataset import Item, read_dataset
 from .measure import Encoders, Figures, evaluate, format_table, mean_figures
 from .report import write_clip_page, write_dataset_page, write_table
@@ -39,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("report.html"), help="the page; a table (.csv) goes beside it"
     )
+    parser.add_argument(
+        "--fit",
+        choices=FITS,
+        default=FITS[0],
+        help="how the source takes the shape of the edit (default: crop)",
+    )
     add_device(parser)
 
 
@@ -65,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_clip(args: argparse.Namespace, encoders: Encoders) -> None:
     item = Item(args.source.stem, args.edit.stem, args.source, args.edit, args.source_prompt, args.prompt)
-    source, edit, fps = read_pair(item, args.start, args.fps)
+    source, edit, fps = read_pair(item, args.start, args.fps, args.fit)
     result = evaluate(source, edit, item.prompt, item.source_prompt, encoders)
     write_clip_page(args.output, source, edit, fps, item, result.figures, result.curves)
     write_table(args.output.with_suffix(".csv"), [(item, result.figures)])
@@ -76,7 +83,7 @@ def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures
     items = read_dataset(args.dataset, args.edits)
     rows: list[tuple[Item, Figures]] = []
     for number, item in enumerate(items, 1):
-        source, edit, _ = read_pair(item)
+        source, edit, _ = read_pair(item, fit=args.fit)
         rows.append((item, evaluate(source, edit, item.prompt, item.source_prompt, encoders).figures))
         if sets:
             sets.add(source.numpy(), edit.numpy())
@@ -87,9 +94,11 @@ def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures
     sys.stdout.write(f"Mean of {len(rows)} edits:\n{format_table(means)}\n{args.output}\n")
 
 
-def read_pair(item: Item, start: float = 0.0, fps: float | None = None) -> tuple[Tensor, Tensor, float]:
+def read_pair(
+    item: Item, start: float = 0.0, fps: float | None = None, fit: str = FITS[0]
+) -> tuple[Tensor, Tensor, float]:
     """The edit, and as much of its source at its size: two (f, h, w, 3) in [0, 1], and frames per second."""
     edit = read_video(item.edit)
     frames, height, width, _ = edit.frames.shape
-    source = read_video(item.source, num_frames=frames, start=start, fps=fps, width=width, height=height)
+    source = read_video(item.source, num_frames=frames, start=start, fps=fps, width=width, height=height, fit=fit)
     return source.frames, edit.frames, float(edit.fps)

@@ -43,11 +43,9 @@ def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
         ValueError: the CSV, a source or an edit is missing, or the columns are others.
     """
     table = _find_table(dataset)
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), reader.fieldnames or []
+    rows, columns = _read_table(table)
     if set(_PLAIN) <= set(columns):
-        items = [_plain_item(table.parent, row) for row in rows]
+        items = [_plain_item(table, number, row) for number, row in enumerate(rows, 2)]
     elif {"Video name", "Our GT caption", *_CAPTIONS.values()} <= set(columns):
         if edits is None:
             raise ValueError("LOVEU-TGVE's table does not say where the edits are: give their folder as --edits.")
@@ -72,8 +70,20 @@ def _find_table(dataset: Path) -> Path:
     return tables[0]
 
 
-def _plain_item(folder: Path, row: dict[str, str]) -> Item:
-    source, edit = folder / row["source"], folder / row["edit"]
+def _read_table(table: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Rows by column, and the columns. Cells that a row lacks are empty."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            return list(reader), list(reader.fieldnames or [])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{table} is not in UTF-8: save it as CSV UTF-8.") from error
+
+
+def _plain_item(table: Path, number: int, row: dict[str, str]) -> Item:
+    if empty := [column for column in ("source", "edit", "prompt") if not row[column].strip()]:
+        raise ValueError(f"Row {number} of {table} has no {' and no '.join(empty)}. Fill it in, or take the row out.")
+    source, edit = table.parent / row["source"], table.parent / row["edit"]
     return Item(source.stem, row.get("kind") or edit.stem, source, edit, row["source_prompt"] or None, row["prompt"])
 
 

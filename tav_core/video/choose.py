@@ -17,7 +17,7 @@ from .media import MAX_SIDE, VideoError, as_rate, check_whole, find_images, loca
 _DEFAULT_IMAGE_RATE = Fraction(8)
 _MAX_COUNT = 10**9  # frames
 _MAX_START = 10**7  # seconds
-_FITS = ("crop", "pad", "stretch")
+FITS = ("crop", "pad", "stretch")
 
 
 class Timed(Protocol):
@@ -75,8 +75,8 @@ def check_size(width: int | None, height: int | None, fit: str) -> None:
     for name, value in (("width", width), ("height", height)):
         if value is not None:
             check_whole(name, value, 1, MAX_SIDE)
-    if fit not in _FITS:
-        raise VideoError(f"fit must be one of {', '.join(_FITS)}, not {shown(fit)}.")
+    if fit not in FITS:
+        raise VideoError(f"fit must be one of {', '.join(FITS)}, not {shown(fit)}.")
 
 
 def every_nth(frames: Iterator[T], start: Fraction, stride: int) -> Iterator[T]:

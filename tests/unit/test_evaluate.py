@@ -12,7 +12,7 @@ from tav_core.__main__ import main
 from tav_core.demo import world
 from tav_core.evaluation import evaluate, mean_figures
 from tav_core.metrics import MEASURES, SetMeasures
-from tav_core.video import write_video
+from tav_core.video import read_video, write_video
 from tests.encoders import make_clip, make_dino
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")
@@ -81,6 +81,19 @@ def test_one_edit_on_the_command_line(videos, capsys):
     assert 0 <= float(row["frame_accuracy"]) <= 1
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_the_source_is_brought_to_the_edit_as_the_edit_was_made(tmp_path, fit):
+    wide = torch.cat([drawn("pink"), drawn("blue")], dim=2)
+    write_video(tmp_path / "wide.mp4", wide, 8)
+    same = read_video(tmp_path / "wide.mp4", width=128, height=128, fit=fit).frames
+    write_video(tmp_path / "edit.mp4", same, 8)
+    page = tmp_path / "one.html"
+    files = "--source", tmp_path / "wide.mp4", "--edit", tmp_path / "edit.mp4", "--prompt", "x"
+    assert command(*files, "--fit", fit, "--output", page) == 0
+    (row,) = csv.DictReader(page.with_suffix(".csv").open(encoding="utf-8"))
+    assert float(row["psnr"]) > 35
+
+
 class Mean(torch.nn.Module):
     def forward(self, pictures):
         mean = pictures.float().mean((2, 3)) / 255
@@ -123,10 +136,15 @@ def test_a_data_set_on_the_command_line(videos, capsys, monkeypatch):
         (["--source", "source.mp4", "--edit", "edit.mp4", "--prompt", "x", "--clip", "nowhere"], "no folder nowhere"),
         (["--source", "source.mp4", "--edit", "edit.mp4", "--prompt", "x", "--output", "r.pdf"], "NAME.html"),
         (["--dataset", "nowhere"], "0 CSV"),
+        (["--dataset", "short.csv"], "Row 3 of short.csv has no edit and no prompt. Fill it in"),
+        (["--dataset", "gbk.csv"], "gbk.csv is not in UTF-8: save it as CSV UTF-8."),
     ],
 )
 def test_bad_input_is_one_sentence(videos, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(videos)
+    rows = "source,edit,source_prompt,prompt\nsource.mp4,edit.mp4,,星\nsource.mp4"
+    for name, encoding in (("short.csv", "utf-8"), ("gbk.csv", "gbk")):
+        (videos / name).write_text(rows, encoding=encoding)
     assert command(*arguments) == 1
     message = capsys.readouterr().err.strip()
     assert words in message
