@@ -1,35 +1,34 @@
-"""Local video files and image folders as a stream of timed frames, and their sound (PyAV / FFmpeg).
+"""Local video files and image folders as a stream of timed frames (PyAV / FFmpeg); their sound is read in sound.py.
 
 Only the local file that was named is ever opened: Python opens it and FFmpeg gets the open file object, a list of
 plain media formats (no playlists or scripts that name other files) and no network or file protocol at all.
-Times are exact fractions of a second and count from the first picture of the file.
+Times are exact fractions of a second and count from the beginning of the picture track.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-import torch
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .media import MAX_PIXELS, Audio, VideoError, find_images, is_cut_off
+from .media import IMAGE_SUFFIXES, MAX_PIXELS, VideoError, find_images, is_cut_off
 
-_SEEK_MARGIN = Fraction(1)  # seconds decoded ahead of the wanted moment, so that decoders have settled by then
-_MAX_SOUND_DRIFT = 0.05  # seconds between the time stamps of sound and its count of samples that are only rounding
+SEEK_MARGIN = Fraction(1)  # seconds decoded ahead of the wanted moment, so that decoders have settled by then
+PUT_BACK = Fraction(1)  # seconds by which time stamps fall where recordings were joined, and not for jitter
 _FORMATS = (
     "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,webp,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
-_MAX_SAMPLES = 2**28  # of sound, in all channels: 46 minutes of stereo at 48 kHz, 1 GiB
 _LARGE = 2**23  # pixels of a picture; 4K has 8.8 million
 _DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 _OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **_DECODER_OPTIONS}
@@ -74,23 +73,30 @@ def open_source(path: Path, start: Fraction, image_rate: Fraction) -> Iterator[S
     if images:
         yield Source(_image_frames(images, start, image_rate), image_rate, Fraction(0), has_audio=False)
         return
-    with _open_file(path) as container:
+    with open_file(path) as container:
         stream = _picture_track(container, path)
         rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         origin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
-        frames = _frames_from(container, stream, start, rate)
+        frames = _frames_from(container, stream, path, start, rate)
         yield Source(frames, rate, origin, has_audio=bool(container.streams.audio))
 
 
 @contextmanager
-def _open_file(path: Path) -> Iterator[InputContainer]:
+def open_file(path: Path) -> Iterator[InputContainer]:
+    """Open a file by its content.
+
+    Raises:
+        VideoError: for what is missing, empty, truncated or of no format known here.
+    """
     if not path.exists():
         raise VideoError(f"There is no file {path}: check its name.")
     if path.stat().st_size == 0:
         raise VideoError(f"The file {path} is empty (0 bytes): get a complete copy.")
     with path.open("rb") as file:
+        # By the name of an image FFmpeg would take it for one of a sequence, whose other files it would open itself.
+        content = BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
         try:
-            container = av.open(file, "r", options=dict(_OPEN_OPTIONS), **_TEXTS)
+            container = av.open(content, "r", options=dict(_OPEN_OPTIONS), **_TEXTS)
         except (av.FFmpegError, OSError, ValueError) as error:
             if is_cut_off(path):
                 raise VideoError(f"The file {path} is truncated and cannot be opened: get a complete copy.") from error
@@ -115,99 +121,63 @@ def _picture_track(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _frames_from(
-    container: InputContainer, stream: VideoStream, start: Fraction, rate: Fraction
+    container: InputContainer, stream: VideoStream, path: Path, start: Fraction, rate: Fraction
 ) -> Iterator[TimedFrame]:
     """Decode from a key frame at or before `start`; from the beginning where the format cannot seek there."""
     base, first = stream.time_base or Fraction(1), stream.start_time or 0
     frames = _decode(container, stream, rate)
-    if start > _SEEK_MARGIN:
+    if start > SEEK_MARGIN and not _counts(container, stream):
         head = None
         try:
-            container.seek(first + int((start - _SEEK_MARGIN) / base), stream=stream)
+            container.seek(first + int((start - SEEK_MARGIN) / base), stream=stream)
             head = next(frames, None)
         except av.FFmpegError:
             pass
         if head is None or head.time > start:
-            container.seek(first, stream=stream)
-            frames = _decode(container, stream, rate)
-        else:
-            yield head
+            with open_file(path) as again:  # which such formats cannot seek back to either
+                yield from _decode(again, _picture_track(again, path), rate)
+            return
+        yield head
     yield from frames
 
 
 def _decode(container: InputContainer, stream: VideoStream, rate: Fraction) -> Iterator[TimedFrame]:
     base, first = stream.time_base or Fraction(1), stream.start_time or 0
-    time = -1 / rate
-    for frame in container.decode(stream):
-        time = (frame.pts - first) * base if frame.pts is not None else time + 1 / rate
+    time, put_back = -1 / rate, Fraction(0)
+    for stamp, frame in _stamped(container, stream):
+        before, time = time, time + 1 / rate if stamp is None else (stamp - first) * base + put_back
+        if time < before - PUT_BACK:
+            put_back += before + 1 / rate - time
+            time = before + 1 / rate
         duration = frame.duration * base if frame.duration else 1 / rate
         yield TimedFrame(time, duration, frame, stream.sample_aspect_ratio or Fraction(1))
+
+
+def _stamped(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int | None, av.VideoFrame]]:
+    """Frames with their time stamps, or those of decoding, which the frames take in the order of showing."""
+    if not _counts(container, stream):
+        for frame in container.decode(stream):
+            yield frame.pts, frame
+        return
+    stamps: deque[int | None] = deque()
+    for packet in container.demux(stream):
+        if packet.size:
+            stamps.append(packet.dts)
+        for frame in packet.decode():
+            yield (stamps.popleft() if stamps else None), frame
+
+
+def _counts(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether frames tell when they are shown by their place alone: AVI stores no time for it, nor is order that."""
+    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 
 def _image_frames(images: list[Path], start: Fraction, rate: Fraction) -> Iterator[TimedFrame]:
     skipped = max(0, int(start * rate) - 1)
     for index, image in enumerate(images[skipped:], skipped):
         try:
-            with _open_file(image) as container:
+            with open_file(image) as container:
                 timed = next(_decode(container, _picture_track(container, image), rate))
         except (av.FFmpegError, StopIteration) as error:
             raise VideoError(f"The image {image} is damaged or truncated: get a complete copy.") from error
         yield TimedFrame(index / rate, 1 / rate, timed.frame, timed.pixel_aspect)
-
-
-def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
-    """The first sound track from `begin` (on the file's clock) for so many seconds, with silence where it has none.
-
-    Returns:
-        samples (channels, round(seconds * sample_rate)), or None if the file has no sound within that span.
-    """
-    samples, rate, heard = np.zeros((0, 0), np.float32), 0, False
-    try:
-        with _open_file(path) as container:
-            for position, rate, block in _sound_blocks(container, begin):
-                if not samples.size:
-                    samples = _silence(path, len(block), max(1, round(seconds * rate)))
-                heard |= paste(samples, block, position)
-                if position + block.shape[1] >= samples.shape[1]:
-                    break
-    except av.FFmpegError as error:
-        if not is_cut_off(path):  # whoever has the frames that were asked for does without the end of their sound
-            raise VideoError(f"The sound of {path} cannot be decoded ({error}): remove or convert it.") from error
-    return Audio(torch.from_numpy(samples), rate) if heard else None
-
-
-def _silence(path: Path, channels: int, length: int) -> np.ndarray:
-    """Samples (channels, length) to lay sound in; time stamps can put a few frames hours apart."""
-    if channels * length > _MAX_SAMPLES:
-        raise VideoError(
-            f"The sound of {path} along the frames asked for has {channels} x {length} samples; at most {_MAX_SAMPLES} "
-            "can be read: ask for fewer frames, or remove the sound."
-        )
-    return np.zeros((channels, length), np.float32)
-
-
-def _sound_blocks(container: InputContainer, begin: Fraction) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Sound from somewhat before `begin`: place of the first sample counted from `begin`, rate, (channels, n)."""
-    if begin > _SEEK_MARGIN:
-        container.seek(int((begin - _SEEK_MARGIN) * av.time_base))
-    resampler = av.AudioResampler(format="fltp")
-    position = None
-    for decoded in container.decode(container.streams.audio[0]):
-        for frame in resampler.resample(decoded):
-            block, rate = frame.to_ndarray(), frame.sample_rate
-            stamp = None
-            if frame.pts is not None and frame.time_base is not None:
-                stamp = round((frame.pts * frame.time_base - begin) * rate)
-            if position is None or (stamp is not None and abs(stamp - position) > _MAX_SOUND_DRIFT * rate):
-                position = stamp or 0
-            yield position, rate, block
-            position += block.shape[1]
-
-
-def paste(samples: np.ndarray, block: np.ndarray, position: int) -> bool:
-    """Copy the part of a block that falls within the samples; whether there is one."""
-    begin, end = max(position, 0), min(position + block.shape[1], samples.shape[1])
-    if begin >= end:
-        return False
-    samples[:, begin:end] = block[:, begin - position : end - position]
-    return True

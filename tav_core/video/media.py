@@ -20,7 +20,7 @@ import torch
 from .. import checks
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+[:,]")  # two letters or more before the colon: C:\ is a drive
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
 _NUMBER_FIELD = re.compile(r"%0?(\d{0,2})d")
 MAX_SIDE = 16_384  # pixels of a picture's width or height
 MAX_PIXELS = 2**27  # of a picture of a source: 16,384 x 8,192
@@ -65,7 +65,7 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The path, unless it is an address or an FFmpeg protocol such as http: or concat:, or no name at all."""
     local = checks.check_path(path, VideoError)
-    if _SCHEME.match(name := os.fspath(path)):
+    if _SCHEME.match(name := os.fspath(path)) and not local.exists():
         raise VideoError(f"{name!r} is an address, and only local files are used: give a path on this machine.")
     return local
 

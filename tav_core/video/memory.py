@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from .choose import check_count, check_size, checked, every_nth
-from .decode import paste
 from .media import Audio, as_rate
 from .picture import fitted
 from .read import VideoClip
+from .sound import paste
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def choose_frames(
     chosen = list(islice(every_nth(moments, request.start, stride), num_frames))
     check_count(request, len(chosen), len(frames) / rate)
     pictures = frames[[moment.index for moment in chosen]].detach().cpu().float().clamp(0, 1).numpy()
-    pictures = np.stack([fitted(picture, Fraction(1), width, height, fit) for picture in pictures])
+    resized = (fitted(picture, Fraction(1), width, height, fit) for picture in pictures)
+    pictures = np.stack([picture.clip(0, 1) for picture in resized])  # which enlarging overshoots
     sound = None
     if audio is not None:
         samples = np.zeros((len(audio.samples), round(len(chosen) * stride / rate * audio.sample_rate)), np.float32)

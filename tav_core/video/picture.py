@@ -2,12 +2,13 @@
 
 YUV becomes RGB by the matrix and range that the file states (BT.709 for high definition and BT.601 below where it
 states none, as players do); 10 bits and more are kept by way of 16-bit RGB; transparent parts are laid over black.
-HDR transfer curves (PQ, HLG) are not tone-mapped.
+HDR transfer curves (PQ, HLG) are not tone-mapped, and the two fields of interlaced video stay woven into one frame.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from math import cos, radians, sin
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,18 @@ def _flatten(picture: np.ndarray) -> np.ndarray:
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The 3x3 matrix (x', y', w') = (x, y, 1) M that brings a stored pixel to its place on the screen."""
-    side_data: Any = frame.side_data  # by type; what it gives when iterated changed in PyAV 19
+    try:
+        side_data: Any = frame.side_data  # by type; what it gives when iterated changed in PyAV 19
+    except ValueError:  # beside others there is one of a type that PyAV does not know
+        return _turned_by(frame.rotation)
     data = side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
+
+
+def _turned_by(degrees: int) -> np.ndarray:
+    """The display matrix of a turn by so many degrees against the clock, or by some more."""
+    cosine, sine = round(cos(radians(degrees))), round(sin(radians(degrees)))
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
 
 
 def _upright(picture: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, bool]:

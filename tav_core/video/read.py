@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from .choose import Request, at_rate, check_count, check_size, checked, every_nth
-from .decode import Source, TimedFrame, open_source, read_audio
+from .decode import Source, TimedFrame, open_source
 from .media import Audio, VideoError, is_cut_off
 from .picture import PictureMaker
+from .sound import read_audio
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
+from math import ceil
 
 import av
 import numpy as np
@@ -17,6 +19,7 @@ from av.video.stream import VideoStream
 from .output import LAYOUTS, Clip
 from .picture import SCALE_FLAGS
 
+_GIF_RATE = 50  # frames a second; shorter delays are taken for a tenth of a second by browsers
 _BT709, _LIMITED_RANGE = 1, 1  # ISO 23091-2 code of matrix, primaries and transfer; AVCOL_RANGE_MPEG
 
 
@@ -30,12 +33,13 @@ class Format:
     options: dict[str, str]
     audio_codec: str
     even_size: bool
+    layouts: dict[int, str]
 
 
 FORMATS = {
     # cpu-independent: some of x264's assembly gives other bits for other alignments of the memory it is handed.
-    ".mp4": Format("libx264", 17, 51, {"preset": "medium", "x264-params": "cpu-independent=1"}, "aac", even_size=True),
-    ".webm": Format("libvpx-vp9", 24, 63, {"row-mt": "1", "cpu-used": "3"}, "libopus", even_size=False),
+    ".mp4": Format("libx264", 17, 51, {"preset": "medium", "x264-params": "cpu-independent=1"}, "aac", True, LAYOUTS),
+    ".webm": Format("libvpx-vp9", 24, 63, {"row-mt": "1", "cpu-used": "3"}, "libopus", False, LAYOUTS | {4: "quad"}),
 }
 
 
@@ -51,7 +55,7 @@ def encode_film(container: OutputContainer, clip: Clip, settings: Format) -> Non
     context.bit_rate = 0  # quality alone decides
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = _LIMITED_RANGE
-    sound = _Sound(container, clip, settings.audio_codec) if clip.audio is not None else None
+    sound = _Sound(container, clip, settings) if clip.audio is not None else None
     graph = _graph(stream.width, stream.height, "yuv420p", clip.rate)
     for index, picture in enumerate(clip.pictures()):
         picture = np.pad(picture, ((0, spare[0]), (0, spare[1]), (0, 0)), mode="edge")
@@ -87,10 +91,10 @@ def _graph(width: int, height: int, pixel_format: str, rate: Fraction) -> av.fil
 class _Sound:
     """The sound track of a file being written; it is cut where the pictures end."""
 
-    def __init__(self, container: OutputContainer, clip: Clip, codec: str) -> None:
+    def __init__(self, container: OutputContainer, clip: Clip, settings: Format) -> None:
         assert clip.audio is not None
         self.container, self.audio = container, clip.audio
-        self.layout = LAYOUTS[len(clip.audio.samples)]
+        self.layout, codec = settings.layouts[len(clip.audio.samples)], settings.audio_codec
         rates = av.Codec(codec, "w").audio_rates or [clip.audio.sample_rate]
         rate = clip.audio.sample_rate if clip.audio.sample_rate in rates else 48000
         stream = container.add_stream(codec, rate=rate, layout=self.layout)
@@ -103,8 +107,9 @@ class _Sound:
         end = min(round(seconds * self.audio.sample_rate), self.audio.samples.shape[1])
         if end <= self.position:
             return
-        block = self.audio.samples[:, self.position : end].detach().cpu().float().clamp(-1, 1).contiguous()
-        frame = av.AudioFrame.from_ndarray(block.numpy(), format="fltp", layout=self.layout)
+        block = self.audio.samples[:, self.position : end].detach().cpu().float().clamp(-1, 1)
+        interleaved = block.T.reshape(1, -1).contiguous().numpy()  # PyAV writes no eight channels in planes
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self.layout)
         frame.sample_rate, frame.pts = self.audio.sample_rate, self.position
         frame.time_base = Fraction(1, self.audio.sample_rate)
         self.container.mux(self.stream.encode(frame))
@@ -115,13 +120,18 @@ class _Sound:
 
 
 def encode_gif(container: OutputContainer, clip: Clip) -> None:
-    """One palette from all frames (FFmpeg's palettegen), then each frame in it, ordered dither."""
+    """One palette from all frames (FFmpeg's palettegen), then each frame in it, ordered dither.
+
+    Of more frames a second than players show, every second one is written, or every third.
+    """
     height, width = clip.frames.shape[1:3]
-    stream = container.add_stream("gif", rate=clip.rate)
+    stride = ceil(clip.rate / _GIF_RATE)
+    rate = clip.rate / stride
+    stream = container.add_stream("gif", rate=rate)
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / clip.rate)
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
     split, palette = graph.add("split"), graph.add("palettegen", "reserve_transparent=0")
     use, sink = graph.add("paletteuse", "dither=bayer:bayer_scale=4"), graph.add("buffersink")
     source.link_to(split)
@@ -130,11 +140,11 @@ def encode_gif(container: OutputContainer, clip: Clip) -> None:
     palette.link_to(use, 0, 1)
     use.link_to(sink)
     graph.configure()
-    for index, picture in enumerate(clip.pictures()):
-        graph.push(_video_frame(picture, index, clip.rate))
+    for index, picture in enumerate(islice(clip.pictures(), 0, None, stride)):
+        graph.push(_video_frame(picture, index, rate))
     graph.push(None)
-    for index in range(len(clip.frames)):
+    for index in range(ceil(len(clip.frames) / stride)):
         frame = graph.vpull()
-        frame.pts, frame.time_base = index, 1 / clip.rate
+        frame.pts, frame.time_base = index, 1 / rate
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

@@ -9,8 +9,8 @@ from PIL import Image
 
 from tav_core import read_video
 from tav_core.video import VideoError
-from tav_core.video.decode import read_audio
 from tav_core.video.media import MAX_SIDE
+from tav_core.video.sound import read_audio
 
 from .readers import KINDS, make_video, read_mutated
 

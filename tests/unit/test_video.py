@@ -2,13 +2,15 @@
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
-from tav_core.video import VideoError, decode, read_video
+from tav_core.video import VideoError, choose_frames, decode, read_video
 
 NTSC = Fraction(30000, 1001)
 
@@ -452,3 +454,71 @@ class TestErrors:
         monkeypatch.setitem(__import__("sys").modules, "cv2", None)
         assert len(read_video(numbered, num_frames=1).frames) == 1
         self.raises("opencv-python-headless", numbered, num_frames=1, width=32)
+
+
+class TestPlaceInTime:
+    """39 numbered frames at 10 a second, with B-frames, in formats that seek badly or know no time of presentation."""
+
+    @staticmethod
+    def made(path, **options):
+        return make(path, [solid(number) for number in range(39)], rate=10, max_b_frames=2, **options)
+
+    @pytest.mark.parametrize("name", ["a.ts", "a.avi", "a.h264", "a.mp4", "a.mkv"])
+    @pytest.mark.parametrize("gop_size", [12, 250])
+    def test_start(self, tmp_path, name, gop_size):
+        path = self.made(tmp_path / name, gop_size=gop_size)
+        for start in (0.0, 1.5, 2.5, 3.0):
+            clip = read_video(path, start=start, num_frames=4)
+            first = round(10 * start)
+            assert numbers(clip) == [first, first + 1, first + 2, first + 3], start
+            assert name.endswith("h264") or clip.fps == 10  # a raw stream tells no rate
+
+    def test_recordings_that_were_joined_play_one_after_the_other(self, tmp_path):
+        one = self.made(tmp_path / "one.ts").read_bytes()
+        (tmp_path / "two.ts").write_bytes(one + one)
+        clip = read_video(tmp_path / "two.ts", num_frames=78)
+        assert clip.fps == 10 and numbers(clip) == [*range(39)] * 2
+        assert all(later > earlier for earlier, later in pairwise(clip.times))
+
+
+def photo(path, orientation=None):
+    """The corners on a grid fine enough that the file is as large as a photo's, with an EXIF orientation."""
+    picture = corners().repeat(8, 0).repeat(8, 1)
+    noise = np.random.default_rng(0).integers(-20, 20, picture.shape)
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)).save(path, exif=exif)
+    return path
+
+
+class TestPhotos:
+    @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
+    def test_a_folder_of_them(self, tmp_path, suffix):
+        for number in range(3):
+            photo(tmp_path / f"{number:05}{suffix}")
+        clip = read_video(tmp_path)
+        assert clip.frames.shape == (3, 384, 512, 3) and corner_names(clip) == "RGWB"
+        assert corner_names(read_video(tmp_path / f"00000{suffix}")) == "RGWB"
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+    @pytest.mark.parametrize(("orientation", "names"), [(1, "RGWB"), (3, "WBRG"), (6, "BRGW"), (8, "GWBR")])
+    def test_orientation(self, tmp_path, suffix, orientation, names):
+        assert corner_names(read_video(photo(tmp_path / f"a{suffix}", orientation))) == names
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            turned = np.asarray(ImageOps.exif_transpose(image))
+        difference = read_video(tmp_path / f"a{suffix}").frames.numpy() * 255 - turned
+        assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.parametrize("name", ["beach,sunset.mp4", "scene: one.mp4"])
+def test_names_with_a_comma_or_a_colon(tmp_path, monkeypatch, numbered, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(numbered.read_bytes())
+    assert numbers(read_video(name, num_frames=2)) == [0, 1]
+
+
+def test_frames_in_memory_stay_within_their_range_when_they_are_enlarged():
+    pictures = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0)).round()
+    enlarged = choose_frames(pictures, 8, width=64, height=64).frames
+    assert enlarged.min() == 0 and enlarged.max() == 1

@@ -95,6 +95,14 @@ def test_gif_rate(tmp_path, rate):
     assert clip.times[-1] == pytest.approx(29 / rate, abs=0.01)
 
 
+@pytest.mark.parametrize(("rate", "stride"), [(50, 1), (60, 2), (120, 3), (240, 5), (1000, 20)])
+def test_a_gif_of_more_frames_than_players_show_leaves_some_out(tmp_path, rate, stride):
+    frames = torch.rand(40, 8, 8, 3, generator=torch.Generator().manual_seed(0)).round()
+    clip = read_video(write_video(tmp_path / "a.gif", frames, rate))
+    assert clip.fps == pytest.approx(rate / stride, rel=0.05)
+    torch.testing.assert_close(clip.frames, frames[::stride], rtol=0, atol=0.02)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "folder"])
 def test_order_and_count(tmp_path, name):
     levels = torch.arange(20, 240, 10) / 255
@@ -200,6 +208,65 @@ class TestSound:
         assert audio.samples.shape == (2, round(most * 4410))
         assert float(audio.samples[:, : 2 * 44100 - 2000].abs().max()) < 0.01
         assert float(audio.samples[:, 2 * 44100 : 2 * 44100 + 2000].abs().max()) > 0.4
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 8])
+    @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
+    def test_each_channel_keeps_its_place(self, tmp_path, name, channels):
+        samples = 0.5 * torch.eye(channels).repeat_interleave(4800, 1)  # one after the other, each alone
+        samples *= torch.sin(torch.arange(samples.shape[1]) * 0.01)  # 76 Hz, which a channel for basses has too
+        path = write_video(tmp_path / name, patches(channels), 10, audio=Audio(samples, 48000))
+        heard = read_video(path).audio.samples
+        loudness = heard.unflatten(1, (channels, 4800))[:, :, 500:-500].square().mean(-1)
+        opus_of_five = (name, channels) == ("a.webm", 5)  # FFmpeg itself turns three of them round
+        assert loudness.argmax(0).tolist() == ([0, 1, 4, 2, 3] if opus_of_five else list(range(channels)))
+        assert loudness.amax(0).min() > 0.05
+
+    def test_a_damaged_packet_is_silence(self, tmp_path):
+        audio = Audio(tone(2, 48000).samples.roll(48000, 1), 48000)  # loud for the first half
+        path = write_video(tmp_path / "a.mp4", patches(20), 10, audio=audio)
+        whole = read_video(path).audio.samples
+        with av.open(str(path)) as container:
+            packets = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+        content = bytearray(path.read_bytes())
+        begin, size = packets[20]
+        content[begin : begin + size] = b"\xff" * size
+        path.write_bytes(content)
+        heard = read_video(path).audio.samples
+        different = ((heard - whole).abs().amax(0) > 0.01).nonzero()
+        assert heard.shape == whole.shape and 0 < len(different) < 5 * 1024
+
+    def test_sound_that_cannot_be_decoded_at_all_is_said(self, tmp_path):
+        path = write_video(tmp_path / "a.mp4", patches(20), 10, audio=tone(2, 48000))
+        with av.open(str(path)) as container:
+            packets = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+        content = bytearray(path.read_bytes())
+        for begin, size in packets:
+            content[begin : begin + size] = b"\xff" * size
+        path.write_bytes(content)
+        with pytest.raises(VideoError, match=r"The sound of .* cannot be decoded"):
+            read_video(path)
+
+    def test_channels_that_change_on_the_way_become_those_of_the_beginning(self, tmp_path):
+        parts = []
+        for layout in ("stereo", "5.1"):
+            with av.open(str(tmp_path / "part.ts"), "w") as container:
+                film, sound = container.add_stream("mpeg2video", rate=25), container.add_stream("aac", rate=48000)
+                film.width, film.height, film.pix_fmt, sound.layout = 64, 48, "yuv420p", layout
+                for index in range(50):
+                    picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 128, np.uint8), format="rgb24")
+                    picture.pts, picture.time_base = index, Fraction(1, 25)
+                    container.mux(film.encode(picture))
+                    block = np.full((1, 1920 * sound.layout.nb_channels), 0.1, np.float32)
+                    frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
+                    frame.sample_rate, frame.pts, frame.time_base = 48000, 1920 * index, Fraction(1, 48000)
+                    container.mux(sound.encode(frame))
+                for stream in (film, sound):
+                    container.mux(stream.encode(None))
+            parts.append((tmp_path / "part.ts").read_bytes())
+        (tmp_path / "both.ts").write_bytes(b"".join(parts))
+        clip = read_video(tmp_path / "both.ts", num_frames=90)
+        assert clip.audio.samples.shape == (2, round(90 / clip.fps * 48000))
+        assert clip.audio.samples[:, 10_000:90_000].amin() > 0.05 < clip.audio.samples[:, 110_000:160_000].amin()
 
     def test_long_sound_is_cut(self, tmp_path):
         path = write_video(tmp_path / "a.mp4", patches(5), 10, audio=tone(3, 48000))

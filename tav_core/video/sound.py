@@ -1,0 +1,99 @@
+"""The sound of a video file along some of its frames, laid on silence by its time stamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+
+from .decode import PUT_BACK, SEEK_MARGIN, open_file
+from .media import Audio, VideoError, is_cut_off
+
+_MAX_SOUND_DRIFT = 0.05  # seconds between the time stamps of sound and its count of samples that are only rounding
+_MAX_SAMPLES = 2**28  # of sound, in all channels: 46 minutes of stereo at 48 kHz, 1 GiB
+
+
+def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
+    """The first sound track from `begin` (on the file's clock) for so many seconds, with silence where it has none.
+
+    Returns:
+        samples (channels, round(seconds * sample_rate)), or None if the file has no sound within that span.
+    """
+    samples, rate, heard = np.zeros((0, 0), np.float32), 0, False
+    faults: list[av.FFmpegError] = []
+    try:
+        with open_file(path) as container:
+            for position, rate, block in _sound_blocks(container, begin, faults):
+                if not samples.size:
+                    samples = _silence(path, len(block), max(1, round(seconds * rate)))
+                heard |= paste(samples, block, position)
+                if position + block.shape[1] >= samples.shape[1]:
+                    break
+    except av.FFmpegError as error:
+        if not is_cut_off(path):  # whoever has the frames that were asked for does without the end of their sound
+            faults.append(error)
+    if faults and not samples.size:
+        raise VideoError(f"The sound of {path} cannot be decoded ({faults[0]}): remove or convert it.") from faults[0]
+    return Audio(torch.from_numpy(samples), rate) if heard else None
+
+
+def _silence(path: Path, channels: int, length: int) -> np.ndarray:
+    """Samples (channels, length) to lay sound in; time stamps can put a few frames hours apart."""
+    if channels * length > _MAX_SAMPLES:
+        raise VideoError(
+            f"The sound of {path} along the frames asked for has {channels} x {length} samples; at most {_MAX_SAMPLES} "
+            "can be read: ask for fewer frames, or remove the sound."
+        )
+    return np.zeros((channels, length), np.float32)
+
+
+def _sound_blocks(
+    container: InputContainer, begin: Fraction, faults: list[av.FFmpegError]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Sound from somewhat before `begin`: place of the first sample counted from `begin`, rate, (channels, n).
+
+    Channels and rate stay those of its first frame. What cannot be decoded is left out, and why is put into `faults`.
+    """
+    if begin > SEEK_MARGIN:
+        container.seek(int((begin - SEEK_MARGIN) * av.time_base))
+    resampler, position, kind, first = av.AudioResampler(format="flt"), None, None, None
+    left_out = put_back = 0  # faults that the position counts in; samples
+    for decoded in _decoded_sound(container, faults):
+        first = first or decoded
+        if kind not in (None, kind := (decoded.format.name, decoded.layout.name, decoded.sample_rate)):
+            resampler = av.AudioResampler(format="flt", layout=first.layout, rate=first.sample_rate)
+        for frame in resampler.resample(decoded):
+            # Interleaved: of eight channels PyAV does not find those in planes.
+            block, rate = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T, frame.sample_rate
+            stamp = None
+            if frame.pts is not None and frame.time_base is not None:
+                stamp = round((frame.pts * frame.time_base - begin) * rate) + put_back
+                if position is not None and stamp < position - PUT_BACK * rate:
+                    put_back, stamp = put_back + position - stamp, position
+            drift = _MAX_SOUND_DRIFT * rate if left_out == len(faults) else 0
+            if position is None or (stamp is not None and abs(stamp - position) > drift):
+                position, left_out = stamp or 0, len(faults)
+            yield position, rate, block
+            position += block.shape[1]
+
+
+def _decoded_sound(container: InputContainer, faults: list[av.FFmpegError]) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(container.streams.audio[0]):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError as fault:  # such as of a packet of which a seek found the end alone
+            faults.append(fault)
+
+
+def paste(samples: np.ndarray, block: np.ndarray, position: int) -> bool:
+    """Copy the part of a block that falls within the samples; whether there is one."""
+    begin, end = max(position, 0), min(position + block.shape[1], samples.shape[1])
+    if begin >= end:
+        return False
+    samples[:, begin:end] = block[:, begin - position : end - position]
+    return True
