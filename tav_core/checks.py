@@ -113,8 +113,8 @@ def check_device(device: torch.device) -> None:
         ValueError: with the device and torch's reason.
     """
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises each of these
+        torch.ones(1, device=device).item()  # which the device "meta" cannot tell
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # torch raises each of these
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(f"The device {device} cannot be used here ({reason}): give another, such as cpu.") from error
 

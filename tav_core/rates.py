@@ -64,7 +64,9 @@ def _timed(probe: Callable[[], object], device: torch.device) -> float:
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     began = clock()
     probe()
-    if device.type != "cpu":  # kernels are only queued by then
+    if device.type == "cuda":  # kernels are only queued by then
+        torch.cuda.synchronize(device)
+    elif device.type != "cpu":
         torch.get_device_module(device).synchronize()
     return clock() - began
 

@@ -21,7 +21,7 @@ from .tuning_config import TuningConfig, TuningStep
 from .tuning_state import TuningState
 
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
-LEAST_SCALE = 1  # of the loss: it starts at 65,536, and is halved for each update that is left out
+LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is left out
 
 
 def tune(
@@ -55,8 +55,8 @@ def tune(
         A TuningStep after each update that is left to make.
 
     Raises:
-        FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 single updates are
-            left out where the gradient overflows, and this is raised where it always does.
+        FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 updates are left out
+            while a smaller scale of the loss may bring the gradient into range.
         RuntimeError: if an update of the state broke off.
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
@@ -86,10 +86,10 @@ def tune(
                     losses.append(float(loss.detach()))
                 state.scaler.unscale_(state.optimizer)
                 norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                if not state.scaler.is_enabled():  # the scaler leaves out an update that overflowed, and scales down
+                # The scaler leaves out an update that overflowed, and scales down, as long as that can be of help.
+                if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
                     _refuse_non_finite("gradient", norm, step, config)
                 state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
-                _refuse_lost_scale(state, step)
             yield state.steps[-1]
 
 
@@ -160,15 +160,6 @@ def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig
         raise FloatingPointError(
             f"The {what} of tuning step {step} is {value.item()}; the weights stay as step {step - 1} left them. "
             f"Lower learning_rate (now {config.learning_rate}), compute in bfloat16 or float32, or check the latents."
-        )
-
-
-def _refuse_lost_scale(state: TuningState, step: int) -> None:
-    """Stop where float16's scale has been halved so often that overflow cannot be why."""
-    if state.scaler.is_enabled() and state.scaler.get_scale() < LEAST_SCALE:
-        raise FloatingPointError(
-            f"The gradient was not finite in any of the last updates up to step {step}, which were left out. "
-            "Compute in bfloat16 or float32, or check the latents."
         )
 
 

@@ -60,7 +60,8 @@ class EntryFolder:
 
     Arguments:
         folder: where they lie; made when first written to.
-        max_bytes: beyond which the least recently used are removed; the entry just written stays, whatever its size.
+        max_bytes: beyond which the least recently used are removed; those of the key just written stay, whatever their
+            size.
     """
 
     def __init__(self, folder: str | PathLike[str], *, max_bytes: int):
@@ -168,7 +169,7 @@ class EntryFolder:
         path = self._path(kind, key)
         write_file(path, tensors, {**metadata, "format": FORMATS[kind], "key": key})
         self._mark_used(path)
-        self._prune(self.max_bytes, keep=path)
+        self._prune(self.max_bytes, keep=key)
 
     def _mark_used(self, path: Path) -> None:
         """Later than all others, also where the clock was put back."""
@@ -176,13 +177,13 @@ class EntryFolder:
         used = max([time.time_ns(), *(other + USE_STEP for other in others)])
         utime(path, ns=(used, used))
 
-    def _prune(self, max_bytes: int, keep: Path | None = None) -> list[str]:
+    def _prune(self, max_bytes: int, keep: str = "") -> list[str]:
         entries = self.entries()
         total, removed = sum(entry.num_bytes for entry in entries), []
         for entry in entries:
             if total <= max_bytes:
                 break
-            if entry.path != keep:
+            if entry.key != keep:
                 entry.path.unlink(missing_ok=True)
                 total -= entry.num_bytes
                 removed.append(entry.path.name)

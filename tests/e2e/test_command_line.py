@@ -127,6 +127,8 @@ def test_another_size_than_the_models_own(video, tmp_path):
         ({"--video": "missing.mp4"}, "missing.mp4"),
         ({"--device": "gpu"}, "cpu, cuda, cuda:1 or mps is expected, not 'gpu'"),
         ({"--device": "cuda:99"}, "The device cuda:99 cannot be used here"),
+        ({"--device": "hpu"}, "The device hpu cannot be used here"),
+        ({"--device": "meta"}, "The device meta cannot be used here"),
         ({"--num-inference-steps": "1001"}, "num_inference_steps must be a whole number from 1 to 1000, not 1001"),
         ({"--model": "missing-model"}, "no model folder at missing-model"),
         ({"--num-frames": "500"}, "8"),

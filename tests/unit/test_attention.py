@@ -156,7 +156,9 @@ def test_cuda_is_asked_for_its_kernels(
 def make_block(
     attention: str = "sparse_causal", **options: object
 ) -> tuple[BasicTransformerBlock, SpatioTemporalBlock]:
-    image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5, **options).requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5, **options).requires_grad_(False)
     block = SpatioTemporalBlock(image_block, ClipState(1), attention)
     block.initialise_temporal(torch.Generator().manual_seed(0))
     return image_block, block

@@ -102,6 +102,7 @@ def test_the_best_trial_is_the_one_whose_worse_side_is_best() -> None:
     weak, middle, strong = trial(0.25, 0.4, 0.02), trial(0.5, 0.3, 0.08), trial(1.0, 0.1, 0.1)
     assert best([weak, middle, strong]) is middle
     assert best([strong]) is strong
+    assert best([trial(0.25, 1.0, 0.3), trial(0.5, 0.6, 0.6), trial(1.0, 0.1, 1.0)]).strength == 0.5  # least in the sum
     assert best([trial(0.25, -0.3, 0.1), trial(0.5, -0.1, 0.1)]).strength == 0.5  # none shows the prompt
     with pytest.raises(ValueError, match="try one strength"):
         best([])

@@ -32,6 +32,15 @@ def test_without_an_inversion_there_is_nothing_to_start_from(editor):
         editor.edit(CAPTION)
 
 
+def test_a_second_tuning_is_the_one_that_fades(editor):
+    for seed in (0, 7):
+        list(editor.tune(TuningConfig(steps=1, learning_rate=1e-2, seed=seed)))
+        tuned = {name: tensor.clone() for name, tensor in editor.video_unet.state_dict().items()}
+        editor.set_strength(0.5)
+        editor.set_strength(1.0)
+        assert all(torch.equal(tensor, tuned[name]) for name, tensor in editor.video_unet.state_dict().items())
+
+
 def test_tuning_forgets_the_inversion_of_other_weights(editor):
     last(editor.invert(InversionConfig(STEPS)))
     next(editor.tune(TuningConfig(steps=1)))

@@ -121,6 +121,7 @@ def test_half_precision_latents_come_back_on_their_own_terms(video_unet):
         (SourceBranch(CLIP, CAPTION), {"mask": torch.ones(1, 1, 2, 6, 6)}, "mask"),
         (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), 255, dtype=torch.uint8)}, "lie in"),
         (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), torch.nan)}, "lie in"),
+        (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), -0.5)}, "lie in"),
     ],
 )
 def test_what_does_not_fit_is_refused(video_unet, source, options, message):

@@ -244,6 +244,14 @@ def test_how_near_an_inversion_comes_back_is_kept_with_it(make_unet: MakeUNet, s
     assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(5)).likeness is None
 
 
+def test_how_near_it_comes_back_takes_no_inversion_away(make_unet: MakeUNet, tmp_path: Path) -> None:
+    store = Store(tmp_path, max_bytes=1000)
+    walk = store.invert(inflate(make_unet()), LATENTS, TEXT, EPSILON, InversionConfig(4))
+    list(walk)
+    walk.keep_likeness(31.25)
+    assert kinds(store) == ["inversion", "likeness"]
+
+
 def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"latents": LATENTS, "encoder_hidden_states": TEXT, "scheduler": EPSILON, "config": CONFIG}
 

@@ -188,6 +188,13 @@ def test_flags_and_modes_are_put_back(make_unet: MakeUNet, end: str) -> None:
     assert all(p.requires_grad and p.grad is None for p in video_unet.parameters())
 
 
+def test_dropout_is_off(make_unet: MakeUNet) -> None:
+    training, evaluating = inflate(make_unet(dropout=0.5)), inflate(make_unet(dropout=0.5))
+    training.train()
+    first, second = (list(tune(u, LATENTS, TEXT, EPSILON, TuningConfig(steps=1))) for u in (training, evaluating))
+    assert first == second and training.training
+
+
 def test_loss_that_is_not_a_number_stops_before_the_update(make_unet: MakeUNet) -> None:
     noise = [draw(*LATENTS.shape), torch.full(LATENTS.shape, torch.nan)]
     video_unet = inflate(make_unet())

@@ -139,9 +139,76 @@ def test_half_precision_in_which_no_update_can_be_made_is_refused(
     video_unet = inflate(make_unet())
     before = weights(video_unet)
     next(iter(trainable_parameters(video_unet).values())).register_hook(lambda gradient: gradient * torch.nan)
-    with pytest.raises(FloatingPointError, match="not finite in any of the last updates up to step 17"):
+    with pytest.raises(FloatingPointError, match="gradient of tuning step 17 is nan"):
         list(tune(video_unet, LATENTS, TEXT, EPSILON, half_precision))
     assert same(weights(video_unet), before)
+
+
+def test_the_scale_of_half_precision_is_taken_up_again(make_unet: MakeUNet, half_precision: TuningConfig) -> None:
+    video_unet = inflate(make_unet())
+    state, bad = TuningState(video_unet, half_precision), iter([True])
+    first = next(iter(state.parameters.values()))
+    first.register_hook(lambda gradient: gradient * (torch.inf if next(bad, False) else 1))
+    run = tune(video_unet, LATENTS, TEXT, EPSILON, half_precision, state=state)
+    for _ in range(3):
+        next(run)
+    run.close()
+    again = TuningState(inflate(make_unet()), half_precision)
+    again.load_state_dict(state.state_dict(), state.steps)
+    again.resume()
+    assert again.scaler.state_dict() == state.scaler.state_dict()
+    assert (state.scaler.get_scale(), state.scaler.state_dict()["_growth_tracker"]) == (2**15, 2)
+
+
+def gradients_at_the_update(
+    video_unet: VideoUNet, config: TuningConfig, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Tensor]:
+    seen = {}
+
+    def update(state: TuningState, step: object) -> None:
+        seen.update({name: parameter.grad.clone() for name, parameter in state.parameters.items()})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TuningState, "update", update)
+        next(tune(video_unet, LATENTS, TEXT, EPSILON, config))
+    return seen
+
+
+@pytest.mark.parametrize("compute_dtype", [None, torch.float16])
+def test_the_gradient_of_all_weights_together_is_clipped(
+    make_unet: MakeUNet,
+    half_precision: TuningConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    compute_dtype: torch.dtype | None,
+) -> None:
+    free, clipped = (
+        gradients_at_the_update(
+            inflate(make_unet()), TuningConfig(max_grad_norm=norm, compute_dtype=compute_dtype), monkeypatch
+        )
+        for norm in (1e9, 1e-3)
+    )
+    norm = torch.stack([gradient.norm() for gradient in free.values()]).norm()
+    assert norm > 1e-2
+    for name, gradient in free.items():
+        torch.testing.assert_close(clipped[name], gradient * (1e-3 / norm), rtol=1e-3, atol=1e-9)
+
+
+def test_gradients_from_before_do_not_count_and_none_are_left(
+    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, used = inflate(make_unet()), inflate(make_unet())
+    for parameter in trainable_parameters(used).values():
+        parameter.grad = torch.ones_like(parameter)
+    first, second = (gradients_at_the_update(unet, TuningConfig(), monkeypatch) for unet in (clean, used))
+    assert same(first, second)
+    assert all(parameter.grad is None for parameter in trainable_parameters(used).values())
+
+
+def test_options_reach_the_optimiser(make_unet: MakeUNet) -> None:
+    config = TuningConfig(betas=(0.5, 0.6), eps=1e-3, weight_decay=0.2)
+    (group,) = TuningState(inflate(make_unet()), config).optimizer.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == (config.betas, config.eps, config.weight_decay)
 
 
 def test_half_precision_broken_off_between_its_gradient_and_its_update_goes_on(
