@@ -57,6 +57,17 @@ def test_judging_is_the_same_each_time_and_leaves_the_tuning_in_place(editor: Cl
     assert all(torch.equal(tensor, before[name]) for name, tensor in editor.video_unet.state_dict().items())
 
 
+def test_an_edit_is_judged_without_the_tuning_and_with_all_of_it(editor: ClipEditor) -> None:
+    placed, texts = [], (editor._embed(PROMPT), editor._embed(CAPTION))
+
+    def place(strength: float) -> None:
+        placed.append(strength)
+        editor.set_strength(strength)
+
+    judge(place, editor.video_unet, 0.5, editor.latents, *texts, editor.model.scheduler)
+    assert placed == [0.0, 1.0]
+
+
 def test_a_judgement_that_is_no_number_is_refused(editor: ClipEditor) -> None:
     hook = editor.video_unet.unet.conv_out.register_forward_hook(
         lambda *_: torch.full_like(editor.latents[0], torch.nan)

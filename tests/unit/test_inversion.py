@@ -96,7 +96,8 @@ def test_refinement_helps_a_model_of_half_precision_too(make_unet: MakeUNet) -> 
     assert errors[2] < 2 * errors[1]  # rounding is left, and mixing does not make more of it
 
 
-def test_numbers_that_are_not_finite_stop_the_refinement(make_unet: MakeUNet) -> None:
+@pytest.mark.parametrize(("refinements", "timestep"), [(0, 201), (4, 1)])
+def test_numbers_that_are_not_finite_stop_the_inversion(make_unet: MakeUNet, refinements: int, timestep: int) -> None:
     video_unet, predictions = inflate(make_unet()), []
 
     def spoil(*given: Tensor) -> Tensor:
@@ -104,8 +105,8 @@ def test_numbers_that_are_not_finite_stop_the_refinement(make_unet: MakeUNet) ->
         return given[-1] * (torch.nan if len(predictions) == 3 else 1)
 
     video_unet.register_forward_hook(spoil)
-    with pytest.raises(FloatingPointError, match="Inversion to timestep 1 "):
-        list(invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(10, refinements=4)))
+    with pytest.raises(FloatingPointError, match=f"Inversion to timestep {timestep} "):
+        list(invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(10, refinements=refinements)))
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -14,6 +14,7 @@ from tav_core import (
     latent_mask,
     sample_beside,
 )
+from tav_core.keeping import _branch
 from tav_core.sampling import guided_prediction
 from tav_core.schedule import ddim_step
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
@@ -88,6 +89,16 @@ def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fresh_noise_is_drawn_anew_for_each_step():
+    schedule, timesteps = NoiseSchedule.from_scheduler(EPSILON), [701, 501]
+    levels = _branch(SourceBranch(CLIP, CAPTION), CLIP, schedule, timesteps, seed=0)
+    alphas = [schedule.alpha(timestep) for timestep in timesteps]
+    noise = [(x - a**0.5 * CLIP) / (1 - a) ** 0.5 for x, a in zip(levels, alphas, strict=True)]
+    for drawn in noise:
+        assert 0.9 < drawn.std() < 1.1
+    assert abs((noise[0] * noise[1]).mean()) < 0.2
 
 
 def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):

@@ -44,6 +44,17 @@ def test_no_guidance_saves_the_negative_pass(make_unet: MakeUNet, scale: float, 
     assert len(calls) == passes
 
 
+def test_early_guidance_acts_while_places_are_decided_and_not_after(make_unet: MakeUNet) -> None:
+    video_unet = inflate(make_unet())
+    early, late = {"denoise": 1.0}, {"denoise": 0.4}  # of ten steps, four lie below NoiseSchedule.early
+    for part, acts in ((early, True), (late, False)):
+        plain, guided = (
+            last(video_unet, num_inference_steps=10, guidance_scale=2.0, early_guidance_scale=scale, **part)
+            for scale in (None, 9.0)
+        )
+        assert torch.equal(plain, guided) != acts
+
+
 @pytest.mark.parametrize(("pixels", "passes"), [(3 * 6 * 6, 1), (3 * 6 * 6 - 1, 2)])
 def test_small_clips_take_both_prompts_in_one_batch(
     make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch, pixels: int, passes: int

@@ -132,6 +132,15 @@ def test_a_flipped_bit_is_found_and_changes_nothing(tuned_unet: VideoUNet, tmp_p
     assert all(torch.equal(before[name], now) for name, now in trainable_parameters(tuned_unet).items())
 
 
+def test_metadata_that_were_changed_are_found(tuned_unet: VideoUNet, tmp_path: Path) -> None:
+    path = save_tuned(tuned_unet, tmp_path / "a.safetensors", metadata={"caption": "a man is skiing"})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(path), path, metadata | {"caption": "a man is surfing"})
+    with pytest.raises(ValueError, match=r"a.safetensors is damaged: its content does not match its checksum"):
+        load_tuned(tuned_unet, path)
+
+
 def test_interrupted_write_leaves_the_old_file(
     tuned_unet: VideoUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

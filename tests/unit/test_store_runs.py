@@ -275,6 +275,7 @@ def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, m
         key(latents=LATENTS.reshape(1, 4, 2, 2, 8)),
         key(encoder_hidden_states=TEXT + 1e-6),
         key(scheduler=VELOCITY_ZERO_SNR),
+        key(scheduler=EPSILON | {"prediction_type": "v_prediction"}),
         key(scheduler=EPSILON | {"beta_end": 0.011}),
         key(config=InversionConfig()),
         key(config=TuningConfig(steps=5, learning_rate=1e-2, seed=4)),
