@@ -20,7 +20,7 @@ def main() -> None:
     rows, first = [], seconds[str(cases[0].frames)] / cases[0].frames
     for case in cases:
         each = seconds[str(case.frames)] / case.frames
-        size = dict(num_frames=case.frames, height=case.latent, width=case.latent, device=case.device)
+        size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
         above = plan(video_unet, SamplingConfig(), **size).activations / 2**20
         rows.append([str(case), f"{each:.3f}", f"{each / first:.2f}", f"{above:.0f}", f"{above / case.frames:.1f}"])
     print(harness.machine())

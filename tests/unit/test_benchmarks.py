@@ -1,5 +1,6 @@
 """The benchmarks' own measures, on pictures and models whose figures are known."""
 
+import importlib
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -57,6 +58,27 @@ def test_an_artists_mask_covers_the_object_before_and_after_and_all_of_a_ground_
             assert frame[world.draw(shown)[1] > 0].all()
     assert 0 < mask.mean() < 0.5
     assert drawn_mask(scenes, {"shape": "ring", "background": "grey"}).all()
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "rows"),
+    [
+        ("step", "--tiny --latent 16 --frames 2 --rounds 1", 4),
+        ("scaling", "--tiny --latent 16 --frames 1 2 --rounds 1", 2),
+        ("edit", "--num-frames 2 --tuning-steps 1 --num-inference-steps 2", 4),
+        ("cold", "--tiny --rounds 1", 3),
+    ],
+)
+def test_a_benchmark_runs(
+    part: str, options: str, rows: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [part, *options.split()])
+    try:
+        importlib.import_module(f"benchmarks.{part}").main()
+    finally:
+        harness.drawn_weights.cache_clear()
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + rows and len({line.count("|") for line in table}) == 1
 
 
 def test_a_step_runs_under_a_cap_that_it_fits_and_not_under_less():
