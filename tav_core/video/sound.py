@@ -61,25 +61,39 @@ def _sound_blocks(
     """
     if begin > SEEK_MARGIN:
         container.seek(int((begin - SEEK_MARGIN) * av.time_base))
-    resampler, position, kind, first = av.AudioResampler(format="flt"), None, None, None
-    left_out = put_back = 0  # faults that the position counts in; samples
+    resampler, kind, first = av.AudioResampler(format="flt"), None, None
+    clock, left_out = _Clock(begin), 0
     for decoded in _decoded_sound(container, faults):
         first = first or decoded
         if kind not in (None, kind := (decoded.format.name, decoded.layout.name, decoded.sample_rate)):
             resampler = av.AudioResampler(format="flt", layout=first.layout, rate=first.sample_rate)
         for frame in resampler.resample(decoded):
             # Interleaved: of eight channels PyAV does not find those in planes.
-            block, rate = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T, frame.sample_rate
-            stamp = None
-            if frame.pts is not None and frame.time_base is not None:
-                stamp = round((frame.pts * frame.time_base - begin) * rate) + put_back
-                if position is not None and stamp < position - PUT_BACK * rate:
-                    put_back, stamp = put_back + position - stamp, position
-            drift = _MAX_SOUND_DRIFT * rate if left_out == len(faults) else 0
-            if position is None or (stamp is not None and abs(stamp - position) > drift):
-                position, left_out = stamp or 0, len(faults)
-            yield position, rate, block
-            position += block.shape[1]
+            block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
+            yield clock.place(frame, exactly=left_out < len(faults)), frame.sample_rate, block
+            left_out = len(faults)
+
+
+class _Clock:
+    """Says where frames of sound belong that come one after the other, in samples from a moment on."""
+
+    def __init__(self, begin: Fraction) -> None:
+        self.begin = begin
+        self.position: int | None = None  # at which the frame before ended
+        self.put_back = 0
+
+    def place(self, frame: av.AudioFrame, exactly: bool) -> int:
+        """Behind the frame before, unless its time stamp tells of a gap; `exactly`: or of any difference."""
+        place, rate = self.position, frame.sample_rate
+        if frame.pts is not None and frame.time_base is not None:
+            stamp = round((frame.pts * frame.time_base - self.begin) * rate) + self.put_back
+            if place is not None and stamp < place - PUT_BACK * rate:
+                self.put_back, stamp = self.put_back + place - stamp, place
+            if place is None or abs(stamp - place) > (0 if exactly else _MAX_SOUND_DRIFT * rate):
+                place = stamp
+        place = place or 0
+        self.position = place + frame.samples
+        return place
 
 
 def _decoded_sound(container: InputContainer, faults: list[av.FFmpegError]) -> Iterator[av.AudioFrame]:
