@@ -46,7 +46,7 @@ class LoadTuned(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, **others: Any) -> str:
-        """Of the file's content; where its name is linked, that of the name's source stands for it."""
+        """By the file's time and size. Where its name is linked only a change before this node runs it again."""
         if file is None:
             return "linked"
         try:

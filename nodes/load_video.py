@@ -89,7 +89,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, video: Any = UNCONNECTED, **others: Any) -> str:
-        """Of the file's content; where its name is linked, that of the name's source stands for it."""
+        """By the file's time and size. Where its name is linked only a change before this node runs it again."""
         if file is None or video is not UNCONNECTED:
             return "linked"
         try:

@@ -109,12 +109,12 @@ def _fitting(mask: Tensor | None, clip: Tensor) -> Tensor:
     Raises:
         ValueError: it does not spread to the latents, or does not lie in [0, 1].
     """
-    free = torch.ones(()) if mask is None else mask.float()
+    free = model_float32(torch.ones(()) if mask is None else mask, clip.device)
     if not ((free >= 0) & (free <= 1)).all():  # NaN is neither
         raise ValueError("The mask must lie in [0, 1]: divide by its largest value, and look for NaN.")
     if any(ours not in (1, theirs) for ours, theirs in zip(free.shape[::-1], clip.shape[::-1], strict=False)):
         raise ValueError(f"The mask has shape {tuple(free.shape)}, the latents {tuple(clip.shape)}; resize it to them.")
-    return model_float32(free, clip.device)
+    return free
 
 
 def latent_mask(mask: Tensor, latents: Tensor) -> Tensor:

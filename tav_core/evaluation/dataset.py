@@ -50,9 +50,7 @@ def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
         if edits is None:
             raise ValueError("LOVEU-TGVE's table does not say where the edits are: give their folder as --edits.")
         # Rows without a caption are the headings of its three parts.
-        items = [
-            item for row in rows if (row["Our GT caption"] or "").strip() for item in _loveu_items(table, edits, row)
-        ]
+        items = [item for row in rows if row["Our GT caption"].strip() for item in _loveu_items(table, edits, row)]
     else:
         raise ValueError(f"{table} has the columns {columns}. Expected {list(_PLAIN)}, or those of LOVEU-TGVE-2023.")
     if not items:

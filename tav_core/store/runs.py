@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -15,8 +15,26 @@ from ..tuning_state import TuningState
 if TYPE_CHECKING:
     from .store import Store
 
+Step = TypeVar("Step")
 
-class StoredTuning(Iterator[TuningStep]):
+
+class _Stored(Iterator[Step]):
+    """Steps that are left, one for each item taken."""
+
+    def __init__(self, key: str, left: Iterator[Step]):
+        self.key = key
+        self._left = left
+
+    def __next__(self) -> Step:
+        return next(self._left)
+
+    def close(self) -> None:
+        """Stop. The state of a tuning is kept, and nothing of an inversion that is not finished."""
+        if isinstance(self._left, Generator):
+            self._left.close()
+
+
+class StoredTuning(_Stored[TuningStep]):
     """The updates of a tuning in a store that are left to make, one for each item taken.
 
     Attributes:
@@ -25,20 +43,11 @@ class StoredTuning(Iterator[TuningStep]):
     """
 
     def __init__(self, key: str, steps: list[TuningStep], updates: Iterator[TuningStep]):
-        self.key = key
+        super().__init__(key, updates)
         self.steps = steps
-        self._updates = updates
-
-    def __next__(self) -> TuningStep:
-        return next(self._updates)
-
-    def close(self) -> None:
-        """Stop, and keep the state."""
-        if isinstance(self._updates, Generator):
-            self._updates.close()
 
 
-class StoredInversion(Iterator[InversionStep]):
+class StoredInversion(_Stored[InversionStep]):
     """The steps of an inversion in a store, one for each item taken.
 
     Attributes:
@@ -46,17 +55,8 @@ class StoredInversion(Iterator[InversionStep]):
     """
 
     def __init__(self, store: Store, key: str, steps: Iterator[InversionStep]):
-        self.key = key
+        super().__init__(key, steps)
         self._store = store
-        self._steps = steps
-
-    def __next__(self) -> InversionStep:
-        return next(self._steps)
-
-    def close(self) -> None:
-        """Stop; nothing is kept of an inversion that is not finished."""
-        if isinstance(self._steps, Generator):
-            self._steps.close()
 
     @property
     def likeness(self) -> float | None:

@@ -168,7 +168,7 @@ def _stamped(container: InputContainer, stream: VideoStream) -> Iterator[tuple[i
 
 
 def _counts(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether frames tell when they are shown by their place alone: AVI stores no time for it, nor is order that."""
+    """Whether the place of a frame alone tells when it is shown: AVI with B-frames stores the time of decoding."""
     return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 

@@ -118,7 +118,7 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
 
 
 def _turned_by(degrees: int) -> np.ndarray:
-    """The display matrix of a turn by so many degrees against the clock, or by some more."""
+    """The display matrix of a turn against the clock, in quarter turns."""
     cosine, sine = round(cos(radians(degrees))), round(sin(radians(degrees)))
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tav_core import ClipEditor, TuningConfig, VideoUNet, edit_command, fitting, inflate, plan
+from tav_core import ClipEditor, SamplingConfig, TuningConfig, VideoUNet, edit_command, fitting, inflate, plan
 from tav_core.__main__ import main, parser
 from tav_core.edit_command import out_of_memory
 from tav_core.edit_options import frozen_dtype
@@ -120,3 +120,4 @@ def test_what_is_lowered_already_is_not_advised(video_unet: VideoUNet, monkeypat
     )
     assert "Give --gradient-checkpointing on, or --dtype float16, or a smaller" in plain
     assert "Give --dtype float16, or a smaller" in least
+    assert "Give --dtype float16, or a smaller" in out_of_memory(editor, SamplingConfig()), "what helps tuning alone"
