@@ -65,7 +65,7 @@ class OneShotTune(io.ComfyNode):
         clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
         wanted = _preview_text(preview_every, preview_prompt, preview_vae)
         progress = adapters.Progress(config.steps)
-        checkpointing = adapters.checkpointing_that_fits(model.video_unet, clip, gradient_checkpointing)
+        checkpointing = adapters.checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config, mark = replace(config, gradient_checkpointing=checkpointing), CHECKPOINTING_MARKS[checkpointing]
         with adapters.put_to_work(model, clip, config) as video_unet:
             inputs = (video_unet, clip, text, model.schedule, config)

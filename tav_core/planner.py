@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from .gathering import gathers, gradients_given_to
 from .inflation import VideoUNet, trainable_parameters
 from .ledger import Ledger, Work
 from .rates import Rates
@@ -103,15 +104,20 @@ def _made(
         state = _without_storage(video_unet, trained, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
-        with Ledger() as ledger:
+        gathered = [tensor for tensor in state.values() if tensor.requires_grad] if _gathers(config, dtype) else []
+        with Ledger() as ledger, gradients_given_to(lambda *_: None, gathered):
             torch.func.functional_call(rehearsal, state, (latents, text))
     moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
     return Plan(
         weights=sum(tensor.nbytes for tensor in state.values()),
         moments=moments if isinstance(config, TuningConfig) else 0,
         activations=ledger.peak,
-        work=ledger.work,
+        work=rehearsal.whole(ledger.work),
     )
+
+
+def _gathers(config: TuningConfig | SamplingConfig, dtype: torch.dtype) -> bool:
+    return isinstance(config, TuningConfig) and gathers(config, config.compute_dtype or dtype)
 
 
 def _architecture(video_unet: VideoUNet) -> str:
@@ -123,7 +129,8 @@ def _architecture(video_unet: VideoUNet) -> str:
 def _options(config: TuningConfig | SamplingConfig) -> tuple:
     """What of a config makes a difference to a step's size."""
     if isinstance(config, TuningConfig):
-        return "tuning", config.gradient_checkpointing, config.compute_dtype
+        passes = config.gradient_accumulation_steps
+        return "tuning", config.gradient_checkpointing, config.compute_dtype, passes
     return "sampling", config.guided, config.guidance_rescale == 0
 
 
@@ -158,6 +165,14 @@ class _Rehearsal(nn.Module):
     def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig):
         super().__init__()
         self.video_unet, self.config = video_unet, config
+        self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
+        self._rehearsed = min(
+            2, self._passes
+        )  # of which the second adds to the gradients of the first, as all others do
+
+    def whole(self, work: Work) -> Work:
+        """That of all passes of an update, from that of those that are rehearsed."""
+        return Work(*(amount * self._passes // self._rehearsed for amount in astuple(work)))
 
     def forward(self, latents: Tensor, text: Tensor) -> None:
         clip = self.video_unet.clip
@@ -175,5 +190,6 @@ class _Rehearsal(nn.Module):
             return
         self.video_unet.clip.checkpointing = self.config.gradient_checkpointing
         dtype = self.config.compute_dtype
-        prediction = self.video_unet(latents, PREDICTION_TIMESTEP, text, compute_dtype=dtype)
-        (prediction - latents).square().mean().backward()
+        for _ in range(self._rehearsed):
+            prediction = self.video_unet(latents, PREDICTION_TIMESTEP, text, compute_dtype=dtype)
+            (prediction - latents).square().mean().backward()

@@ -8,6 +8,8 @@ stays frozen. The target is the noise or the velocity. x_0 and the caption's emb
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -78,19 +80,33 @@ def tune(
         for step in range(len(state.steps) + 1, config.steps + 1):
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
-                losses = []
-                for _ in range(config.gradient_accumulation_steps):
-                    loss = _loss(video_unet, clip, text, schedule, config, *next(draws))
-                    _refuse_non_finite("loss", loss, step, config)
-                    state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
-                    losses.append(float(loss.detach()))
-                state.scaler.unscale_(state.optimizer)
-                norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                drawn = list(islice(draws, config.gradient_accumulation_steps))
+                way = partial(_there_and_back, video_unet, clip, text, schedule, config, state, drawn)
+                loss, norm = state.gather(way, config.max_grad_norm)
                 # The scaler leaves out an update that overflowed, and scales down, as long as that can be of help.
                 if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
                     _refuse_non_finite("gradient", norm, step, config)
-                state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
+                state.update(TuningStep(step, loss, state.learning_rate))
             yield state.steps[-1]
+
+
+def _there_and_back(
+    video_unet: VideoUNet,
+    clip: Tensor,
+    text: Tensor,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    state: TuningState,
+    drawn: list[tuple[Tensor, Tensor]],
+) -> float:
+    """The mean loss of the forward passes of an update, and the way back of each."""
+    losses = []
+    for noise, timestep in drawn:
+        loss = _loss(video_unet, clip, text, schedule, config, noise, timestep)
+        _refuse_non_finite("loss", loss, len(state.steps) + 1, config)
+        state.scaler.scale(loss / len(drawn)).backward()
+        losses.append(float(loss.detach()))
+    return sum(losses) / len(losses)
 
 
 def _loss(

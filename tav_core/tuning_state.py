@@ -6,18 +6,19 @@ and the scale of float16's loss. All of it lies as tensors in one flat mapping, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from diffusers.optimization import get_scheduler
-from torch import Tensor
+from torch import Tensor, nn
 
+from .gathering import GatheringAdamW, gathers
 from .inflation import VideoUNet, trainable_parameters
 from .tuning_config import SCHEDULES, TuningConfig, TuningStep
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-FUSED_DEVICES = ("cpu", "cuda")  # one pass over the weights, and no temporary as large as all of them
+FUSED_DEVICES = ("cuda",)  # one pass over the weights, and no temporary as large as all of them; rounds otherwise
 
 
 class TuningState:
@@ -29,30 +30,36 @@ class TuningState:
 
     Attributes:
         steps: the updates made so far, those before a `load_state_dict` included.
-        whole: False while an update is being made, and for good if one broke off: the weights are then of two steps.
     """
 
     def __init__(self, video_unet: VideoUNet, config: TuningConfig):
         self.steps: list[TuningStep] = []
-        self.whole = True
+        self._updating = False
         self.parameters = trainable_parameters(video_unet)
-        half = (config.compute_dtype or video_unet.dtype) == torch.float16
+        dtype = config.compute_dtype or video_unet.dtype
+        fused = True if video_unet.device.type in FUSED_DEVICES else None
+        adamw = GatheringAdamW if gathers(config, dtype) else partial(torch.optim.AdamW, fused=fused)
         with torch.inference_mode(False):
-            self.optimizer = torch.optim.AdamW(
+            self.optimizer = adamw(
                 list(self.parameters.values()),
                 lr=config.learning_rate,
                 betas=config.betas,
                 eps=config.eps,
                 weight_decay=config.weight_decay,
-                fused=True if video_unet.device.type in FUSED_DEVICES else None,
             )
             self.lr_scheduler = get_scheduler(
                 SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps
             )
-            self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=half)
+            self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=dtype == torch.float16)
             self.scaler = self._new_scaler()
             self.generator = torch.Generator().manual_seed(config.seed)
             self._generator_state = self.generator.get_state()
+
+    @property
+    def whole(self) -> bool:
+        """False while an update is being made, and for good if one broke off: weights or moments are of two steps."""
+        gathering = isinstance(self.optimizer, GatheringAdamW) and not self.optimizer.whole
+        return not self._updating and not gathering
 
     @property
     def learning_rate(self) -> float:
@@ -70,9 +77,25 @@ class TuningState:
         before, self.scaler = self.scaler, self._new_scaler()
         self.scaler.load_state_dict(before.state_dict())
 
+    def gather(self, way: Callable[[], float], max_grad_norm: float) -> tuple[float, Tensor]:
+        """Gather the gradient of an update, clipped and without its scale.
+
+        Arguments:
+            way: the model's way there and back, to its loss.
+            max_grad_norm: to which the gradient of all weights together is clipped.
+
+        Returns:
+            The loss, and the norm of the gradient before it was clipped, ().
+        """
+        if isinstance(self.optimizer, GatheringAdamW):
+            return self.optimizer.gather(way, max_grad_norm)
+        loss = way()
+        self.scaler.unscale_(self.optimizer)
+        return loss, nn.utils.clip_grad_norm_(list(self.parameters.values()), max_grad_norm)
+
     def update(self, step: TuningStep) -> None:
-        """Make the update for which gradients have been gathered and unscaled."""
-        self.whole = False
+        """Make the update for which a gradient has been gathered."""
+        self._updating = True
         self.scaler.step(self.optimizer)  # leaves out an update that overflowed in float16
         self.scaler.update()
         self.lr_scheduler.step()
@@ -80,7 +103,7 @@ class TuningState:
         # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
         self._generator_state = self.generator.get_state()
         self.steps.append(step)
-        self.whole = True
+        self._updating = False
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights by their published names, not copied."""

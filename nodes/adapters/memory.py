@@ -5,6 +5,7 @@ models that are loaded again without need.
 """
 
 import logging
+from dataclasses import replace
 
 import comfy.model_management as host
 from torch import Tensor
@@ -24,11 +25,14 @@ SMALLER_SIDES, SIDE_STEP = 3 / 4, 64
 Config = TuningConfig | SamplingConfig
 
 
-def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | bool) -> bool | str:
-    """The `gradient_checkpointing` to tune with. It changes no bit of the result, only memory and time.
+def checkpointing_that_fits(
+    video_unet: VideoUNet, clip: Tensor, config: TuningConfig, wanted: str | bool
+) -> bool | str:
+    """The `gradient_checkpointing` to tune with. It changes memory and time, and of the result at most its rounding.
 
     Arguments:
         clip: latents (1, c, f, h, w).
+        config: how to tune otherwise.
         wanted: one of CHECKPOINTING_KNOWN; "auto" is the fastest that fits into the device's memory.
 
     Raises:
@@ -37,9 +41,9 @@ def checkpointing_that_fits(video_unet: VideoUNet, clip: Tensor, wanted: str | b
     check_choice("gradient_checkpointing", wanted, CHECKPOINTING_KNOWN)
     if wanted != AUTO:
         return CHECKPOINTING.get(wanted, wanted)
-    without = planned(video_unet, clip, TuningConfig())
+    without = planned(video_unet, clip, replace(config, gradient_checkpointing=False))
     room = room_for_a_step(without)
-    chosen = TuningConfig(gradient_checkpointing=checkpointing_within(video_unet, clip, TuningConfig(), room))
+    chosen = replace(config, gradient_checkpointing=checkpointing_within(video_unet, clip, config, room))
     needed, most = (made.beside_weights / 2**30 for made in (planned(video_unet, clip, chosen), without))
     name = next(name for name, level in CHECKPOINTING.items() if level == chosen.gradient_checkpointing)
     logging.info(

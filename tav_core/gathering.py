@@ -1,0 +1,140 @@
+"""AdamW that takes each gradient into its moments as soon as it is there, so that none needs to be kept for the others.
+
+    m <- b1 m + (1 - b1) c g        v <- b2 v + (1 - b2) (c g)^2            Zhang et al., arXiv:2305.19982
+
+c = min(1, bound / norm) clips the gradient of all weights together, whose norm is known when the last one has gone. So
+each is taken with c = 1, until their norm exceeds the bound. Then the way there and back is gone once more, as LOMO (Lv
+et al., arXiv:2306.09782) does each time: what was taken is clipped, and the rest taken. A tuning seldom asks for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import inf, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .tuning_config import TuningConfig
+
+Pass = Callable[[], float]  # the model's way there and back, to its loss
+
+
+def gathers(config: TuningConfig, dtype: torch.dtype) -> bool:
+    """Whether a tuning that computes in `dtype` works so: where memory is to be least and nothing else holds gradients.
+
+    Several passes for one update add up in them, and float16 may have to forget them.
+    """
+    alone = config.gradient_accumulation_steps == 1 and dtype != torch.float16
+    return config.gradient_checkpointing is True and alone
+
+
+class GatheringAdamW(torch.optim.AdamW):
+    """AdamW with the same state, of which an update is `gather` and then `step`. Results differ by rounding.
+
+    Attributes:
+        whole: False from the first gradient that is taken until `step` has ended: the moments are then of two updates.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], **options: Any):
+        super().__init__(parameters, **options)
+        self.whole = True
+
+    def gather(self, way: Pass, bound: float) -> tuple[float, Tensor]:
+        """Go there and back, and once more if the norm exceeds the bound.
+
+        Arguments:
+            way: computes the loss and its gradient, the same each time it is called.
+            bound: to which the norm of the gradient is clipped.
+
+        Returns:
+            The loss, and the norm before it was clipped, (); where it is not finite there is no way on.
+        """
+        taken: set[Tensor] = set()
+        squares = 0.0
+
+        def take(parameter: Tensor, gradient: Tensor) -> None:
+            nonlocal squares
+            squares += float(gradient.norm()) ** 2
+            if squares <= bound**2:  # beyond it is clear that they are clipped
+                self._take(parameter, gradient)
+                taken.add(parameter)
+
+        def put_right(parameter: Tensor, gradient: Tensor) -> None:
+            clip = bound / (sqrt(squares) + 1e-6)
+            if parameter in taken:
+                self._clip_later(parameter, gradient, clip)
+            else:
+                self._take(parameter, gradient.mul_(clip))
+
+        with gradients_given_to(take, self._weights):
+            loss = way()
+        if bound**2 < squares < inf:
+            with gradients_given_to(put_right, self._weights):
+                way()
+        return loss, torch.tensor(sqrt(squares))
+
+    def _take(self, parameter: Tensor, gradient: Tensor) -> None:
+        self.whole = False
+        moments, (first, second) = self._moments(parameter), self._betas
+        moments["exp_avg"].lerp_(gradient, 1 - first)
+        moments["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        moments["step"] += 1
+
+    def _clip_later(self, parameter: Tensor, gradient: Tensor, clip: float) -> None:
+        """Multiply by `clip` what was taken of this gradient."""
+        moments, (first, second) = self._moments(parameter), self._betas
+        moments["exp_avg"].add_(gradient, alpha=(1 - first) * (clip - 1))
+        square = gradient.square_()
+        moments["exp_avg_sq"].add_(square, alpha=(1 - second) * (clip**2 - 1))
+        # No less than what the gradient adds, whatever rounding leaves.
+        torch.maximum(moments["exp_avg_sq"], square.mul_((1 - second) * clip**2), out=moments["exp_avg_sq"])
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move the weights by the moments that were gathered."""
+        (group,) = self.param_groups
+        first, second = self._betas
+        for weight in self._weights:
+            moments = self._moments(weight)
+            updates = float(moments["step"])
+            spread = moments["exp_avg_sq"].sqrt().div_(sqrt(1 - second**updates)).add_(group["eps"])
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.addcdiv_(moments["exp_avg"], spread, value=-group["lr"] / (1 - first**updates))
+        self.whole = True
+
+    @property
+    def _weights(self) -> list[Tensor]:
+        return self.param_groups[0]["params"]
+
+    @property
+    def _betas(self) -> tuple[float, float]:
+        return self.param_groups[0]["betas"]
+
+    def _moments(self, parameter: Tensor) -> dict[str, Tensor]:
+        """As torch's AdamW keeps them."""
+        moments = self.state[parameter]
+        if not moments:
+            moments["step"] = torch.zeros(())
+            moments |= {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        return moments
+
+
+@contextmanager
+def gradients_given_to(receiver: Callable[[Tensor, Tensor], None], parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Give each gradient to receiver(parameter, gradient) when it is there, in place of leaving it in `grad`."""
+
+    def give(parameter: Tensor) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        assert gradient is not None
+        with torch.no_grad():
+            receiver(parameter, gradient)
+
+    hooks = [parameter.register_post_accumulate_grad_hook(give) for parameter in parameters]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
