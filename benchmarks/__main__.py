@@ -2,6 +2,7 @@
 
 python -m benchmarks [step plan fits memory scaling edit cold]     named parts alone are run, the others' results stay
 python -m benchmarks published --published DIRECTORY PYTHON        see benchmarks.published; not run without them
+python -m benchmarks cards                                         for a machine with a GPU; not run unless named
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PARTS = {
     "published": ["--rounds", "2"],
     "plan": ["--frames", "4", "--latent", "32", "--rounds", "3"],
     "fits": [],
+    "cards": [],
     "memory": [],
     "scaling": ["--latent", "32", "--rounds", "1"],
     "edit": [],
@@ -59,7 +61,7 @@ def merged(old: str, sections: dict[str, str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", choices=list(PARTS), default=[part for part in PARTS if part != "published"]
+        "parts", nargs="*", choices=list(PARTS), default=[part for part in PARTS if part not in ("published", "cards")]
     )
     parser.add_argument("--published", nargs=2, metavar=("DIRECTORY", "PYTHON"), default=[])
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What runs on a card of so many GB: each step under a cap on memory, in a process of its own, with its peak and speed.
+"""What runs on a card of so many GB: each step under rising caps on memory, in a process of its own, peak and speed.
 
 python -m benchmarks.cards [--frames 8 16 24] [--latent 64] [--dtype float16] [--memory 6 8 12 16 24] [--device cuda]
 
@@ -10,9 +10,11 @@ a process's data, counted from before the model is made.
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -41,38 +43,49 @@ class Run:
     product: float
 
 
-def under(limit: float, case: Case, config: Config, rounds: int) -> Run | None:
-    """A step under a cap of so many bytes; None where they are too few."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(_run, limit, case, config, rounds).result()
-        except BrokenProcessPool:  # a library that gives up where an allocation of the CPU's memory fails
-            if case.device != "cpu":
-                raise
-            return None
+def under(limits: list[float], case: Case, config: Config, rounds: int) -> tuple[float, Run] | None:
+    """The first of rising caps, in bytes, that a step runs under, and what it took; None where all are too low."""
+    together = [limits] if case.device == "cuda" else [[limit] for limit in limits]
+    for some in together:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                found = pool.submit(_run, some, case, config, rounds).result()
+            except BrokenProcessPool:  # a library that gives up where an allocation of the CPU's memory fails
+                if case.device != "cpu":
+                    raise
+                continue
+        if found:
+            return found
+    return None
 
 
-def _run(limit: float, case: Case, config: Config, rounds: int) -> Run | None:
+def _run(limits: list[float], case: Case, config: Config, rounds: int) -> tuple[float, Run] | None:
     product = product_rate(case)
     harness.video_step(replace(case, tiny=True, latent=16), config)()  # brings the kernels' code into memory
     harness.drawn_weights.cache_clear()
-    before = cap(limit, case.device)
-    try:
-        step = harness.video_step(case, config)
+    for limit in limits:
+        gc.collect()
+        before = cap(limit, case.device)
+        try:
+            seconds = _timed(harness.video_step(case, config), case.device, rounds)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+                continue
+            raise
+        peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else harness.peak_resident() - before
+        return limit, Run(peak, seconds, product)
+    return None
+
+
+def _timed(step: Callable[[], None], device: str, rounds: int) -> float:
+    """Median seconds of a step, after one that is not timed."""
+    seconds = []
+    for _ in range(1 + rounds):
+        began = time.perf_counter()
         step()
-        finish(case.device)
-        seconds = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            step()
-            finish(case.device)
-            seconds.append(time.perf_counter() - began)
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            return None
-        raise
-    peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else harness.peak_resident() - before
-    return Run(peak, median(seconds), product)
+        finish(device)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])
 
 
 def cap(limit: float, device: str) -> float:
@@ -113,12 +126,12 @@ def row(case: Case, name: str, config: Config, cards: list[float], rounds: int) 
     repeated_nothing = replace(config, gradient_checkpointing=False) if isinstance(config, TuningConfig) else config
     flops = predicted(case, repeated_nothing).flops
     harness.drawn_weights.cache_clear()
-    tried = ((card, under(card * 2**30 - BESIDE, case, config, rounds)) for card in sorted(cards))
-    card, run = next(((card, run) for card, run in tried if run), (None, None))
+    found = under([card * 2**30 - BESIDE for card in sorted(cards)], case, config, rounds)
     cells: list[Any] = [str(case), name, f"above {max(cards):g}", "", f"{planned.peak / 2**30:.2f}", "", "", ""]
-    if card and run:
+    if found:
+        limit, run = found
         rate = flops / run.seconds
-        cells[2:4] = f"{card:g}", f"{run.peak / 2**30:.2f}"
+        cells[2:4] = f"{(limit + BESIDE) / 2**30:g}", f"{run.peak / 2**30:.2f}"
         cells[5:] = f"{run.seconds:.2f}", f"{rate / 1e12:.2f}", f"{rate / run.product:.0%}"
     print(cells, file=sys.stderr)
     return cells

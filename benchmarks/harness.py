@@ -78,12 +78,12 @@ def drawn_weights(tiny: bool, dtype: torch.dtype, device: str) -> dict[str, torc
     """Weights by name, uniform as torch draws them, norms the identity."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**(SD15 | TINY if tiny else SD15))
-    generator, weights = torch.Generator().manual_seed(0), {}
+    generator, weights = torch.Generator(device).manual_seed(0), {}
     for name, parameter in unet.named_parameters():
-        weight = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0)
+        weight = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0, device=device)
         if weight.ndim > 1:
             weight.uniform_(-1, 1, generator=generator).mul_(weight[0].numel() ** -0.5)
-        weights[name] = weight.to(device, dtype)
+        weights[name] = weight.to(dtype)
     return weights
 
 

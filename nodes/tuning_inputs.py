@@ -57,7 +57,7 @@ def _advanced_inputs() -> list[io.Input]:
     keep = "Keep the tuning in models/tune_a_video_store: the same one is found again at once, a stopped one goes on."
     checkpointing = (
         "selective takes far less memory and a tenth more time, on takes the least and a third more; auto is the first "
-        "of off, selective and on that fits. The result is the same to the bit."
+        "of off, selective and on that fits. The result is the same but for rounding."
     )
     schedule = "Keep the learning rate, or let it fall to zero."
     warmup = "Steps over which the learning rate rises from zero."

@@ -59,7 +59,7 @@ def tune(
     Raises:
         FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 updates are left out
             while a smaller scale of the loss may bring the gradient into range.
-        RuntimeError: if an update of the state broke off.
+        RuntimeError: if an update of the state broke off, under full checkpointing also on its way back.
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)

@@ -24,7 +24,9 @@ class TuningConfig:
         max_grad_norm: the norm to which the gradient of all trained weights together is clipped.
         gradient_accumulation_steps: draws of noise and timestep averaged in one update.
         gradient_checkpointing: False keeps all activations for the way back, "selective" those that took most of the
-            time, True the fewest; the others are computed twice. The gradients are the same, to the bit on a CPU.
+            time, True the fewest; the others are computed twice. The gradients are the same, to the bit on a CPU. True
+            keeps no gradient either, unless they add up or compute in float16: an update that is clipped takes twice
+            as long then.
         seed: of the noise and the timesteps.
         timestep_range: the share of the schedule, from its clean end, that timesteps are drawn from, in (0, 1]. Where
             the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the

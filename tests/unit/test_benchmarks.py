@@ -83,9 +83,28 @@ def test_a_benchmark_runs(
 
 def test_a_step_runs_under_a_cap_that_it_fits_and_not_under_less():
     case = harness.Case(frames=2, latent=16, tiny=True)
-    assert cards.under(2**20, case, TuningConfig(), rounds=1) is None
-    run = cards.under(2**30, case, TuningConfig(), rounds=1)
-    assert 2**20 < run.peak < 2**30 and run.seconds > 0 and run.product > 0
+    limit, run = cards.under([2**20, 2**30, 2**31], case, TuningConfig(), rounds=1)
+    assert limit == 2**30 and 2**20 < run.peak < 2**30 and run.seconds > 0 and run.product > 0
+
+
+def test_rising_caps_are_tried_in_one_process_until_one_is_enough(monkeypatch: pytest.MonkeyPatch):
+    """As on a GPU, where a step that ran out of memory leaves none of it taken."""
+    room, made = [], []
+    monkeypatch.setattr(cards, "cap", lambda limit, device: room.append(limit) or harness.resident())
+
+    def step() -> None:
+        made.append(room[-1])
+        if room[-1] == 2 and len(made) > 3:
+            raise torch.OutOfMemoryError("injected")
+        if room[-1] == 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(harness, "video_step", lambda case, config: (lambda: None) if case.tiny else step)
+    limit, run = cards._run([1, 2, 3, 4], harness.Case(), TuningConfig(), rounds=2)
+    assert (limit, room, made) == (3, [1, 2, 3], [1, 2, 2, 2, 3, 3, 3]) and run.seconds >= 0
+    monkeypatch.setattr(harness, "video_step", lambda case, config: (lambda: None) if case.tiny else [].pop)
+    with pytest.raises(IndexError):
+        cards._run([1], harness.Case(), TuningConfig(), rounds=1)
 
 
 def test_the_cap_of_a_gpu_is_its_share(monkeypatch: pytest.MonkeyPatch):
@@ -101,7 +120,7 @@ def test_the_cap_of_a_gpu_is_its_share(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_smallest_card_that_a_step_runs_on_is_named(monkeypatch: pytest.MonkeyPatch):
     run = cards.Run(peak=5 * 2**30, seconds=2.0, product=1e12)
-    monkeypatch.setattr(cards, "under", lambda limit, *_: run if limit >= 7 * 2**30 else None)
+    monkeypatch.setattr(cards, "under", lambda limits, *_: next(((x, run) for x in limits if x >= 7 * 2**30), None))
     case = harness.Case(frames=2, latent=16, tiny=True)
     cells = cards.row(case, "tuning", TuningConfig(), [12, 6, 8], rounds=1)
     assert cells[2:4] == ["8", "5.00"] and cells[5] == "2.00"
