@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tav_core.carrying import Carrier, latent_pictures
+from tav_core.carrying import Carrier, _mean, latent_pictures
 from tav_core.following import REACH
 from tests.conftest import draw, relative_error
 
@@ -41,6 +41,15 @@ def test_a_frame_takes_the_mean_of_what_moves_with_it() -> None:
 def test_a_clip_that_stands_still_shares_plain_means() -> None:
     clip, changes = draw(1, 4, 1, 6, 9).expand(1, 4, 3, 6, 9), draw(1, 4, 3, 6, 9, seed=1)
     assert relative_error(Carrier(clip).share(changes), changes.mean(2, keepdim=True).expand_as(changes)) < 5e-3
+
+
+def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
+    changes, grid = draw(2, 3, 4, 4), F.affine_grid(torch.eye(2, 3)[None], [1, 1, 4, 4], align_corners=False)
+    seen = torch.ones(3, 4, 4)
+    seen[1, :2] = 0
+    mean = _mean(changes, grid.expand(3, -1, -1, -1), seen)
+    assert relative_error(mean[:, :2], changes[:, [0, 2], :2].mean(1)) < 1e-5
+    assert relative_error(mean[:, 2:], changes[:, :, 2:].mean(1)) < 1e-5
 
 
 def test_no_change_is_carried_exactly_and_one_frame_keeps_its_own() -> None:

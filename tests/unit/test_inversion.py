@@ -76,6 +76,17 @@ def test_a_step_is_refined_until_it_moves_by_less_than_the_tolerance(make_unet: 
     assert counts[1.0] == 20 < counts[1e-3] < counts[1e-5] < counts[0.0] == 10 * (1 + 12)
 
 
+def test_a_batch_is_refined_until_its_slowest_clip_moves_by_less_than_the_tolerance(make_unet: MakeUNet) -> None:
+    video_unet, config, counts = inflate(make_unet()), InversionConfig(3, 20, 1e-5), []
+    hook = video_unet.register_forward_hook(lambda *_: counts.append(counts.pop() + 1))
+    quick, slow = 1e3 * LATENTS, LATENTS  # beside large latents a move is small
+    for clips in (quick, slow, torch.cat([quick, slow])):
+        counts.append(0)
+        list(invert(video_unet, clips, TEXT.expand(len(clips), -1, -1), EPSILON, config))
+    hook.remove()
+    assert counts[0] < counts[1] == counts[2] < 3 * 21, counts
+
+
 def test_each_clip_of_a_batch_is_refined_as_if_alone(make_unet: MakeUNet) -> None:
     video_unet, config = inflate(make_unet()), InversionConfig(num_inference_steps=6, refinements=6, tolerance=0)
     clips, texts = torch.cat([LATENTS, draw(*LATENTS.shape, seed=2)]), TEXT.expand(2, -1, -1)

@@ -14,6 +14,7 @@ from tav_core import (
     latent_mask,
     sample_beside,
 )
+from tav_core.carrying import Carrier
 from tav_core.keeping import _branch
 from tav_core.sampling import guided_prediction
 from tav_core.schedule import ddim_step
@@ -69,6 +70,15 @@ def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
     assert torch.equal(edited[..., 3:], CLIP[..., 3:])
     assert relative_error(edited[..., :3], CLIP[..., :3]) > 0.01
     assert torch.equal(edit(video_unet, source, mask=torch.ones(1)), edit(video_unet, source))
+
+
+def test_what_is_carried_into_a_locked_place_is_left_out(video_unet, source, monkeypatch):
+    monkeypatch.setattr(Carrier, "share", lambda carrier, offset: offset.roll(3, -1))
+    mask = torch.zeros(1, 1, 3, 6, 6)
+    mask[..., :3] = 1
+    edited = edit(video_unet, source, mask=mask)
+    assert torch.equal(edited[..., 3:], CLIP[..., 3:])
+    assert relative_error(edited[..., :3], CLIP[..., :3]) > 0.01
 
 
 def test_a_drawn_mask_marks_every_latent_pixel_that_it_touches():

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tav_core import NoiseSchedule, plain_noise
-from tav_core.schedule import clean_and_noise, ddim_inverse_step, ddim_step, undo_ddim_step
+from tav_core.schedule import EARLY, clean_and_noise, ddim_inverse_step, ddim_step, undo_ddim_step
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, draw
 
 SCHEDULERS = [EPSILON, EPSILON | {"prediction_type": "v_prediction"}, VELOCITY_ZERO_SNR]
@@ -39,12 +39,18 @@ def test_impossible_numbers_of_steps(num_inference_steps: int) -> None:
         NoiseSchedule.from_scheduler(EPSILON).timesteps(num_inference_steps)
 
 
-@pytest.mark.parametrize(("denoise", "kept"), [(1.0, 10), (0.6, 6), (0.01, 1)])
+@pytest.mark.parametrize(("denoise", "kept"), [(1.0, 10), (0.6, 6), (0.58, 6), (0.01, 1)])
 def test_denoise_keeps_the_steps_with_the_least_noise(denoise: float, kept: int) -> None:
     schedule = NoiseSchedule.from_scheduler(EPSILON)
     assert schedule.timesteps(10, denoise) == schedule.timesteps(10)[-kept:]
     with pytest.raises(ValueError, match="denoise must be a number in"):
         schedule.timesteps(10, 0.0)
+
+
+def test_the_noisy_part_begins_with_its_first_timestep() -> None:
+    schedule = NoiseSchedule.from_scheduler(EPSILON)
+    border = int(EARLY * 1000)
+    assert [schedule.early(timestep) for timestep in (border - 1, border, 999)] == [False, True, True]
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)

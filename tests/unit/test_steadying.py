@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from tav_core import steady as steady_frames
+from tav_core.following import Near
 from tav_core.metrics import estimate_motion, psnr, warp_error
+from tav_core.steadying import _means
 
 SIZE, COUNT = 96, 6
 
@@ -66,6 +68,17 @@ def test_a_frame_that_shows_something_else_spoils_none_and_stays() -> None:
     others = [0, 1, 3, 4, 5]
     assert psnr(steadied[others], recoloured(clip)[others]) > 35
     assert psnr(steadied[2:3], edit[2:3]) > 25
+
+
+def test_a_point_that_is_not_seen_in_a_frame_near_it_takes_nothing_from_there() -> None:
+    edited = np.full((2, 8, 8, 3), 0.5, np.float32)
+    edited[1] = 0.55
+    y, x = np.mgrid[:8, :8].astype(np.float32)
+    here, away = np.stack([x, y], -1), np.stack([x + 100, y], -1)
+    itself = Near(0, here, np.ones((8, 8), bool), here)
+    half = np.arange(8) < 4
+    _, frame = _means(np.zeros_like(edited), edited, 0, [itself, Near(1, here, np.tile(half, (8, 1)), away)])
+    assert np.all(frame[:, half] > 0.52) and np.all(frame[:, ~half] == np.float32(0.5))
 
 
 def test_a_new_ground_stays_sharp_around_what_moves() -> None:

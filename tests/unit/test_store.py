@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tav_core import VideoUNet, inflate, load_tuned, save_tuned, trainable_parameters
+from tav_core.store import apply_tuned
 from tests.conftest import MakeUNet, draw
 
 
@@ -106,6 +107,10 @@ def test_wrong_tensors_change_nothing(
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
     with pytest.raises(ValueError, match=message):
         load_tuned(fresh, path)
+    tensors = {name: tensor.clone() for name, tensor in trainable_parameters(tuned_unet).items()}
+    change(tensors)
+    with pytest.raises(ValueError, match=message):
+        apply_tuned(fresh, tensors)
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())
 
 

@@ -188,6 +188,15 @@ def test_flags_and_modes_are_put_back(make_unet: MakeUNet, end: str) -> None:
     assert all(p.requires_grad and p.grad is None for p in video_unet.parameters())
 
 
+def test_latents_that_change_while_it_tunes_are_not_what_it_tunes_on(make_unet: MakeUNet) -> None:
+    reference, video_unet, latents, text = inflate(make_unet()), inflate(make_unet()), LATENTS.clone(), TEXT.clone()
+    expected = list(tune(reference, LATENTS, TEXT, EPSILON, TuningConfig(steps=2)))
+    steps = tune(video_unet, latents, text, EPSILON, TuningConfig(steps=2))
+    got = [next(steps)]
+    latents.zero_(), text.zero_()
+    assert [*got, *steps] == expected
+
+
 def test_dropout_is_off(make_unet: MakeUNet) -> None:
     training, evaluating = inflate(make_unet(dropout=0.5)), inflate(make_unet(dropout=0.5))
     training.train()
