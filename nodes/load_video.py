@@ -6,6 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..tav_core.models import ASSETS
+from ..tav_core.video.choose import FITS
 from . import adapters
 from .sockets import CATEGORY, advanced
 
@@ -62,9 +63,9 @@ class LoadVideo(io.ComfyNode):
                 advanced(
                     io.Combo,
                     "fit",
-                    "crop",
+                    FITS[0],
                     "What to do with a video of another shape: cut its middle out, add black, or distort it.",
-                    options=["crop", "pad", "stretch"],
+                    options=list(FITS),
                 ),
                 io.Video.Input("video", optional=True, tooltip="A VIDEO from another node, in place of the file."),
             ],
@@ -106,7 +107,7 @@ class LoadVideo(io.ComfyNode):
         height: int,
         stride: int,
         start: float = 0.0,
-        fit: str = "crop",
+        fit: str = FITS[0],
         video: Any = None,
     ) -> io.NodeOutput:
         request = dict(num_frames=num_frames, width=width, height=height, stride=stride, start=start, fit=fit)

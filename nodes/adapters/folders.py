@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,9 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-class KeepingStore(Store):
-    """The core's store, behind the nodes' input `keep`."""
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Around all that the store does on its disk, which may be full or read-only."""
-        try:
-            with super()._locked():
-                yield
-        except OSError as error:
-            raise OSError(f"{error} Or switch keep off.") from error
-
-
-def store() -> KeepingStore:
+def store() -> Store:
     """The store in the host's models folder: what was tuned or inverted before is found again there."""
-    return KeepingStore(folder_paths.get_folder_paths(STORE_FOLDER)[0])
+    return Store(folder_paths.get_folder_paths(STORE_FOLDER)[0], remedy="Or switch keep off.")
 
 
 def input_videos() -> list[str]:

@@ -62,11 +62,13 @@ class EntryFolder:
         folder: where they lie; made when first written to.
         max_bytes: beyond which the least recently used are removed; those of the key just written stay, whatever their
             size.
+        remedy: what else helps where the folder or its disk takes no file, said at the end of that error.
     """
 
-    def __init__(self, folder: str | PathLike[str], *, max_bytes: int):
+    def __init__(self, folder: str | PathLike[str], *, max_bytes: int, remedy: str = ""):
         self.folder = check_path(folder)
         self.max_bytes = _checked(max_bytes)
+        self.remedy = remedy
 
     def entries(self) -> list[StoreEntry]:
         """All entries, the least recently used first. Their content is not looked at."""
@@ -116,7 +118,18 @@ class EntryFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes and threads out; clear away what a killed one left."""
+        """Keep other processes and threads out, around all that is done on the disk."""
+        try:
+            with self._held():
+                yield
+        except OSError as error:
+            if not self.remedy:
+                raise
+            raise OSError(f"{error} {self.remedy}") from error
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The lock; what a killed process left is cleared away."""
         lock = FileLock(self.folder / ".lock", timeout=LOCK_SECONDS)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,7 @@ class Store(EntryFolder):
         max_bytes: beyond which the least recently used entries are removed; the one just written stays.
         save_every: updates between two states of a tuning that are kept.
         save_share: of the time of a tuning that keeping states may take; beyond it a state is passed over.
+        remedy: what else helps where the folder or its disk takes no file, said at the end of that error.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Store(EntryFolder):
         max_bytes: int = MAX_BYTES,
         save_every: int = SAVE_EVERY,
         save_share: float = SAVE_SHARE,
+        remedy: str = "",
     ):
-        super().__init__(folder, max_bytes=max_bytes)
+        super().__init__(folder, max_bytes=max_bytes, remedy=remedy)
         check_whole("save_every", save_every, 1, MAX_STEPS)
         check_number("save_share", save_share, 0, math.inf, without="low")
         self.save_every = save_every
@@ -75,7 +77,8 @@ class Store(EntryFolder):
         The store is looked up at once, and weights that it has are put into the model; updates are made as they are
         taken. The weights that the model has now are part of the key: `video_unet.reset()` before, to find what was
         tuned from the image model. The state is kept every so often, and whenever the run ends early: by `close`, by an
-        interruption, or by an error between or within updates. States with numbers that are not finite are not kept.
+        interruption, or by an error between or within updates; under full checkpointing not by one on the way back of
+        an update. States with numbers that are not finite are not kept.
 
         Arguments:
             video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.tune`.

@@ -191,6 +191,26 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
         put(Store(tmp_path / "read-only"), KEYS[0], content())
 
 
+def test_what_else_helps_is_said_at_the_end_of_what_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store", remedy="Or do without.")
+    put(store, KEYS[0], content(1))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Free some space.*Or do without.$"):
+        patch.setattr(os, "fsync", full)
+        put(store, KEYS[1], content(2))
+    store._path("run", KEYS[0]).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="^(?!.*Or do without)"):
+        get(store, KEYS[0])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Choose a folder .* Or do without.$"):
+        put(Store(tmp_path / "file", remedy="Or do without."), KEYS[0], content())
+
+
 def test_a_folder_that_another_process_keeps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tav_core.store.folder, "LOCK_SECONDS", 0.05)
     with store._locked(), pytest.raises(TimeoutError, match="Another process has kept the store"):
