@@ -1,4 +1,7 @@
-"""Processes for tests, forked from one that has imported everything and used no thread: a start takes no second."""
+"""Processes for tests, forked from one that has imported everything and used no thread: a start takes no second.
+
+That one finds the tests in the working directory: from another than the repository's, each start imports anew.
+"""
 
 import os
 from multiprocessing import get_context

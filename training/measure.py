@@ -17,7 +17,7 @@ def sample_images(
     """One picture a prompt, by the image UNet alone: (n, h, w, 3) in [0, 1]."""
     schedule = NoiseSchedule.from_scheduler(model.scheduler)
     size = model.unet.config.sample_size
-    latents = plain_noise((len(prompts), model.unet.config.in_channels, size, size), seed)
+    latents = plain_noise((len(prompts), model.unet.config.in_channels, 1, size, size), seed)[:, :, 0]
     embeddings = encode_prompts(model, prompts + [""] * len(prompts))
     stride = schedule.stride(num_inference_steps)
     for t in schedule.timesteps(num_inference_steps):

@@ -21,16 +21,22 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    shutil.rmtree(args.output, ignore_errors=True)
-    UNet2DConditionModel.from_pretrained(args.model / "unet", torch_dtype=torch.float16).save_pretrained(
-        args.output / "unet"
-    )
-    AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float16).save_pretrained(args.output / "vae")
-    CLIPTextModel.from_pretrained(args.model / "text_encoder", dtype=torch.float16).save_pretrained(
-        args.output / "text_encoder"
-    )
-    DDIMScheduler.from_pretrained(args.model / "scheduler").save_pretrained(args.output / "scheduler")
-    CLIPTokenizer.from_pretrained(args.model / "tokenizer").save_pretrained(args.output / "tokenizer")
+    if args.model.resolve() == args.output.resolve():
+        parser.error("--output is emptied first: give another folder than --model")
+    half = dict(local_files_only=True, torch_dtype=torch.float16)
+    parts = {  # all read before anything is removed
+        "unet": UNet2DConditionModel.from_pretrained(args.model / "unet", **half),
+        "vae": AutoencoderKL.from_pretrained(args.model / "vae", **half),
+        "text_encoder": CLIPTextModel.from_pretrained(
+            args.model / "text_encoder", local_files_only=True, dtype=torch.float16
+        ),
+        "scheduler": DDIMScheduler.from_pretrained(args.model / "scheduler", local_files_only=True),
+        "tokenizer": CLIPTokenizer.from_pretrained(args.model / "tokenizer", local_files_only=True),
+    }
+    if args.output.exists():
+        shutil.rmtree(args.output)
+    for name, part in parts.items():
+        part.save_pretrained(args.output / name)
     for part in ("unet", "vae"):
         config = args.output / part / "config.json"  # diffusers notes the folder that it loaded from
         values = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}

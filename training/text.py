@@ -92,10 +92,14 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 64) -> CLIPTextMod
     return CLIPTextModel(config)
 
 
-def adapt_encoder(folder: Path, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def vocabulary(folder: Path) -> dict[str, int]:
+    """Tokens of a model folder, and their numbers."""
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+
+
+def adapt_encoder(folder: Path, known: dict[str, int], tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """The text encoder of a model whose world may have had other words: tokens that both know keep their embedding."""
     trained = CLIPTextModel.from_pretrained(folder / "text_encoder")
-    known = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
     encoder = build_text_encoder(tokenizer, trained.config.hidden_size)
     weights = trained.state_dict()
     name = next(key for key in weights if key.endswith("token_embedding.weight"))

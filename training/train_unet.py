@@ -71,10 +71,11 @@ class Trainer:
         torch.manual_seed(seed)
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
         self.scheduler = DDIMScheduler(**SCHEDULER_CONFIG)
+        known = text.vocabulary(start) if start else {}  # read first: both folders may be one
         self.tokenizer = text.build_tokenizer(folder / "tokenizer")
         if start:
             self.unet = UNet2DConditionModel.from_pretrained(start / "unet")
-            self.encoder = text.adapt_encoder(start, self.tokenizer)
+            self.encoder = text.adapt_encoder(start, known, self.tokenizer)
         else:
             self.unet = UNet2DConditionModel(**UNET_CONFIG)
             self.encoder = text.build_text_encoder(self.tokenizer, WIDTH)
@@ -160,6 +161,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="a model folder whose UNet and text encoder to go on from")
     args = parser.parse_args()
+    if min(args.warmup, args.decay) <= 0:
+        parser.error("--warmup and --decay are above 0; a warmup of 1 is none")
     trainer = Trainer(args.output, args.seed, args.pictures, args.start)
     train(trainer, args.steps, args.batch, args.learning_rate, args.warmup, args.decay)
 

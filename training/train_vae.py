@@ -120,6 +120,8 @@ def main() -> None:
     parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are: train the decoder")
     parser.add_argument("--start", type=Path, help="an autoencoder folder to go on from")
     args = parser.parse_args()
+    if args.decoder_only and not args.start:
+        parser.error("--decoder-only goes on from an autoencoder: give it with --start")
     vae = train(
         args.steps,
         args.seed,

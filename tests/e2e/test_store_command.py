@@ -1,6 +1,7 @@
 """`edit --store`: stopped and killed, started again, it ends in the video of the run that was let alone."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def start_until(command: list[str], stop: int, ready: Callable[[subprocess.Popen
 
 
 def a_step_was_made(process: subprocess.Popen) -> bool:
-    return b"loss=" in os.read(process.stderr.fileno(), 10_000)
+    errors = process.stderr
+    return bool(select.select([errors], [], [], 1)[0]) and b"loss=" in os.read(errors.fileno(), 10_000)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")

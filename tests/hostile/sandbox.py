@@ -6,7 +6,6 @@ The process lives for many files; one that dies or hangs is replaced and reporte
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -119,6 +118,8 @@ class _Child:
 
 
 def _serve(pipe: Connection, reader: Callable[[Path], None], good: Path, memory: int) -> None:
+    import resource  # which Windows has not
+
     reader(good)
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark counts from here

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import time
 from collections import Counter
 from pathlib import Path
@@ -31,12 +32,15 @@ def work(folder: str, deadly_write: int | None) -> None:
 
     Arguments:
         deadly_write: at which flush to the disk the process kills itself: a file is then written and not yet renamed,
-            or renamed and not yet known to be.
+            or renamed and not yet known to be. Half of what was not flushed is lost, as where the power goes.
     """
     flushes = itertools.count()
 
     def fsync(number: int) -> None:
         if next(flushes) == deadly_write:
+            status = os.fstat(number)
+            if stat.S_ISREG(status.st_mode):
+                os.ftruncate(number, status.st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         flush(number)
 
@@ -81,6 +85,7 @@ def steps_kept(folder: Path) -> int:
 def same(first: Content, second: Content) -> bool:
     return first.keys() == second.keys() and all(
         first[name][1] == second[name][1]
+        and first[name][0].keys() == second[name][0].keys()
         and all(torch.equal(tensor, second[name][0][key]) for key, tensor in first[name][0].items())
         for name in first
     )
