@@ -15,7 +15,7 @@ from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
 
 CHECKPOINTING_MARKS = {False: "", "selective": ", selective checkpointing", True: ", checkpointing"}
-NOT_NOTED = {"gradient_checkpointing", "compute_dtype"}  # what was chosen for the device, and changes no result
+NOT_NOTED = {"gradient_checkpointing", "compute_dtype"}  # chosen for the device; changes rounding at most
 PREVIEW = SamplingConfig(num_inference_steps=10, guidance_scale=1.0)
 
 

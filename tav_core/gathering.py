@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import inf, sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .tuning_config import TuningConfig
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
 Pass = Callable[[], float]  # the model's way there and back, to its loss
 
 
@@ -32,18 +33,26 @@ def gathers(config: TuningConfig, dtype: torch.dtype) -> bool:
 
 
 class GatheringAdamW(torch.optim.AdamW):
-    """AdamW with the same state, of which an update is `gather` and then `step`. Results differ by rounding.
+    """AdamW of which an update can be `gather` and then `step`. Results differ from torch's by rounding.
+
+    Arguments:
+        parameters, options: as AdamW takes them.
+        gathering: whether updates are to be made so. Without, it is torch's own, but for an update that was begun.
 
     Attributes:
-        whole: False from the first gradient that is taken until `step` has ended: the moments are then of two updates.
+        taken: the parameters whose gradient of the present update is in the moments. `gather` passes them over, so that
+            an update which broke off goes on.
+        whole: False while moments change, and from the last gradient on until `step` has ended.
     """
 
-    def __init__(self, parameters: list[torch.nn.Parameter], **options: Any):
+    def __init__(self, parameters: list[torch.nn.Parameter], *, gathering: bool, **options: Any):
         super().__init__(parameters, **options)
+        self.gathering = gathering
+        self.taken: set[Tensor] = set()
         self.whole = True
 
     def gather(self, way: Pass, bound: float) -> tuple[float, Tensor]:
-        """Go there and back, and once more if the norm exceeds the bound.
+        """Go there and back, and once more where the gradient is to be clipped.
 
         Arguments:
             way: computes the loss and its gradient, the same each time it is called.
@@ -52,40 +61,52 @@ class GatheringAdamW(torch.optim.AdamW):
         Returns:
             The loss, and the norm before it was clipped, (); where it is not finite there is no way on.
         """
-        taken: set[Tensor] = set()
         squares = 0.0
 
         def take(parameter: Tensor, gradient: Tensor) -> None:
             nonlocal squares
             squares += float(gradient.norm()) ** 2
-            if squares <= bound**2:  # beyond it is clear that they are clipped
+            if squares <= bound**2 and parameter not in self.taken:  # beyond it is clear that they are clipped
                 self._take(parameter, gradient)
-                taken.add(parameter)
+
+        with gradients_given_to(take, self._weights):
+            loss = way()
+        norm = sqrt(squares)
+        clip = bound / (norm + 1e-6)  # as torch has it
+        if clip < 1 and isfinite(norm):
+            self._clip(way, clip)
+        return loss, torch.tensor(norm)
+
+    def _clip(self, way: Pass, clip: float) -> None:
+        self.whole = False
+        before = self.taken.copy()
 
         def put_right(parameter: Tensor, gradient: Tensor) -> None:
-            clip = bound / (sqrt(squares) + 1e-6)
-            if parameter in taken:
+            if parameter in before:
                 self._clip_later(parameter, gradient, clip)
             else:
                 self._take(parameter, gradient.mul_(clip))
 
-        with gradients_given_to(take, self._weights):
-            loss = way()
-        if bound**2 < squares < inf:
-            with gradients_given_to(put_right, self._weights):
-                way()
-        return loss, torch.tensor(sqrt(squares))
+        with gradients_given_to(put_right, self._weights):
+            way()
 
     def _take(self, parameter: Tensor, gradient: Tensor) -> None:
-        self.whole = False
+        whole, self.whole = self.whole, False
         moments, (first, second) = self._moments(parameter), self._betas
         moments["exp_avg"].lerp_(gradient, 1 - first)
         moments["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
         moments["step"] += 1
+        self.taken.add(parameter)
+        self.whole = whole and len(self.taken) < len(self._weights)
 
     def _clip_later(self, parameter: Tensor, gradient: Tensor, clip: float) -> None:
         """Multiply by `clip` what was taken of this gradient."""
         moments, (first, second) = self._moments(parameter), self._betas
+        if moments["step"] == 1:  # nothing else is in them, and rounding would leave too little
+            for name in ("step", *MOMENTS):
+                moments[name].zero_()
+            self._take(parameter, gradient.mul_(clip))
+            return
         moments["exp_avg"].add_(gradient, alpha=(1 - first) * (clip - 1))
         square = gradient.square_()
         moments["exp_avg_sq"].add_(square, alpha=(1 - second) * (clip**2 - 1))
@@ -94,16 +115,26 @@ class GatheringAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights by the moments that were gathered."""
+        """Move the weights: by the moments that were gathered, or as torch does."""
+        if not self.taken:
+            super().step(closure)
+            return
         (group,) = self.param_groups
         first, second = self._betas
-        for weight in self._weights:
+        for weight in self.taken:
             moments = self._moments(weight)
             updates = float(moments["step"])
             spread = moments["exp_avg_sq"].sqrt().div_(sqrt(1 - second**updates)).add_(group["eps"])
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.addcdiv_(moments["exp_avg"], spread, value=-group["lr"] / (1 - first**updates))
+        self.taken.clear()
         self.whole = True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As AdamW; where gradients of an update had been taken, its other parameters are one update behind."""
+        super().load_state_dict(state_dict)
+        updates = {weight: float(moments["step"]) for weight, moments in self.state.items()}
+        self.taken = {weight for weight, made in updates.items() if made > min(updates.values())}
 
     @property
     def _weights(self) -> list[Tensor]:
@@ -117,24 +148,28 @@ class GatheringAdamW(torch.optim.AdamW):
         """As torch's AdamW keeps them."""
         moments = self.state[parameter]
         if not moments:
-            moments["step"] = torch.zeros(())
-            moments |= {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            moments["step"] = torch.zeros((), device=parameter.device if self.defaults["fused"] else None)
+            moments |= {name: torch.zeros_like(parameter) for name in MOMENTS}
         return moments
 
 
 @contextmanager
 def gradients_given_to(receiver: Callable[[Tensor, Tensor], None], parameters: Sequence[Tensor]) -> Iterator[None]:
     """Give each gradient to receiver(parameter, gradient) when it is there, in place of leaving it in `grad`."""
+    hooks, given = [], True
 
     def give(parameter: Tensor) -> None:
-        gradient, parameter.grad = parameter.grad, None
-        assert gradient is not None
-        with torch.no_grad():
-            receiver(parameter, gradient)
+        if given:  # an interruption may have left the hook behind
+            gradient, parameter.grad = parameter.grad, None
+            assert gradient is not None
+            with torch.no_grad():
+                receiver(parameter, gradient)
 
-    hooks = [parameter.register_post_accumulate_grad_hook(give) for parameter in parameters]
     try:
+        for parameter in parameters:
+            hooks.append(parameter.register_post_accumulate_grad_hook(give))
         yield
     finally:
+        given = False
         for hook in hooks:
             hook.remove()

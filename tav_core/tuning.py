@@ -6,7 +6,7 @@ over the query projections of sparse-causal and cross-attention and over the who
 stays frozen. The target is the noise or the velocity. x_0 and the caption's embedding come from outside, encoded once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .checks import check_kind
 from .frames import model_float32
+from .gathering import gathers
 from .inflation import VideoUNet, check_inputs, trainable_parameters
 from .schedule import NoiseSchedule
 from .tuning_config import TuningConfig, TuningStep
@@ -59,7 +60,7 @@ def tune(
     Raises:
         FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 updates are left out
             while a smaller scale of the loss may bring the gradient into range.
-        RuntimeError: if an update of the state broke off, under full checkpointing also on its way back.
+        RuntimeError: if an update of the state broke off.
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
@@ -70,6 +71,8 @@ def tune(
     state = state or TuningState(video_unet, config)
     if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
         raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
+    if state.optimizer.gathering != gathers(config, config.compute_dtype or video_unet.dtype):
+        raise ValueError("The state was made for another config. Make one with TuningState(video_unet, config).")
     state.resume()
     draws = _draws(latents, schedule, config, state, noise, timesteps)
     with torch.inference_mode(False):
@@ -80,7 +83,8 @@ def tune(
         for step in range(len(state.steps) + 1, config.steps + 1):
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
-                drawn = list(islice(draws, config.gradient_accumulation_steps))
+                one_pass = config.gradient_accumulation_steps == 1  # which may be gone twice
+                drawn = [next(draws)] if one_pass else islice(draws, config.gradient_accumulation_steps)
                 way = partial(_there_and_back, video_unet, clip, text, schedule, config, state, drawn)
                 loss, norm = state.gather(way, config.max_grad_norm)
                 # The scaler leaves out an update that overflowed, and scales down, as long as that can be of help.
@@ -97,14 +101,14 @@ def _there_and_back(
     schedule: NoiseSchedule,
     config: TuningConfig,
     state: TuningState,
-    drawn: list[tuple[Tensor, Tensor]],
+    drawn: Iterable[tuple[Tensor, Tensor]],
 ) -> float:
     """The mean loss of the forward passes of an update, and the way back of each."""
     losses = []
     for noise, timestep in drawn:
         loss = _loss(video_unet, clip, text, schedule, config, noise, timestep)
         _refuse_non_finite("loss", loss, len(state.steps) + 1, config)
-        state.scaler.scale(loss / len(drawn)).backward()
+        state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
         losses.append(float(loss.detach()))
     return sum(losses) / len(losses)
 

@@ -13,11 +13,10 @@ import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from .gathering import GatheringAdamW, gathers
+from .gathering import MOMENTS, GatheringAdamW, gathers
 from .inflation import VideoUNet, trainable_parameters
 from .tuning_config import SCHEDULES, TuningConfig, TuningStep
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 FUSED_DEVICES = ("cuda",)  # one pass over the weights, and no temporary as large as all of them; rounds otherwise
 
 
@@ -37,15 +36,15 @@ class TuningState:
         self._updating = False
         self.parameters = trainable_parameters(video_unet)
         dtype = config.compute_dtype or video_unet.dtype
-        fused = True if video_unet.device.type in FUSED_DEVICES else None
-        adamw = GatheringAdamW if gathers(config, dtype) else partial(torch.optim.AdamW, fused=fused)
         with torch.inference_mode(False):
-            self.optimizer = adamw(
+            self.optimizer = GatheringAdamW(
                 list(self.parameters.values()),
                 lr=config.learning_rate,
                 betas=config.betas,
                 eps=config.eps,
                 weight_decay=config.weight_decay,
+                fused=True if video_unet.device.type in FUSED_DEVICES else None,
+                gathering=gathers(config, dtype),
             )
             self.lr_scheduler = get_scheduler(
                 SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps
@@ -58,8 +57,7 @@ class TuningState:
     @property
     def whole(self) -> bool:
         """False while an update is being made, and for good if one broke off: weights or moments are of two steps."""
-        gathering = isinstance(self.optimizer, GatheringAdamW) and not self.optimizer.whole
-        return not self._updating and not gathering
+        return not self._updating and self.optimizer.whole
 
     @property
     def learning_rate(self) -> float:
@@ -87,7 +85,7 @@ class TuningState:
         Returns:
             The loss, and the norm of the gradient before it was clipped, ().
         """
-        if isinstance(self.optimizer, GatheringAdamW):
+        if self.optimizer.gathering or self.optimizer.taken:
             return self.optimizer.gather(way, max_grad_norm)
         loss = way()
         self.scaler.unscale_(self.optimizer)

@@ -2,8 +2,8 @@
 
 That is: every weight of the model as it is before the run, how it was inflated, the clip, the text, the noise levels,
 the knobs, the kind of device and the versions of what computes. Weights and tensors count by their bytes, so a LoRA
-that was fused upstream, or another precision, makes another key. Left out is what changes no bit: gradient
-checkpointing.
+that was fused upstream, or another precision, makes another key. Left out is what
+changes rounding at most: gradient checkpointing.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ from ..schedule import NoiseSchedule
 from ..tuning_config import TuningConfig
 from .files import digest
 
-ALGORITHM = 1  # to be raised when the same inputs come to other bits
-CHANGES_NO_BIT = {"gradient_checkpointing"}
+ALGORITHM = 2  # to be raised when the same inputs come to other bits
+CHANGES_ROUNDING = {"gradient_checkpointing"}
 
 # The frozen weights are most of a model: 3.4 GB take seconds. They count as unchanged while the same tensors stand in
 # the model, torch counts no write to them, and their bits add up to the same, which a write through `.data` changes.
@@ -53,7 +53,7 @@ def result_key(
     given = {"latents": latents, "text": encoder_hidden_states, "alphas_cumprod": schedule.alphas_cumprod}
     parts = {
         "run": type(config).__name__,
-        "config": {name: value for name, value in asdict(config).items() if name not in CHANGES_NO_BIT},
+        "config": {name: value for name, value in asdict(config).items() if name not in CHANGES_ROUNDING},
         "inputs": digest(given),
         "prediction_type": schedule.prediction_type,
         "model": _model_parts(video_unet),

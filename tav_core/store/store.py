@@ -77,8 +77,7 @@ class Store(EntryFolder):
         The store is looked up at once, and weights that it has are put into the model; updates are made as they are
         taken. The weights that the model has now are part of the key: `video_unet.reset()` before, to find what was
         tuned from the image model. The state is kept every so often, and whenever the run ends early: by `close`, by an
-        interruption, or by an error between or within updates; under full checkpointing not by one on the way back of
-        an update. States with numbers that are not finite are not kept.
+        interruption, or by an error between or within updates. States with numbers that are not finite are not kept.
 
         Arguments:
             video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.tune`.
