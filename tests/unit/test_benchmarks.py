@@ -81,6 +81,22 @@ def test_a_benchmark_runs(
     assert len(table) == 2 + rows and len({line.count("|") for line in table}) == 1
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "part", ["edits --ablation-clips 1", "fidelity --all-variants 1", "unnamed --variants no~tuning", "inversion"]
+)
+def test_a_benchmark_of_edits_runs(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = (word.replace("~", " ") for word in part.split())
+    small = dict(clips=1, num_frames=2, tuning_steps=1, num_inference_steps=5, processes=1, output=tmp_path)
+    words = [word for key, value in small.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    monkeypatch.setattr(sys, "argv", [name, *options, *words])
+    importlib.import_module(f"benchmarks.{name}").main()
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) > 2 and len({line.count("|") for line in table}) == 1
+
+
 def test_a_step_runs_under_a_cap_that_it_fits_and_not_under_less():
     case = harness.Case(frames=2, latent=16, tiny=True)
     limit, run = cards.under([2**20, 2**30, 2**31], case, TuningConfig(), rounds=1)

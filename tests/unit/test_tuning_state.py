@@ -1,5 +1,7 @@
 """A tuning taken up again is the tuning that never stopped, to the bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -48,6 +50,29 @@ def test_stopped_after_each_step_and_taken_up_by_another_model(make_unet: MakeUN
         run.close()
     assert steps == expected
     assert same(weights(video_unet), weights(reference))
+
+
+def test_the_fused_optimiser_goes_on_too_and_from_one_level_to_another(
+    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where the levels round differently."""
+    monkeypatch.setattr("tav_core.tuning_state.FUSED_DEVICES", ("cpu",))
+    config = TuningConfig(steps=STEPS, learning_rate=1e-2)
+    reference = inflate(make_unet())
+    expected = list(tune(reference, LATENTS, TEXT, EPSILON, config))
+    for levels in ((False,) * STEPS, (True, False, True, "selective")):
+        tensors, steps = None, []
+        for level in levels:
+            video_unet, now = inflate(make_unet()), replace(config, gradient_checkpointing=level)
+            state = TuningState(video_unet, now)
+            if tensors is not None:
+                state.load_state_dict(tensors, steps)
+            next(tune(video_unet, LATENTS, TEXT, EPSILON, now, state=state))
+            tensors, steps = {name: tensor.clone() for name, tensor in state.state_dict().items()}, list(state.steps)
+        assert [step.loss for step in steps] == pytest.approx([step.loss for step in expected], rel=1e-5)
+        for name, weight in weights(video_unet).items():
+            torch.testing.assert_close(weight, weights(reference)[name], rtol=0, atol=1e-2 * config.learning_rate)
+        assert same(weights(video_unet), weights(reference)) or True in levels
 
 
 def test_taken_up_with_overrides_they_go_on_too(make_unet: MakeUNet) -> None:
@@ -110,10 +135,14 @@ def test_a_step_that_broke_off_before_its_update_is_made_again(make_unet: MakeUN
     assert same(weights(video_unet), weights(reference))
 
 
-@pytest.fixture
-def half_precision(monkeypatch: pytest.MonkeyPatch) -> TuningConfig:
-    """To tune in float16, with its scaled loss, on the CPU, which is refused for its slowness alone."""
+@pytest.fixture(params=[(), ("cpu",)], ids=["in a loop", "fused"])
+def half_precision(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TuningConfig:
+    """To tune in float16, with its scaled loss, on the CPU, which is refused for its slowness alone.
+
+    With the optimiser fused as on a GPU, which leaves out updates by itself, and not.
+    """
     monkeypatch.setattr("tav_core.tuning.LOSS_SCALING_DEVICES", ["cpu"])
+    monkeypatch.setattr("tav_core.tuning_state.FUSED_DEVICES", request.param)
     return TuningConfig(steps=40, learning_rate=1e-2, compute_dtype=torch.float16)
 
 
