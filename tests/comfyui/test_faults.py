@@ -185,7 +185,7 @@ def test_a_store_that_cannot_be_made_ends_in_words_that_fit_the_node(server: Ser
     server.run(prompt)
 
 
-@pytest.mark.parametrize(("times", "ends"), [(1, "in tiles"), (99, "in an error")])
+@pytest.mark.parametrize(("times", "ends"), [(1, "in tiles"), (2, "in an error")])
 def test_out_of_memory_in_decoding(server: Server, times: int, ends: str) -> None:
     """The host decodes in tiles then, as the bundled VAE must be able to; if that fails too, its node says so."""
     server.free()
@@ -204,7 +204,7 @@ def test_out_of_memory_in_a_preview_says_what_to_lower(server: Server) -> None:
     server.free()
     tune = dict(preview_every=2, preview_prompt=[prompts.PROMPT, 0], preview_vae=["fault", 0], seed=8)
     prompt = edit_prompt(tune=tune)
-    prompt["fault"] = node("TestRunOutOfMemoryInVAE", vae=[prompts.MODEL, 2], times=99)
+    prompt["fault"] = node("TestRunOutOfMemoryInVAE", vae=[prompts.MODEL, 2], times=2)
     name, message = server.error_of(prompt)
     assert name == prompts.TUNE and "First set gradient_checkpointing to on" in message
     server.free()
