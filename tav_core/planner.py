@@ -166,9 +166,7 @@ class _Rehearsal(nn.Module):
         super().__init__()
         self.video_unet, self.config = video_unet, config
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
-        self._rehearsed = min(
-            2, self._passes
-        )  # of which the second adds to the gradients of the first, as all others do
+        self._rehearsed = min(2, self._passes)  # the second adds to the first's gradients, as all others do
 
     def whole(self, work: Work) -> Work:
         """That of all passes of an update, from that of those that are rehearsed."""
