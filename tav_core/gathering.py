@@ -24,11 +24,11 @@ Pass = Callable[[], float]  # the model's way there and back, to its loss
 
 
 def gathers(config: TuningConfig, dtype: torch.dtype) -> bool:
-    """Whether a tuning that computes in `dtype` works so: where memory is to be least and nothing else holds gradients.
+    """Whether a tuning works so: where memory is to be least and nothing else holds gradients.
 
-    Several passes for one update add up in them, and float16 may have to forget them.
+    Several passes for one update add up in them, and float16 may have to forget them. `dtype` is that of the model.
     """
-    alone = config.gradient_accumulation_steps == 1 and dtype != torch.float16
+    alone = config.gradient_accumulation_steps == 1 and (config.compute_dtype or dtype) != torch.float16
     return config.gradient_checkpointing is True and alone
 
 

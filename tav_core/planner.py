@@ -104,7 +104,8 @@ def _made(
         state = _without_storage(video_unet, trained, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
-        gathered = [tensor for tensor in state.values() if tensor.requires_grad] if _gathers(config, dtype) else []
+        gathering = isinstance(config, TuningConfig) and gathers(config, dtype)
+        gathered = [tensor for tensor in state.values() if tensor.requires_grad] if gathering else []
         with Ledger() as ledger, gradients_given_to(lambda *_: None, gathered):
             torch.func.functional_call(rehearsal, state, (latents, text))
     moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
@@ -114,10 +115,6 @@ def _made(
         activations=ledger.peak,
         work=rehearsal.whole(ledger.work),
     )
-
-
-def _gathers(config: TuningConfig | SamplingConfig, dtype: torch.dtype) -> bool:
-    return isinstance(config, TuningConfig) and gathers(config, config.compute_dtype or dtype)
 
 
 def _architecture(video_unet: VideoUNet) -> str:

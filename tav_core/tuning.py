@@ -71,7 +71,7 @@ def tune(
     state = state or TuningState(video_unet, config)
     if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
         raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
-    if state.optimizer.gathering != gathers(config, config.compute_dtype or video_unet.dtype):
+    if state.optimizer.gathering != gathers(config, video_unet.dtype):
         raise ValueError("The state was made for another config. Make one with TuningState(video_unet, config).")
     state.resume()
     draws = _draws(latents, schedule, config, state, noise, timesteps)

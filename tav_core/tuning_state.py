@@ -35,7 +35,7 @@ class TuningState:
         self.steps: list[TuningStep] = []
         self._updating = False
         self.parameters = trainable_parameters(video_unet)
-        dtype = config.compute_dtype or video_unet.dtype
+        half = (config.compute_dtype or video_unet.dtype) == torch.float16
         with torch.inference_mode(False):
             self.optimizer = GatheringAdamW(
                 list(self.parameters.values()),
@@ -44,12 +44,12 @@ class TuningState:
                 eps=config.eps,
                 weight_decay=config.weight_decay,
                 fused=True if video_unet.device.type in FUSED_DEVICES else None,
-                gathering=gathers(config, dtype),
+                gathering=gathers(config, video_unet.dtype),
             )
             self.lr_scheduler = get_scheduler(
                 SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps
             )
-            self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=dtype == torch.float16)
+            self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=half)
             self.scaler = self._new_scaler()
             self.generator = torch.Generator().manual_seed(config.seed)
             self._generator_state = self.generator.get_state()

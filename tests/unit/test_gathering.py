@@ -123,6 +123,7 @@ def test_no_gradient_waits_for_another(make_unet: MakeUNet) -> None:
         ({"gradient_checkpointing": True}, torch.float32, True),
         ({"gradient_checkpointing": True}, torch.bfloat16, True),
         ({"gradient_checkpointing": True}, torch.float16, False),
+        ({"gradient_checkpointing": True, "compute_dtype": torch.float16}, torch.float32, False),
         ({"gradient_checkpointing": True, "gradient_accumulation_steps": 2}, torch.float32, False),
         ({"gradient_checkpointing": "selective"}, torch.float32, False),
         ({}, torch.float32, False),
