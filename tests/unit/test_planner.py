@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, replace
+from typing import Any
 
 import pytest
 import torch
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -57,12 +59,27 @@ def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig) -> i
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         step()
-    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
-    alive = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        alive += event.nbytes()
-        peak = max(peak, alive)
+    alive: dict[int, int] = {}
+    now = peak = 0
+    for event in sorted(_allocations(profiled), key=lambda event: event.start_time_ns):
+        _, block = event.typed
+        if block.alloc_size > 0:
+            alive[block.ptr] = block.alloc_size
+            now += block.alloc_size
+        else:
+            # The profiler also reports what was there before, where an earlier profile had seen the same address.
+            now -= alive.pop(block.ptr, 0)
+        peak = max(peak, now)
     return peak
+
+
+def _allocations(profiled: profile) -> Iterator[Any]:
+    events = list(profiled.profiler.kineto_results.experimental_event_tree())
+    while events:
+        event = events.pop()
+        events.extend(event.children)
+        if event.tag == _EventType.Allocation:
+            yield event
 
 
 @pytest.fixture
