@@ -96,7 +96,7 @@ class TuningState:
         self._updating = True
         self.scaler.step(self.optimizer)  # leaves out an update that overflowed in float16
         self.scaler.update()
-        self.lr_scheduler.step()
+        self._set_schedule(len(self.steps) + 1)
         self.optimizer.zero_grad(set_to_none=True)
         # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
         self._generator_state = self.generator.get_state()
@@ -161,6 +161,7 @@ class TuningState:
         self._set_schedule(len(steps))
 
     def _set_schedule(self, made: int) -> None:
+        """Left to itself it would count calls, and warn where the first update is one that is left out."""
         (base,), (factor,) = self.lr_scheduler.base_lrs, self.lr_scheduler.lr_lambdas
         rate = base * factor(made)
         self.lr_scheduler.last_epoch, self.lr_scheduler._last_lr = made, [rate]

@@ -102,10 +102,10 @@ def test_an_update_that_broke_off_gives_no_state(make_unet: MakeUNet, monkeypatc
     video_unet = inflate(make_unet())
     state = TuningState(video_unet, config)
 
-    def broken() -> None:
+    def broken(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(state.lr_scheduler, "step", broken)
+    monkeypatch.setattr(state.optimizer, "zero_grad", broken)
     with pytest.raises(KeyboardInterrupt):
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
     with pytest.raises(RuntimeError, match="broke off"):
@@ -146,6 +146,7 @@ def half_precision(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
     return TuningConfig(steps=40, learning_rate=1e-2, compute_dtype=torch.float16)
 
 
+@pytest.mark.filterwarnings("error")
 def test_updates_that_overflow_in_half_precision_are_left_out_and_the_scale_falls(
     make_unet: MakeUNet, half_precision: TuningConfig
 ) -> None:
