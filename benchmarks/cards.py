@@ -30,6 +30,7 @@ from benchmarks.fits import BESIDE
 from benchmarks.harness import Case, Config
 from benchmarks.plan import predicted
 from tav_core import TuningConfig
+from tav_core.fitting import ran_out_of_memory
 
 HEAD = ["case", "step", "card, GB", "peak, GiB", "planned, GiB", "seconds", "TFLOP/s", "of a product's"]
 
@@ -44,8 +45,12 @@ class Run:
 
 
 def under(limits: list[float], case: Case, config: Config, rounds: int) -> tuple[float, Run] | None:
-    """The first of rising caps, in bytes, that a step runs under, and what it took; None where all are too low."""
-    together = [limits] if case.device == "cuda" else [[limit] for limit in limits]
+    """The first of rising caps, in bytes, that a step runs under, and what it took; None where all are too low.
+
+    A GPU's are tried in one process. Where some are too low, those from the first that is not are tried in another:
+    cuDNN remembers the slower kernels that it took where memory was short.
+    """
+    together = [limits] if harness.is_cuda(case.device) else [[limit] for limit in limits]
     for some in together:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
@@ -55,7 +60,8 @@ def under(limits: list[float], case: Case, config: Config, rounds: int) -> tuple
                     raise
                 continue
         if found:
-            return found
+            enough = some.index(found[0])
+            return under(some[enough:], case, config, rounds) if enough else found
     return None
 
 
@@ -69,10 +75,11 @@ def _run(limits: list[float], case: Case, config: Config, rounds: int) -> tuple[
         try:
             seconds = _timed(harness.video_step(case, config), case.device, rounds)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-                continue
-            raise
-        peak = torch.cuda.max_memory_allocated() if case.device == "cuda" else harness.peak_resident() - before
+            if not ran_out_of_memory(error):
+                raise
+            continue
+        cuda = harness.is_cuda(case.device)
+        peak = torch.cuda.max_memory_allocated(case.device) if cuda else harness.peak_resident() - before
         return limit, Run(peak, seconds, product)
     return None
 
@@ -83,17 +90,18 @@ def _timed(step: Callable[[], None], device: str, rounds: int) -> float:
     for _ in range(1 + rounds):
         began = time.perf_counter()
         step()
-        finish(device)
+        harness.finish(device)
         seconds.append(time.perf_counter() - began)
     return median(seconds[1:])
 
 
 def cap(limit: float, device: str) -> float:
     """Let this process take so many bytes more; returns what it has on a CPU."""
-    if device == "cuda":
+    if harness.is_cuda(device):
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / torch.cuda.mem_get_info()[1]))
+        torch.cuda.reset_peak_memory_stats(device)
+        share = limit / torch.cuda.mem_get_info(device)[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
         return 0
     harness.forget_peak()
     status = Path("/proc/self/status").read_text()
@@ -103,29 +111,28 @@ def cap(limit: float, device: str) -> float:
 
 
 def product_rate(case: Case) -> float:
-    """Flops a second of a large matrix product in the case's type, the best of five."""
-    side = 8192 if case.device == "cuda" else 1024
+    """Flops a second of a large matrix product in the case's type, the best of five.
+
+    In float32 TensorFloat-32 is let in, as torch lets it into convolutions.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    side = 8192 if harness.is_cuda(case.device) else 1024
     matrix = torch.ones(side, side, dtype=case.dtype, device=case.device)
     best = float("inf")
     for _ in range(5):
-        finish(case.device)
+        harness.finish(case.device)
         began = time.perf_counter()
         matrix @ matrix
-        finish(case.device)
+        harness.finish(case.device)
         best = min(best, time.perf_counter() - began)
+    torch.backends.cuda.matmul.allow_tf32 = False
     return 2 * side**3 / best
-
-
-def finish(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def row(case: Case, name: str, config: Config, cards: list[float], rounds: int) -> list[str]:
     planned = predicted(case, config)
     repeated_nothing = replace(config, gradient_checkpointing=False) if isinstance(config, TuningConfig) else config
     flops = predicted(case, repeated_nothing).flops
-    harness.drawn_weights.cache_clear()
     found = under([card * 2**30 - BESIDE for card in sorted(cards)], case, config, rounds)
     cells: list[Any] = [str(case), name, f"above {max(cards):g}", "", f"{planned.peak / 2**30:.2f}", "", "", ""]
     if found:
@@ -147,7 +154,7 @@ def main() -> None:
         for case in harness.cases(args)
         for name, config in harness.KINDS.items()
     ]
-    print(harness.machine())
+    print(harness.machine(args.device))
     print(harness.table(HEAD, rows))
 
 

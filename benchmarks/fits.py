@@ -8,7 +8,6 @@ The least card has a GiB beside the tensors, for the driver, the kernels' buffer
 from __future__ import annotations
 
 import torch
-from diffusers import UNet2DConditionModel
 
 from benchmarks import harness
 from tav_core import inflate, plan
@@ -22,9 +21,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, nargs="+", default=[256, 512])
     parser.set_defaults(frames=[8, 16, 24], dtype="float16")
     args = parser.parse_args()
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**harness.SD15)
-    video_unet = inflate(unet.to_empty(device="cpu"))
+    video_unet = inflate(harness.shape().to_empty(device="cpu"))
     rows = []
     for pixels in args.pixels:
         for frames in args.frames:

@@ -60,8 +60,7 @@ class Case:
 
     def unet(self) -> UNet2DConditionModel:
         """Stable Diffusion 1.5's shape, made-up weights. All UNets of one type lie on the same weights."""
-        with torch.device("meta"):
-            unet = UNet2DConditionModel(**(SD15 | TINY if self.tiny else SD15))
+        unet = shape(self.tiny)
         unet.load_state_dict(drawn_weights(self.tiny, self.dtype, self.device), assign=True)
         return unet.eval()
 
@@ -73,13 +72,17 @@ class Case:
         return latents.to(self.device), text.to(self.device)
 
 
+def shape(tiny: bool = False) -> UNet2DConditionModel:
+    """Of Stable Diffusion 1.5, without weights."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(**(SD15 | TINY if tiny else SD15))
+
+
 @lru_cache(maxsize=1)
 def drawn_weights(tiny: bool, dtype: torch.dtype, device: str) -> dict[str, torch.Tensor]:
     """Weights by name, uniform as torch draws them, norms the identity."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**(SD15 | TINY if tiny else SD15))
     generator, weights = torch.Generator(device).manual_seed(0), {}
-    for name, parameter in unet.named_parameters():
+    for name, parameter in shape(tiny).named_parameters():
         weight = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0, device=device)
         if weight.ndim > 1:
             weight.uniform_(-1, 1, generator=generator).mul_(weight[0].numel() ** -0.5)
@@ -147,7 +150,7 @@ def image_tuning_step(case: Case, checkpointing: bool = False) -> Callable[[], N
     half = case.dtype != torch.float32
 
     def step() -> None:
-        with torch.autocast(case.device, dtype=case.dtype if half else None, enabled=half):
+        with torch.autocast(torch.device(case.device).type, dtype=case.dtype if half else None, enabled=half):
             loss = unet(images, 500, words).sample.float().square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -174,16 +177,25 @@ def interleaved(
     A run in another process returns the seconds that it took there.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
-    clock = time.perf_counter if device == "cuda" else time.process_time
+    clock = time.perf_counter if is_cuda(device) else time.process_time
     for index in range(warm, rounds + 1):
         for name, run in runs.items():
             began = clock()
             elsewhere = run()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            finish(device)
             if index:
                 times[name].append(elsewhere if isinstance(elsewhere, float) else clock() - began)
     return {name: median(spent) for name, spent in times.items()}
+
+
+def is_cuda(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
+def finish(device: str) -> None:
+    """Wait for what a GPU has been asked to do."""
+    if is_cuda(device):
+        torch.cuda.synchronize(device)
 
 
 def peak_memory(build: Callable[[Case, Config], Callable[[], None]], case: Case, config: Config) -> tuple[float, float]:
@@ -201,15 +213,15 @@ def _peak(build: Callable[[Case, Config], Callable[[], None]], case: Case, confi
     build(replace(case, tiny=True, latent=16), config)()
     drawn_weights.cache_clear()
     step = build(case, config)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    if is_cuda(case.device):
+        torch.cuda.reset_peak_memory_stats(case.device)
+        before = torch.cuda.memory_allocated(case.device)
     else:
         forget_peak()
         before = resident()
     for _ in range(2):
         step()
-    return before, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
+    return before, torch.cuda.max_memory_allocated(case.device) if is_cuda(case.device) else peak_resident()
 
 
 def resident() -> float:
@@ -244,9 +256,9 @@ def cases(args: argparse.Namespace) -> list[Case]:
     return [replace(base, frames=frames) for frames in args.frames]
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
     """One line on what was measured on."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    name = torch.cuda.get_device_name(device) if is_cuda(device) else processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
 
 

@@ -22,7 +22,7 @@ def main() -> None:
             before, peak = harness.peak_memory(build, case, config)
             sizes = (f"{size / 2**30:.2f}" for size in (before, peak, peak - before))
             rows.append([str(case), f"{kind}, {unet}", *sizes])
-    print(harness.machine())
+    print(harness.machine(args.device))
     print(harness.table(["case", "step", "weights, GiB", "peak, GiB", "above, GiB"], rows))
 
 

@@ -23,7 +23,7 @@ def main() -> None:
         size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
         above = plan(video_unet, SamplingConfig(), **size).activations / 2**20
         rows.append([str(case), f"{each:.3f}", f"{each / first:.2f}", f"{above:.0f}", f"{above / case.frames:.1f}"])
-    print(harness.machine())
+    print(harness.machine(args.device))
     head = ["case", "seconds a frame", "against the first", "planned MiB above the weights", "MiB a frame"]
     print(harness.table(head, rows))
 

@@ -46,7 +46,7 @@ def measure(case: Case, rounds: int) -> list[list[str]]:
 def main() -> None:
     args = harness.parser(__doc__).parse_args()
     rows = [row for case in harness.cases(args) for row in measure(case, args.rounds)]
-    print(harness.machine())
+    print(harness.machine(args.device))
     print(harness.table(["case", "step", "image UNet, s", "video UNet, s", "ratio", "ratio of FLOPs"], rows))
 
 

@@ -16,6 +16,12 @@ from .sampling import SamplingConfig
 from .tuning_config import CHECKPOINTING, TuningConfig
 
 FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what was too much
+OUT_OF_MEMORY = (  # what errors without a type of their own say
+    "out of memory",  # Apple's GPUs, drivers
+    "allocate memory",  # the CPU's allocator
+    "_ALLOC_FAILED",  # cuBLAS and cuDNN, when they are set up
+    "unable to find an engine",  # cuDNN, for whose convolutions no workspace was to be had
+)
 
 
 def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig, room: float) -> bool | str:
@@ -57,6 +63,13 @@ def device_memory(device: torch.device) -> tuple[float, float]:
         memory = psutil.virtual_memory()
         return memory.available, memory.total
     return inf, inf
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is, or is most likely, that of a device's memory that is full."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def clip_size(latents: Tensor) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -123,12 +124,29 @@ def test_rising_caps_are_tried_in_one_process_until_one_is_enough(monkeypatch: p
         cards._run([1], harness.Case(), TuningConfig(), rounds=1)
 
 
+def test_a_step_is_timed_in_a_process_that_ran_out_of_nothing(monkeypatch: pytest.MonkeyPatch):
+    """On a GPU, whose convolutions keep to the kernels that they found when memory was short."""
+    tried = []
+
+    def run(limits: list[float], *_: object) -> tuple[float, str] | None:
+        tried.append(limits)
+        return next(((limit, f"try {len(tried)}") for limit in limits if limit >= 3), None)
+
+    monkeypatch.setattr(cards, "_run", run)
+    monkeypatch.setattr(cards, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    case = harness.Case(device="cuda:0")
+    assert cards.under([1, 2, 3, 4], case, TuningConfig(), 1) == (3, "try 2")
+    assert cards.under([3, 4], case, TuningConfig(), 1) == (3, "try 3")
+    assert cards.under([1, 2], case, TuningConfig(), 1) is None
+    assert tried == [[1, 2, 3, 4], [3, 4], [3, 4], [1, 2]]
+
+
 def test_the_cap_of_a_gpu_is_its_share(monkeypatch: pytest.MonkeyPatch):
     shares = []
     for name in ("empty_cache", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 80 * 2**30))
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: shares.append(share))
     cards.cap(8 * 2**30, "cuda")
     cards.cap(90 * 2**30, "cuda")
     assert shares == [0.1, 1.0]
