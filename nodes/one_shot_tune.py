@@ -1,6 +1,7 @@
 """TAVOneShotTune: fit the inflated model to one clip and its caption."""
 
 import json
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -71,11 +72,13 @@ class OneShotTune(io.ComfyNode):
             inputs = (video_unet, clip, text, model.schedule, config)
             walk = adapters.store().tune(*inputs) if keep else tune(*inputs)
             losses = [step.loss for step in walk.steps] if isinstance(walk, StoredTuning) else []
-            for step in progress.over(walk, lambda step: f"loss {step.loss:.4f}{mark}", done=len(losses)):
-                losses.append(step.loss)
-                if wanted is not None and step.step % preview_every == 0:
-                    progress.show(_preview(model, video_unet, clip, wanted, preview_vae))
-                    model.load()  # the VAE may have taken its place
+            told = progress.over(walk, lambda step: f"loss {step.loss:.4f}{mark}", done=len(losses))
+            with closing(told):  # where a preview fails, the steps made so far are kept before that is told
+                for step in told:
+                    losses.append(step.loss)
+                    if wanted is not None and step.step % preview_every == 0:
+                        progress.show(_preview(model, video_unet, clip, wanted, preview_vae))
+                        model.load(clip, config)  # the VAE may have taken its place
             known = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
             tuned = model.with_weights_in_place({"tuning": json.dumps(known)})
         return io.NodeOutput(tuned, {"loss": losses}, adapters.plot_image(lambda file: save_loss_plot(file, losses)))

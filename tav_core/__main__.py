@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils.logging import disable_progress_bar
 
 from . import edit_command, edit_options
@@ -15,12 +14,15 @@ from .checks import check_number
 from .demo.run import run_demo
 from .editor import KEEP
 from .evaluation import command as evaluation
+from .fitting import ran_out_of_memory
 from .progress import show_progress
 from .store import Store
 from .tuning_config import TuningConfig
 
 MOST_GB = 10**9  # no disk has as many
-GPU_IS_FULL = "The GPU's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
+MEMORY_IS_FULL = (
+    "The device's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,10 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("Stopped.\n")
         return 130
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{str(error) or MEMORY_IS_FULL}\n")  # Python's own MemoryError has no words
         return 1
-    except torch.OutOfMemoryError:
-        sys.stderr.write(f"{GPU_IS_FULL}\n")
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        sys.stderr.write(f"{MEMORY_IS_FULL}\n")
         return 1
     return status or 0
 

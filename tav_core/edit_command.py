@@ -14,7 +14,7 @@ from .balance import STRENGTHS, best
 from .checks import check_device, check_number
 from .edit_options import AUTO, edit_settings, frozen_dtype, kept, steadied
 from .editor import ClipEditor
-from .fitting import FEWER_FRAMES, checkpointing_within, device_memory, frames_within
+from .fitting import FEWER_FRAMES, checkpointing_within, device_memory, frames_within, ran_out_of_memory
 from .inversion import InversionConfig
 from .models import load_model
 from .progress import show_progress
@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
             editor.set_strength(args.strength)
             latents = _sampled(editor, args.prompt, inversion, sampling, len(timesteps), options)
         frames = editor.decode(latents)
-    except torch.cuda.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
         raise MemoryError(out_of_memory(editor, doing)) from error
     if steadied(args):
         frames = torch.stack(list(show_progress(editor.steady(frames), "steady", len(frames))))

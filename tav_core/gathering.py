@@ -121,9 +121,9 @@ class GatheringAdamW(torch.optim.AdamW):
             return
         (group,) = self.param_groups
         first, second = self._betas
+        updates = float(self._moments(next(iter(self.taken)))["step"])  # the same for all, once they are taken
         for weight in self.taken:
             moments = self._moments(weight)
-            updates = float(moments["step"])
             spread = moments["exp_avg_sq"].sqrt().div_(sqrt(1 - second**updates)).add_(group["eps"])
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.addcdiv_(moments["exp_avg"], spread, value=-group["lr"] / (1 - first**updates))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from comfy_api.latest import InputImpl
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
@@ -181,9 +182,10 @@ def read_any_video(video: Any, **request: Any) -> VideoClip:
     """Frames of the host's VIDEO, as `tav_core.read_video` chooses them.
 
     A whole file is read from its place on disk, frame by frame. Frames that another node made, and those of a file that
-    may be trimmed (hosts before 0.23 do not say), are chosen from memory.
+    may be trimmed (hosts before 0.23 do not say), are chosen from memory. Asked for a stream of such frames the host
+    would encode them all.
     """
-    source = video.get_stream_source()
+    source = video.get_stream_source() if isinstance(video, InputImpl.VideoFromFile) else None
     trimmed = not hasattr(video, "get_active_trim_window") or tuple(video.get_active_trim_window()) != (0.0, 0.0)
     if isinstance(source, str) and not trimmed:
         return read_file(Path(source), **request)

@@ -68,7 +68,8 @@ def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path
     """A name in the host's output folder that is not taken, numbered as the host does; and its subfolder.
 
     Raises:
-        ValueError: if the prefix leads out of that folder.
+        OSError: if the prefix names a folder that cannot be made.
+        ValueError: if it leads out of the output folder.
     """
     folder, name, counter, subfolder = _place(prefix, folder_paths.get_output_directory(), width, height)
     return _free(folder, name, counter, suffix), subfolder
@@ -109,6 +110,9 @@ def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Pat
     """Folder, name, number and subfolder that the host makes of a prefix."""
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    except OSError as error:
+        message = f"{root} takes no file of filename_prefix {shown(prefix)} ({error}). "
+        raise OSError(f"{message}Give another name, or make that folder one that can be written to.") from error
     except Exception as error:  # the host raises no kind of its own
         message = f"filename_prefix {shown(prefix)} leads out of {root}. Give a name, or subfolder/name."
         raise ValueError(message) from error

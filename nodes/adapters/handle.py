@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet, trainable_parameters
+from ...tav_core.fitting import ran_out_of_memory
 from ...tav_core.store import apply_tuned
 from ...tav_core.tuning import LOSS_SCALING_DEVICES
 from .memory import advice, planned, warn_if_too_large
@@ -96,9 +97,10 @@ class TavModel:
         else:
             apply_tuned(self.video_unet, self.tuned, strength=self.strength if strength is None else strength)
 
-    def load(self, memory: float = 0) -> None:
-        """Have the host bring the module to its device, with so many bytes beside it free."""
+    def load(self, clip: Tensor, config: TuningConfig | SamplingConfig) -> None:
+        """Have the host bring the module to its device, with free beside it what a step on these latents takes."""
         with torch.inference_mode(False):
+            memory = planned(self.video_unet, clip, config).beside_weights
             host.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
 
     def with_weights_in_place(self, notes: Mapping[str, str], strength: float = 1.0) -> "TavModel":
@@ -149,10 +151,10 @@ def put_to_work(model: TavModel, clip: Tensor, config: TuningConfig | SamplingCo
     with torch.inference_mode(False):
         try:
             warn_if_too_large(model.video_unet, clip, config)
-            model.load(planned(model.video_unet, clip, config).beside_weights)
+            model.load(clip, config)
             model.place()
             yield model.video_unet
         except Exception as error:
-            if host.is_oom(error):
+            if host.is_oom(error) or ran_out_of_memory(error):
                 raise host.OOM_EXCEPTION(advice(model.video_unet, clip, config)) from error
             raise

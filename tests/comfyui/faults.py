@@ -3,24 +3,32 @@ believes what it is told of its memory; any value for a widget.
 """
 
 import json
+from fractions import Fraction
+from functools import partial
 from typing import ClassVar
 
 import comfy.model_management as host
 import torch
+from comfy_api.latest import InputImpl, Types
+
+FULL = {
+    "torch": partial(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 GiB."),
+    "cuDNN": partial(RuntimeError, "GET was unable to find an engine to execute this computation"),
+}
 
 
 class Failing:
     """Raises the error of a full GPU instead of passes `first`, `first` + 1 ... `first` + `times` - 1."""
 
-    def __init__(self, first, times):
-        self.left_whole, self.left_failing = first - 1, times
+    def __init__(self, first, times, error="torch"):
+        self.left_whole, self.left_failing, self.error = first - 1, times, FULL[error]
 
     def __call__(self, *_):
         if self.left_whole:
             self.left_whole -= 1
         elif self.left_failing:
             self.left_failing -= 1
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            raise self.error()
 
 
 class RunOutOfMemory:
@@ -29,11 +37,11 @@ class RunOutOfMemory:
 
     @classmethod
     def INPUT_TYPES(cls):
-        required = {"model": ("TAV_MODEL",), "at_pass": ("INT", {"default": 1, "min": 1})}
+        required = {"model": ("TAV_MODEL",), "at_pass": ("INT", {"default": 1, "min": 1}), "error": (list(FULL),)}
         return {"required": required, "optional": {"after": ("LATENT",)}}
 
-    def execute(self, model, at_pass, after=None):
-        model.video_unet.register_forward_pre_hook(Failing(at_pass, 1))
+    def execute(self, model, at_pass, error, after=None):
+        model.video_unet.register_forward_pre_hook(Failing(at_pass, 1, error))
         return (model,)
 
 
@@ -50,6 +58,21 @@ class RunOutOfMemoryInVAE:
     def execute(self, vae, times):
         vae.first_stage_model.vae.decoder.register_forward_pre_hook(Failing(1, times))
         return (vae,)
+
+
+class OddVideo:
+    """A VIDEO of 12 frames of another node, 63 x 64 with alpha, at 8 a second: no encoder takes it."""
+
+    CATEGORY, FUNCTION = "tests", "execute"
+    RETURN_TYPES = ("VIDEO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def execute(self):
+        components = Types.VideoComponents(images=torch.full((12, 64, 63, 4), 0.8), frame_rate=Fraction(8))
+        return (InputImpl.VideoFromComponents(components),)
 
 
 class FreeMemory:
@@ -92,4 +115,5 @@ NODE_CLASS_MAPPINGS = {
     "TestRunOutOfMemory": RunOutOfMemory,
     "TestRunOutOfMemoryInVAE": RunOutOfMemoryInVAE,
     "TestFreeMemory": FreeMemory,
+    "TestOddVideo": OddVideo,
 }

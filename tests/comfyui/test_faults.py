@@ -174,6 +174,7 @@ def test_a_store_that_cannot_be_made_ends_in_words_that_fit_the_node(server: Ser
     store = server.base / "models" / "tune_a_video_store"
     if store.exists():
         store.rename(store.with_name("away"))
+    store.parent.mkdir(exist_ok=True)
     store.touch()
     try:
         name, message = server.error_of(prompt)

@@ -51,6 +51,21 @@ def test_frames_of_another_node_are_taken_as_a_video(server: Server) -> None:
     assert where == "clip" and "ask for at most 12" in message
 
 
+def test_frames_that_no_encoder_takes_are_taken_as_a_video(server: Server) -> None:
+    prompt = {"made": node("TestOddVideo")} | saved_clip(video=["made", 0])
+    _, pictures, rate = video_stream(server, server.run(prompt))
+    assert (len(pictures), pictures[0].shape, rate) == (4, (64, 64, 3), 8)
+    assert all(abs(picture.mean() - 0.8 * 255) < 3 for picture in pictures)
+
+
+def test_a_folder_that_cannot_be_made_is_named(server: Server) -> None:
+    (server.base / "output" / "blocked").write_text("no folder")
+    prompt = saved_clip()
+    prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "blocked/clip"
+    where, message = server.error_of(prompt)
+    assert where == prompts.SAVE and "takes no file of filename_prefix 'blocked/clip'" in message
+
+
 def test_a_file_that_is_gone_is_ignored_if_a_video_is_connected(server: Server) -> None:
     made = {
         "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=1),
@@ -259,7 +274,8 @@ def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
 )
 def test_out_of_memory_says_what_to_lower_and_the_next_prompt_works(server: Server, where: str, words: str) -> None:
     prompt = edit_prompt(tune=dict(seed=31))
-    fault = node("TestRunOutOfMemory", model=prompt[where]["inputs"]["model"], at_pass=2)
+    error = "cuDNN" if where == prompts.INVERT else "torch"
+    fault = node("TestRunOutOfMemory", model=prompt[where]["inputs"]["model"], at_pass=2, error=error)
     if where == prompts.SAMPLE:  # the fault sits on the module that the inversion shares
         fault["inputs"]["after"] = [prompts.INVERT, 0]
     prompt["fault"] = fault

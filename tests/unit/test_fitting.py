@@ -11,6 +11,7 @@ from tav_core import ClipEditor, SamplingConfig, TuningConfig, VideoUNet, edit_c
 from tav_core.__main__ import main, parser
 from tav_core.edit_command import out_of_memory
 from tav_core.edit_options import frozen_dtype
+from tav_core.fitting import ran_out_of_memory
 from tav_core.models import ASSETS
 from tav_core.planner import OVERHEAD
 from tests.conftest import MakeUNet, draw
@@ -99,6 +100,37 @@ def test_too_little_memory_is_one_sentence_with_numbers(
     assert capsys.readouterr().err == f"{said} and --height.\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_full_memory_is_known_by_its_words(error: Exception, full: bool) -> None:
+    assert ran_out_of_memory(error) == full
+
+
+@pytest.mark.parametrize("words", ["unable to find an engine", "shapes cannot be multiplied"])
+def test_another_error_while_tuning_is_not_taken_for_full_memory(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    def tune(editor: ClipEditor, config: TuningConfig) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(ClipEditor, "tune", tune)
+    command = [*EDIT, "edit.mp4", "--num-frames", "3", "--width", "64", "--height", "64", "--device", "cpu"]
+    if "engine" in words:
+        assert main(command) == 1
+    else:
+        with pytest.raises(RuntimeError, match=words):
+            main(command)
+
+
 def test_a_gpu_that_is_full_before_the_tuning_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +139,7 @@ def test_a_gpu_that_is_full_before_the_tuning_is_one_sentence(
 
     monkeypatch.setattr("tav_core.edit_command.load_model", load_model)
     assert main([*EDIT, "edit.mp4"]) == 1
-    said = "The GPU's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
+    said = "The device's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
     assert capsys.readouterr().err == f"{said}\n"
 
 
