@@ -38,20 +38,21 @@ def input_videos() -> list[str]:
 
 
 def input_file(name: str) -> Path:
-    """The path of a file or folder within the host's input folder.
+    """The path of a file or folder within the host's input folder, or in that which ends its name: clip.mp4 [output].
 
     Raises:
         TypeError: if it is no text.
         ValueError: if it lies outside, is not there, or is a name that no file can have.
     """
     check_text("file", name)
-    root = Path(folder_paths.get_input_directory()).resolve()
-    relative = check_path(name.removesuffix("[input]").strip() or ".")
+    place = next((place for place in ("output", "temp") if name.endswith(f"[{place}]")), "input")
+    root = Path(folder_paths.get_directory_by_type(place)).resolve()
+    relative = check_path(name.removesuffix(f"[{place}]").strip() or ".")
     path = Path(os.path.realpath(root / relative))  # unlike resolve(), it bears names that are too long
     if not path.is_relative_to(root):
-        raise ValueError(f"{shown(name)} lies outside of ComfyUI's input folder. Upload the file, or copy it there.")
+        raise ValueError(f"{shown(name)} lies outside of ComfyUI's {place} folder. Upload the file, or copy it there.")
     if not os.path.exists(path):  # noqa: PTH110 likewise
-        raise ValueError(f"There is no {shown(name)} in ComfyUI's input folder. Upload it, or choose another file.")
+        raise ValueError(f"There is no {shown(name)} in ComfyUI's {place} folder. Upload it, or choose another file.")
     return path
 
 

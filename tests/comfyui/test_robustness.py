@@ -14,7 +14,7 @@ import torch
 
 from tav_core import write_video
 from tests.comfyui import prompts
-from tests.comfyui.client import Events, Outcome, Server
+from tests.comfyui.client import Events, Outcome, Refused, Server
 from tests.comfyui.prompts import edit_prompt, node
 
 
@@ -124,6 +124,19 @@ def test_a_video_of_another_shape_is_padded(server: Server, tmp_path: Any) -> No
     server.upload("wide.mp4", file.read_bytes())
     _, (picture, *_), _ = video_stream(server, server.run(saved_clip(file="wide.mp4", fit="pad")))
     assert picture[:14].max() < 20 and picture[50:].max() < 20 and picture[20:44].min() > 180
+
+
+def test_a_video_that_was_saved_is_loaded_by_its_annotated_name(server: Server) -> None:
+    prompt = saved_clip(start=0.5)
+    prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "again/clip"
+    first = server.run(prompt)
+    saved = first.files(prompts.SAVE)[0]
+    name = f"{saved['subfolder']}/{saved['filename']} [{saved['type']}]"
+    _, pictures, _ = video_stream(server, server.run(saved_clip(file=name)))
+    _, expected, _ = video_stream(server, first)
+    assert name.endswith(" [output]") and np.abs(np.subtract(pictures, expected, dtype=float)).mean() < 3
+    with pytest.raises(Refused, match="lies outside of ComfyUI's output folder"):
+        server.run(saved_clip(file="../secret.mp4 [output]"))
 
 
 def test_webm_is_written(server: Server) -> None:
