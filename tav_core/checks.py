@@ -12,6 +12,7 @@ from torch import Tensor
 MAX_STEPS = 10**6  # of anything that is repeated; the losses of as many still fit a file's metadata
 OVERSHOOT = 0.5  # as a share of a range
 MAX_SEED = 2**64 - 1
+MAX_PARTS = 256  # of a path; each missing folder takes Python a level of recursion
 MAX_NUMBERS = 2**31  # in a tensor: 8 GB in float32, a hundred times what a clip of the largest models takes
 
 _SHORT = reprlib.Repr()
@@ -93,7 +94,8 @@ def check_path(path: object, error: type[ValueError] = ValueError) -> Path:
     """A path that a file can have.
 
     Raises:
-        ValueError: or the `error` given, for what is no text or path, or holds NUL or a character of no encoding.
+        ValueError: or the `error` given, for what is no text or path, holds NUL or a character of no encoding, or leads
+            through more folders than Python can make.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
         raise error(f"A path is a text or a pathlib.Path, not {type(path).__name__}.")
@@ -103,6 +105,8 @@ def check_path(path: object, error: type[ValueError] = ValueError) -> Path:
         usable = False
     if not usable:
         raise error(f"{shown(name)} is no name that a file can have: choose another path.")
+    if len(Path(name).parts) > MAX_PARTS:
+        raise error(f"{shown(name)} leads through more than {MAX_PARTS} folders: choose another path.")
     return Path(name)
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,16 @@ STEPS = 54  # a state is kept at 50
 HANG = 600  # seconds after which a process is not slow but stuck
 # Started from a background job a process ignores the interruption, unless it says otherwise.
 START = """
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from tav_core.__main__ import main
+{more}
 sys.exit(main())
+"""
+KILLED_AT_THE_NEXT_STATE = """
+from tav_core import Store
+keep = Store._keep_tuning
+Store._keep_tuning = lambda *given: (keep(*given), os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
@@ -51,35 +56,39 @@ def steps_kept(store: Path) -> int:
     return int(about[0].split()[0]) if about else 0
 
 
-def start_until(command: list[str], stop: int, ready: Callable[[subprocess.Popen], bool]) -> tuple[int, str]:
-    """Run the command until it is ready to be stopped, and stop it with a signal."""
-    process = subprocess.Popen([sys.executable, "-c", START, *command], cwd=ROOT, stderr=subprocess.PIPE)
+def start(command: list[str], more: str = "") -> subprocess.Popen:
+    script = START.format(more=more)
+    return subprocess.Popen([sys.executable, "-c", script, *command], cwd=ROOT, stderr=subprocess.PIPE)
+
+
+def stopped_after_a_step(process: subprocess.Popen) -> str:
+    """What it said, but for the beginning."""
     deadline = time.monotonic() + HANG
+    while not (select.select([process.stderr], [], [], 1)[0] and b"loss=" in os.read(process.stderr.fileno(), 10_000)):
+        assert process.poll() is None and time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    return ended(process)
+
+
+def ended(process: subprocess.Popen) -> str:
     try:
-        while not ready(process):
-            assert process.poll() is None and time.monotonic() < deadline
-        process.send_signal(stop)
-        _, errors = process.communicate(timeout=HANG)
+        return process.communicate(timeout=HANG)[1].decode()
     finally:
         process.kill()
-    return process.returncode, errors.decode()
-
-
-def a_step_was_made(process: subprocess.Popen) -> bool:
-    errors = process.stderr
-    return bool(select.select([errors], [], [], 1)[0]) and b"loss=" in os.read(errors.fileno(), 10_000)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
 def test_stopped_then_killed_then_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, output = tmp_path / "mein Speicher", tmp_path / "edit.mp4"
-    code, errors = start_until(arguments(store, output), signal.SIGINT, a_step_was_made)
-    assert code == 130 and errors.endswith("Stopped.\n") and "Traceback" not in errors
+    stopped = start(arguments(store, output))
+    errors = stopped_after_a_step(stopped)
+    assert stopped.returncode == 130 and errors.endswith("Stopped.\n") and "Traceback" not in errors
     stopped_at = steps_kept(store)
     assert 0 < stopped_at < STEPS
 
-    start_until(arguments(store, output), signal.SIGKILL, lambda _: steps_kept(store) > stopped_at)
-    assert not output.exists()
+    killed = start(arguments(store, output), KILLED_AT_THE_NEXT_STATE)
+    ended(killed)
+    assert killed.returncode == -signal.SIGKILL and not output.exists()
     assert steps_kept(store) in (50, STEPS)
 
     assert main(arguments(store, output)) == 0

@@ -132,7 +132,7 @@ def test_write_any_arguments(
 ) -> None:
     if dtype in (torch.uint8, torch.int64, torch.bool):
         value = 1
-    frames = torch.full(shape, value, dtype=dtype)
+    frames = torch.full(shape, value, dtype=torch.promote_types(dtype, torch.float32)).to(dtype)  # 1e30 to infinity
     before, target = frames.clone(), tmp_path / f"a{suffix}"
     old = everything(tmp_path)
     try:

@@ -1,8 +1,10 @@
 """Arguments that cannot be meant: one sentence says what was expected and what came."""
 
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,16 @@ def test_sentences() -> None:
     with pytest.raises(ValueError, match=r"^fit must be one of 'crop', 'pad', not \[\]\.$"):
         check_choice("fit", [], ("crop", "pad"))
     assert check_path(Path("a b/größe.mp4")) == Path("a b/größe.mp4")
+
+
+def test_a_path_has_no_more_folders_than_can_be_made(make_unet: MakeUNet) -> None:
+    """In a short folder: where the whole path is too long, the system says so first."""
+    with TemporaryDirectory(dir="/tmp" if os.name == "posix" else None) as folder:
+        for parts in ("x/" * 1500, "x/" * 400):
+            with pytest.raises(ValueError, match="leads through more than 256 folders"):
+                save_tuned(inflate(make_unet()), f"{folder}/{parts}tuned.safetensors")
+        assert not list(Path(folder).iterdir())
+        save_tuned(inflate(make_unet()), f"{folder}/{'x/' * 90}tuned.safetensors")
 
 
 def test_whatever_came_is_shown_in_a_short_printable_line() -> None:
