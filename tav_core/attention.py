@@ -13,6 +13,7 @@ one, so that all that follows is done for some positions at once, of all frames.
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from typing import Any
 
 import torch
@@ -230,8 +231,8 @@ class SpatioTemporalBlock(nn.Module):
         """
         seen = checkpoint_around_attention(self.clip, partial(self._attend_frames, entry), hidden_states)
         text = self.attn2.to_k(encoder_hidden_states), self.attn2.to_v(encoder_hidden_states)
-        at_once = max(POSITIONS_AT_ONCE, seen.shape[0] * seen.shape[1] // MOST_PIECES)
-        pieces = seen.split(max(1, at_once // len(seen)), dim=1)
+        frames, positions = seen.shape[:2]
+        pieces = seen.split(max(1, POSITIONS_AT_ONCE // frames, ceil(positions / MOST_PIECES)), dim=1)
         return torch.cat([checkpoint_whole(self.clip, self._at_positions, piece, *text) for piece in pieces], dim=1)
 
     def _attend_frames(self, entry: Callable[[Tensor], Tensor] | None, hidden_states: Tensor) -> Tensor:

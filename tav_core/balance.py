@@ -66,8 +66,10 @@ def judge(
     """
     schedule = NoiseSchedule.from_scheduler(scheduler)
     place(0.0)
-    by_prompt, by_caption = (prediction_error(video_unet, edit, text, schedule) for text in (prompt, caption))
-    place(1.0)
+    try:
+        by_prompt, by_caption = (prediction_error(video_unet, edit, text, schedule) for text in (prompt, caption))
+    finally:
+        place(1.0)
     tuned = prediction_error(video_unet, edit, prompt, schedule)
     asked = (by_caption - by_prompt) / (by_caption + by_prompt)
     return Trial(strength, edit, asked, (by_prompt - tuned) / (by_prompt + tuned))

@@ -157,12 +157,12 @@ class ClipEditor:
     ) -> Iterator[Trial]:
         """Edit at several strengths of the tuning and judge each (`balance.py`); `best` chooses among the trials.
 
-        After each the tuning is at strength 1 again, and its inversion forgotten.
+        After each, and after an error, the tuning is at strength 1 again, and its inversion forgotten.
 
         Arguments:
             prompt, config: as `edit` takes them.
             strengths: to try, as `set_strength` takes them.
-            inversion: how the clip is inverted at each, unless it is sampled beside fresh noise.
+            inversion: how the clip is inverted at each, unless a noise is given or it is sampled beside fresh noise.
             options: the other arguments of `edit`.
 
         Yields:
@@ -171,12 +171,17 @@ class ClipEditor:
         texts = self._embed(prompt), self._embed(self.source_prompt)
         for strength in strengths:
             self.set_strength(strength)
-            if options.get("keep") != "noise":
-                for _ in self.invert(inversion):
-                    pass
-            *_, last = self.edit(prompt, config, **options)
-            scheduler = self.model.scheduler
-            yield judge(self.set_strength, self.video_unet, strength, last.latents, *texts, scheduler)
+            try:
+                if options.get("keep") != "noise" and options.get("noise") is None:
+                    for _ in self.invert(inversion):
+                        pass
+                *_, last = self.edit(prompt, config, **options)
+                scheduler = self.model.scheduler
+                trial = judge(self.set_strength, self.video_unet, strength, last.latents, *texts, scheduler)
+            except BaseException:
+                self.set_strength(1)
+                raise
+            yield trial
 
     def decode(self, latents: Tensor) -> Tensor:
         """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""

@@ -24,7 +24,8 @@ class FrozenConv2d(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.weight.requires_grad or self.padding_mode != "zeros":
+        frozen = not any(parameter.requires_grad for parameter in self.parameters())
+        if not frozen or self.padding_mode != "zeros":
             return super().forward(images)
         return _FrozenConvolution.apply(
             images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups

@@ -33,7 +33,10 @@ def gathers(config: TuningConfig, dtype: torch.dtype) -> bool:
 
 
 class GatheringAdamW(torch.optim.AdamW):
-    """AdamW of which an update can be `gather` and then `step`. Results differ from torch's by rounding.
+    """AdamW of which an update can be `gather` and then `step`.
+
+    Results differ from torch's by rounding. That is little, unless a gradient of a thousand times the bound comes after
+    others: what it leaves of theirs moves weights as far as it should, but in few correct digits.
 
     Arguments:
         parameters, options: as AdamW takes them.
@@ -79,10 +82,9 @@ class GatheringAdamW(torch.optim.AdamW):
 
     def _clip(self, way: Pass, clip: float) -> None:
         self.whole = False
-        before = self.taken.copy()
 
         def put_right(parameter: Tensor, gradient: Tensor) -> None:
-            if parameter in before:
+            if parameter in self.taken:  # when it went by first: it comes once each time
                 self._clip_later(parameter, gradient, clip)
             else:
                 self._take(parameter, gradient.mul_(clip))
@@ -108,10 +110,10 @@ class GatheringAdamW(torch.optim.AdamW):
             self._take(parameter, gradient.mul_(clip))
             return
         moments["exp_avg"].add_(gradient, alpha=(1 - first) * (clip - 1))
-        square = gradient.square_()
-        moments["exp_avg_sq"].add_(square, alpha=(1 - second) * (clip**2 - 1))
-        # No less than what the gradient adds, whatever rounding leaves.
-        torch.maximum(moments["exp_avg_sq"], square.mul_((1 - second) * clip**2), out=moments["exp_avg_sq"])
+        moments["exp_avg_sq"].add_(gradient.square_(), alpha=(1 - second) * (clip**2 - 1))
+        # Rounding may leave too little. By Cauchy and Schwarz it is no less than this share of the mean's square.
+        least = max(0.0, second - first**2) * (1 - second) / (second or 1) / (1 - first) ** 2
+        torch.maximum(moments["exp_avg_sq"], moments["exp_avg"].square().mul_(least), out=moments["exp_avg_sq"])
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -121,8 +123,8 @@ class GatheringAdamW(torch.optim.AdamW):
             return
         (group,) = self.param_groups
         first, second = self._betas
-        updates = float(self._moments(next(iter(self.taken)))["step"])  # the same for all, once they are taken
-        for weight in self.taken:
+        made = torch.stack([self._moments(weight)["step"] for weight in self.taken]).tolist()  # a GPU is asked once
+        for weight, updates in zip(self.taken, made, strict=True):
             moments = self._moments(weight)
             spread = moments["exp_avg_sq"].sqrt().div_(sqrt(1 - second**updates)).add_(group["eps"])
             weight.mul_(1 - group["lr"] * group["weight_decay"])
@@ -130,11 +132,8 @@ class GatheringAdamW(torch.optim.AdamW):
         self.taken.clear()
         self.whole = True
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As AdamW; where gradients of an update had been taken, its other parameters are one update behind."""
-        super().load_state_dict(state_dict)
-        updates = {weight: float(moments["step"]) for weight, moments in self.state.items()}
-        self.taken = {weight for weight, made in updates.items() if made > min(updates.values())}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "gathering": self.gathering, "taken": self.taken, "whole": self.whole}
 
     @property
     def _weights(self) -> list[Tensor]:

@@ -28,7 +28,7 @@ class Work:
 
     Attributes:
         flops: floating-point operations of matrix products, convolutions and attention.
-        bytes: read and written, where an operation is more than another view of a tensor.
+        bytes: read and written by operations that make a tensor: no view of another, and nothing in place.
         scores: of attention, one for each query and key, two on the way back; their exponentials are no flops.
         weight_bytes: of the weights of convolutions, which a CPU lays out anew in each.
         operations: how many; each costs some time in Python and torch, views too.

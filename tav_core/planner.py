@@ -20,7 +20,7 @@ from .gathering import gathers, gradients_given_to
 from .inflation import VideoUNet, trainable_parameters
 from .ledger import Ledger, Work
 from .rates import Rates
-from .sampling import SamplingConfig, guided_prediction
+from .sampling import ONE_BATCH_PIXELS, SamplingConfig, guided_prediction
 from .tuning_config import TuningConfig
 
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
@@ -143,7 +143,16 @@ def frames_that_fit(
     def too_large(frames: int) -> bool:
         return plan(video_unet, config, num_frames=frames, **size).peak > memory
 
-    return bisect_left(range(1, num_frames + 1), True, key=too_large)
+    for frames in reversed(_growing(config, num_frames, size["height"] * size["width"])):
+        if fitting := bisect_left(frames, True, key=too_large):
+            return frames[fitting - 1]
+    return 0
+
+
+def _growing(config: TuningConfig | SamplingConfig, num_frames: int, pixels: int) -> list[range]:
+    """Ranges of frames in each of which the peak grows: it falls where two prompts begin to go one after the other."""
+    together = ONE_BATCH_PIXELS // pixels if isinstance(config, SamplingConfig) and config.guided else num_frames
+    return [range(1, min(together, num_frames) + 1), range(together + 1, num_frames + 1)]
 
 
 def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dtype: torch.dtype) -> dict[str, Tensor]:

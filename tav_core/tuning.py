@@ -6,7 +6,7 @@ over the query projections of sparse-causal and cross-attention and over the who
 stays frozen. The target is the noise or the velocity. x_0 and the caption's embedding come from outside, encoded once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -37,7 +37,7 @@ def tune(
     noise: Sequence[Tensor] | Tensor | None = None,
     timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None = None,
     state: TuningState | None = None,
-) -> Iterator[TuningStep]:
+) -> Generator[TuningStep, None, None]:
     """Tune `video_unet`, in place, one update for each item taken.
 
     Stop by taking no more, or with `close()`. Between two items the model may be sampled. Under an outer
@@ -155,8 +155,17 @@ def _draws(
             if drawn_noise.shape != latents.shape:
                 raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(drawn_noise.shape)}.")
         if timesteps is not None:
-            drawn_timestep = torch.as_tensor(timesteps[index], device="cpu").expand(latents.shape[0])
+            drawn_timestep = _given_timestep(timesteps[index], latents.shape[0], schedule.num_train_timesteps)
         yield drawn_noise, drawn_timestep
+
+
+def _given_timestep(given: int | Tensor, clips: int, below: int) -> Tensor:
+    timestep = torch.as_tensor(given, device="cpu")
+    whole = timestep.dtype in (torch.int32, torch.int64) and timestep.shape in ((), (clips,))
+    if not whole or ((timestep < 0) | (timestep >= below)).any():
+        wanted = f"a whole number in [0, {below}), or {clips} of them, one for each clip"
+        raise ValueError(f"A timestep is {wanted}; got {timestep.tolist()}.")
+    return timestep.expand(clips)
 
 
 def _refuse_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:

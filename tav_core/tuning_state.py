@@ -110,10 +110,15 @@ class TuningState:
     def state_dict(self) -> dict[str, Tensor]:
         """All that `load_state_dict` needs beside `steps`: "weights.NAME", moments by NAME, and the small rest.
 
+        Weights and moments are those that the next update changes: write them, or copy them, before.
+
         Raises:
             RuntimeError: if an update broke off, so that there is no state to keep.
         """
         self._refuse_broken()
+        return self._tensors()
+
+    def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"weights.{name}": weight for name, weight in self.weights().items()}
         states = {name: self.optimizer.state.get(parameter, {}) for name, parameter in self.parameters.items()}
         for moment in MOMENTS:
@@ -131,7 +136,7 @@ class TuningState:
             raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], steps: Sequence[TuningStep]) -> None:
-        """Go back to a state of the same tuning.
+        """Go back to a state of the same tuning, also after an update that broke off.
 
         Arguments:
             tensors: of `state_dict`, on any device.
@@ -140,7 +145,7 @@ class TuningState:
         Raises:
             ValueError: if the tensors are not those of such a state; nothing is changed then.
         """
-        expected = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        expected = {name: tensor.shape for name, tensor in self._tensors().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ValueError("This state belongs to another tuning or model: its tensors have other names or shapes.")
         with torch.inference_mode(False), torch.no_grad():
@@ -152,6 +157,11 @@ class TuningState:
                 for index, name in enumerate(self.parameters)
             }
             self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+            self.optimizer.zero_grad(set_to_none=True)
+        # Of an update that broke off on its way back, what had been taken is one update ahead.
+        ahead = zip(self.parameters.values(), tensors["updates"] > len(steps), strict=True)
+        self.optimizer.taken = {parameter for parameter, taken in ahead if taken}
+        self.optimizer.whole, self._updating = True, False
         if self.scaler.is_enabled():
             scale, tracker = tensors["scaler"].tolist()
             self.scaler.load_state_dict(self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)})

@@ -95,22 +95,33 @@ def read_file(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]
         FileNotFoundError: if there is no such file.
         ValueError: if it is no whole safetensors file, or is of another kind or version; tensors are not read then.
     """
-    metadata = read_metadata(path, kind)
+    with _opened(path) as file:  # once: it may be replaced meanwhile
+        metadata = _checked_metadata(path, file, kind)
+        file.seek(0)
+        content = file.read()
     try:
-        return load(path.read_bytes()), metadata
+        return load(content), metadata
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise _incomplete(path, error) from error
 
 
 def read_metadata(path: Path, kind: str) -> dict[str, str]:
     """As `read_file`, without the tensors."""
+    with _opened(path) as file:
+        return _checked_metadata(path, file, kind)
+
+
+def _opened(path: Path) -> BinaryIO:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    with path.open("rb") as file:
-        try:
-            metadata = _header_metadata(file)
-        except (ValueError, RecursionError) as error:
-            raise _incomplete(path, error) from error
+    return path.open("rb")
+
+
+def _checked_metadata(path: Path, file: BinaryIO, kind: str) -> dict[str, str]:
+    try:
+        metadata = _header_metadata(file)
+    except (ValueError, RecursionError) as error:
+        raise _incomplete(path, error) from error
     if metadata.get("format") != kind or metadata.get("version") != VERSION or "checksum" not in metadata:
         found = {key: metadata.get(key, "none")[:40] for key in ("format", "version", "checksum")}
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -81,14 +82,15 @@ class Keeper:
         self.began = time.monotonic()
         self.last_cost = self.cost = 0.0  # seconds
 
-    def over(self, updates: Iterator[TuningStep]) -> Generator[TuningStep, None, None]:
+    def over(self, updates: Generator[TuningStep, None, None]) -> Generator[TuningStep, None, None]:
         """Pass updates on, each after it was kept if it is to be; keep the last one however it ends."""
         try:
-            for step in updates:
-                if self._due():
-                    self._refuse_non_finite()
-                    self._keep()
-                yield step
+            with closing(updates):
+                for step in updates:
+                    if self._due():
+                        self._refuse_non_finite()
+                        self._keep()
+                    yield step
         finally:
             if self.state.whole and self.kept < len(self.state.steps) and self._finite():
                 self._keep()

@@ -120,6 +120,8 @@ class Store(EntryFolder):
     ) -> StoredInversion:
         """Invert as `tav_core.invert` does, or take the steps of the same inversion from the store.
 
+        The weights that the model has now are part of the key: leave them as they are until the last step is taken.
+
         Arguments:
             video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.invert`.
 

@@ -1,5 +1,7 @@
 """The three attentions of the spatio-temporal block, against their definitions written out."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import CheckpointPolicy
 
+from tav_core import recompute
 from tav_core.attention import (
     SpatioTemporalBlock,
     _has_fused_kernel,
@@ -92,6 +96,42 @@ def test_a_block_in_pieces_is_the_block_and_projects_the_text_once(
     assert ran[:4] == [2, 2, 2, 1] and rows == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("operation", "kept"),
+    [
+        ("_scaled_dot_product_flash_attention_for_cpu", True),
+        ("_scaled_dot_product_efficient_attention", True),
+        ("_scaled_dot_product_cudnn_attention", True),
+        ("_scaled_dot_product_attention_math", False),
+        ("mm", False),
+    ],
+)
+def test_the_result_of_a_fused_kernel_alone_is_kept(operation: str, kept: bool) -> None:
+    policy = CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+    assert recompute._keep_attention(None, SimpleNamespace(__name__=operation)) == policy
+
+
+@pytest.mark.parametrize("checkpointing", ["selective", True])
+def test_nothing_is_checkpointed_where_there_is_no_way_back(
+    monkeypatch: pytest.MonkeyPatch, checkpointing: bool | str
+) -> None:
+    _, block = make_block()
+    block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
+    monkeypatch.setattr(recompute, "checkpoint", lambda *_, **__: pytest.fail("checkpointed"))
+    with torch.no_grad():
+        block(draw(3, 7, 8), draw(1, 5, 5))
+
+
+@pytest.mark.parametrize("positions", [64, 65, 66, 67])
+def test_a_block_has_four_pieces_at_most(positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, block = make_block()
+    block.clip.num_frames, ran = 3, []
+    monkeypatch.setattr("tav_core.attention.POSITIONS_AT_ONCE", 1)
+    block.ff.register_forward_hook(lambda module, args, output: ran.append(output.shape[1]))
+    block(draw(3, positions, 8), draw(1, 5, 5))
+    assert len(ran) == 4 and sum(ran) == positions
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -> None:
     attn.upcast_attention = True
@@ -109,8 +149,9 @@ def test_without_a_fused_kernel_some_queries_attend_at_a_time(
     monkeypatch: pytest.MonkeyPatch, checkpointing: bool | str
 ) -> None:
     _, block = make_block()
+    block.double()
     block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
-    frames, text = draw(3, 256, 8).requires_grad_(), draw(1, 7, 5)
+    frames, text = draw(3, 256, 8).double().requires_grad_(), draw(1, 7, 5).double()
 
     def step() -> tuple[list[torch.Tensor], int]:
         with Ledger() as ledger, sdpa_kernel(kernels):

@@ -72,11 +72,43 @@ def test_a_judgement_that_is_no_number_is_refused(editor: ClipEditor) -> None:
     hook = editor.video_unet.unet.conv_out.register_forward_hook(
         lambda *_: torch.full_like(editor.latents[0], torch.nan)
     )
+    before = tuned_weights(editor)
     try:
         with pytest.raises(FloatingPointError, match="Judging an edit at timestep 300"):
             judged(editor, editor.latents)
     finally:
         hook.remove()
+    assert all(torch.equal(weight, before[name]) for name, weight in tuned_weights(editor).items())
+
+
+def tuned_weights(editor: ClipEditor) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in editor.video_unet.state_dict().items()}
+
+
+@pytest.mark.parametrize("pass_", [1, 6], ids=["inverting", "sampling"])
+def test_trials_that_break_off_leave_the_tuning_in_place(editor: ClipEditor, pass_: int) -> None:
+    editor.set_strength(1)
+    before, calls = tuned_weights(editor), []
+
+    def interrupt(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == pass_:
+            raise KeyboardInterrupt
+
+    hook = editor.video_unet.unet.conv_out.register_forward_hook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(editor.try_strengths(PROMPT, SAMPLING, strengths=[0.25], inversion=INVERSION))
+    finally:
+        hook.remove()
+    assert all(torch.equal(weight, before[name]) for name, weight in tuned_weights(editor).items())
+
+
+def test_trials_from_a_noise_invert_nothing(editor: ClipEditor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClipEditor, "invert", lambda *_: pytest.fail("inverted"))
+    noise = torch.randn(editor.latents.shape, generator=torch.Generator().manual_seed(0))
+    (trial,) = editor.try_strengths(PROMPT, SAMPLING, strengths=[0.5], noise=noise)
+    assert trial.latents.shape == noise.shape
 
 
 @pytest.mark.parametrize("keep", ["nothing", "noise"])

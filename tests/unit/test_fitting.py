@@ -53,6 +53,12 @@ def test_the_memory_of_a_cpu_is_the_machines(device: str, monkeypatch: pytest.Mo
     assert fitting.device_memory(torch.device("meta")) == (torch.inf, torch.inf), "nothing tells"
 
 
+def test_the_memory_of_a_gpu_includes_what_torch_holds_and_no_tensor_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, given in (("mem_get_info", (10, 80)), ("memory_reserved", 30), ("memory_allocated", 7)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, given=given: given)
+    assert fitting.device_memory(torch.device("cuda")) == (10 + 30 - 7, 80)
+
+
 def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet) -> None:
     least = TuningConfig(gradient_checkpointing=True)
     peaks = [plan(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]

@@ -40,3 +40,11 @@ def test_keeps_no_input_while_frozen_and_trains_as_any_other_when_asked() -> Non
         frozen.requires_grad_(True)
         frozen(images).sum().backward()
     assert kept and frozen.weight.grad is not None
+
+
+@pytest.mark.parametrize("trained", ["weight", "bias"])
+def test_whichever_part_trains_learns(trained: str) -> None:
+    frozen, images = FrozenConv2d(convolution(kernel_size=3)), draw(2, 6, 9, 8)
+    getattr(frozen, trained).requires_grad_(True)
+    frozen(images).sum().backward()
+    assert {name for name, parameter in frozen.named_parameters() if parameter.grad is not None} == {trained}

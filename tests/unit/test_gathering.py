@@ -1,6 +1,7 @@
 """Gradients that go into the moments as they come: torch's AdamW, with less to keep."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,72 @@ def test_what_was_taken_before_a_far_larger_gradient_came_is_clipped_by_any_fact
         assert (our - their).abs().max() < 1e-3 * OPTIONS["lr"]
 
 
+@pytest.mark.parametrize(("before", "small", "larger"), [(3, 1e-4, 1e6), (30, 1e-4, 1e4), (3, 1e-3, 1e3)])
+def test_small_gradients_before_a_far_larger_one_do_not_make_the_weight_leap(
+    before: int, small: float, larger: float
+) -> None:
+    """Rounding leaves little of their squares. No gradients at all make Adam move a weight by 7.3 learning rates."""
+    direction = draw(4000) / draw(4000).norm()
+    first, second = nn.Parameter(torch.zeros(4000)), nn.Parameter(torch.zeros(3))
+    gathering = GatheringAdamW([first, second], gathering=True, **OPTIONS | dict(weight_decay=0.0))
+    for scale, other in [(small, 1e-3)] * before + [(0.9, larger)] + [(small, 1e-3)] * 2:
+
+        def way(scale: float = scale, other: float = other) -> float:
+            ((second * other).sum() + (first * direction * scale).sum()).backward()
+            return 0.0
+
+        old = first.detach().clone()
+        gathering.gather(way, 1.0)
+        gathering.step()
+        assert (first - old).abs().max() < 2 * OPTIONS["lr"]
+
+
+@pytest.mark.parametrize(("bound", "scale"), [(4.0, 0.55), (0.3, 0.02)])
+def test_is_clipped_to_any_bound(bound: float, scale: float) -> None:
+    ours, theirs, calls = made(), made(), []
+    gathering, reference = GatheringAdamW(ours, gathering=True, **OPTIONS), torch.optim.AdamW(theirs, **OPTIONS)
+    for seed in range(3):
+        way_of(theirs, scale, seed, [])()
+        norm = nn.utils.clip_grad_norm_(theirs, bound)
+        assert bound**0.5 < norm < bound or bound**2 < norm < bound, "within the bound, not within its root or square"
+        reference.step()
+        reference.zero_grad()
+        gathering.gather(way_of(ours, scale, seed, calls), bound)
+        gathering.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q)
+    assert len(calls) == 3
+
+
+def test_no_gradient_at_all_moves_nothing() -> None:
+    ours = made()
+    gathering = GatheringAdamW(ours, gathering=True, **OPTIONS | dict(weight_decay=0.0))
+    _, norm = gathering.gather(way_of(ours, 0.0, 0, []), 1.0)
+    gathering.step()
+    assert norm == 0 and all(torch.equal(p, q) for p, q in zip(ours, made(), strict=True))
+
+
+@pytest.mark.parametrize("moment", ["lerp_", "mul_"])
+def test_moments_that_changed_by_half_are_not_whole(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = made()
+    gathering = GatheringAdamW(ours, gathering=True, **OPTIONS)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tensor, moment, interrupt)
+        gathering.gather(way_of(ours, 1e-2, 0, []), 1.0)
+    assert not gathering.whole
+
+
+def test_can_be_copied_in_the_midst_of_an_update() -> None:
+    ours = made()
+    ours[0].register_hook(interrupt)
+    gathering = GatheringAdamW(ours, gathering=True, **OPTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        gathering.gather(way_of(ours, 1e-2, 0, []), 1.0)
+    weights, copied = deepcopy((ours, gathering))
+    assert 0 < len(copied.taken) < len(weights) and copied.whole and copied.gathering
+    assert {id(weight) for weight in copied.taken} <= {id(weight) for weight in weights}
+
+
 def test_no_gradient_waits_for_another(make_unet: MakeUNet) -> None:
     waiting: dict[bool, int] = {}
     for checkpointing in (False, True):
@@ -150,7 +217,7 @@ def test_tunes_to_the_same_weights_clipped_and_not(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -254,11 +321,25 @@ def test_a_parameter_without_a_gradient_stays(make_unet: MakeUNet) -> None:
     assert torch.equal(unused, torch.ones(2)) and (used < 1).all()
 
 
-def test_a_gradient_that_is_not_finite_moves_no_weight(make_unet: MakeUNet) -> None:
+@pytest.mark.parametrize("level", [True, "selective"])
+def test_a_parameter_that_is_behind_does_not_make_the_others_taken(make_unet: MakeUNet, level: bool | str) -> None:
+    """One that never had a gradient. Taken is what is ahead of the updates made."""
+    config, video_unet = TuningConfig(**LEAST | dict(gradient_checkpointing=level)), inflate(make_unet())
+    state = TuningState(video_unet, config)
+    next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
+    kept, steps = {name: tensor.clone() for name, tensor in state.state_dict().items()}, list(state.steps)
+    for updates, taken in ((0, []), (2, [list(state.parameters.values())[4]])):
+        kept["updates"][4] = updates
+        state.load_state_dict(kept, steps)
+        assert list(state.optimizer.taken) == taken
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_gradient_that_is_not_finite_moves_no_weight(make_unet: MakeUNet, number: str) -> None:
     video_unet, config = inflate(make_unet()), TuningConfig(**LEAST)
     state = TuningState(video_unet, config)
     before = {name: weight.clone() for name, weight in state.weights().items()}
-    list(state.parameters.values())[5].register_hook(lambda gradient: gradient * torch.nan)
-    with pytest.raises(FloatingPointError, match="gradient of tuning step 1 is nan"):
+    list(state.parameters.values())[5].register_hook(lambda gradient: torch.full_like(gradient, float(number)))
+    with pytest.raises(FloatingPointError, match=f"gradient of tuning step 1 is {number}"):
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
     assert all(torch.equal(weight, before[name]) for name, weight in state.weights().items()) and state.whole

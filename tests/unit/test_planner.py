@@ -213,10 +213,13 @@ def test_the_same_plan_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.Mon
         (first, TuningConfig(gradient_accumulation_steps=2), SIZE),
         (first, SamplingConfig(), SIZE),
         (first, SamplingConfig(guidance_scale=1.0), SIZE),
+        (first, SamplingConfig(guidance_rescale=0.7), SIZE),
+        (first, TuningConfig(compute_dtype=torch.bfloat16), SIZE),
         (first, TuningConfig(), SIZE | dict(height=8)),
         (first, TuningConfig(), SIZE | dict(dtype=torch.bfloat16)),
         (inflate(make_unet(), group_norm="frame"), TuningConfig(), SIZE),
         (inflate(make_unet(), attention="per_frame"), TuningConfig(), SIZE),
+        (inflate(make_unet(), temporal_positions=True), TuningConfig(), SIZE),
         (inflate(make_unet("sd2")), TuningConfig(), SIZE),
     ):
         count = len(made)
@@ -230,6 +233,32 @@ def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) ->
     assert frames_that_fit(video_unet, config, memory, num_frames=9, **size) == 5
     assert frames_that_fit(video_unet, config, memory, num_frames=3, **size) == 3
     assert frames_that_fit(video_unet, config, memory / 10, num_frames=9, **size) == 0
+
+
+def test_frames_that_fit_with_one_prompt_after_the_other_are_found(make_unet: MakeUNet) -> None:
+    """At 9 frames the batch of two prompts ends, and with it most of the peak."""
+    video_unet, config, size = inflate(make_unet()), SamplingConfig(), dict(height=32, width=32)
+    peaks = {frames: plan(video_unet, config, num_frames=frames, **size).peak for frames in (7, 8, 9, 10)}
+    assert peaks[9] < peaks[10] < peaks[7] < peaks[8]
+    assert frames_that_fit(video_unet, config, peaks[10], num_frames=12, **size) == 10
+    assert frames_that_fit(video_unet, config, peaks[7], num_frames=8, **size) == 7
+    assert frames_that_fit(video_unet, config, peaks[9] - 1, num_frames=12, **size) < 8
+
+
+def test_a_ledger_counts_a_product_and_an_attention_as_one_does_by_hand() -> None:
+    first, second = torch.ones(3, 5), torch.ones(5, 7)
+    with Ledger() as ledger:
+        product = first @ second
+    assert ledger.work == Work(flops=2 * 3 * 5 * 7, bytes=4 * (15 + 35 + 21), operations=1)
+    assert ledger.alive == ledger.peak == product.nbytes == 84
+    queries, keys, values = (torch.ones(2, 3, count, 8, requires_grad=True) for count in (4, 6, 6))
+    with Ledger() as ledger:
+        attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values)
+        there = replace(ledger.work)
+        attended.sum().backward()
+    scores, product = 2 * 3 * 4 * 6, 2 * 2 * 3 * 4 * 6 * 8
+    assert (there.scores, there.flops) == (scores, 2 * product)
+    assert (ledger.work.scores, ledger.work.flops) == (3 * scores, 7 * product)
 
 
 def test_guidance_in_a_part_of_the_steps_is_planned_for(make_unet: MakeUNet) -> None:

@@ -194,6 +194,20 @@ def test_states_are_kept_every_so_often_and_passed_over_when_that_costs_too_much
         assert kept == expected
 
 
+def test_a_model_is_as_before_while_an_error_in_keeping_lives(
+    make_unet: MakeUNet, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_unet, config = inflate(make_unet()), replace(CONFIG, gradient_checkpointing=True)
+
+    def full(*_: object) -> None:
+        raise OSError("The disk is full")
+
+    monkeypatch.setattr(Store, "_keep_tuning", full)
+    with pytest.raises(OSError, match="full") as kept:
+        list(store.tune(video_unet, LATENTS, TEXT, EPSILON, config))
+    assert kept.value.__traceback__ is not None and not video_unet.clip.checkpointing
+
+
 def test_a_run_that_is_behind_another_process_does_not_write_over_it(make_unet: MakeUNet, store: Store) -> None:
     ahead, behind = (store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG) for _ in range(2))
     next(ahead), next(ahead), next(behind)

@@ -337,6 +337,12 @@ def test_wrong_inputs(
         next(tune(inflate(make_unet()), latents, text, EPSILON, TuningConfig(steps=2), **overrides))
 
 
+@pytest.mark.parametrize("timestep", [-1, 1000, 3.7, torch.tensor([1, 2])], ids=str)
+def test_timesteps_that_the_schedule_has_not(make_unet: MakeUNet, timestep: Any) -> None:
+    with pytest.raises(ValueError, match=r"A timestep is a whole number in \[0, 1000\), or 1 of them"):
+        next(tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, TuningConfig(steps=1), timesteps=[timestep]))
+
+
 def test_only_trained_weights_reach_the_optimiser(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     (group,) = TuningState(video_unet, TuningConfig()).optimizer.param_groups

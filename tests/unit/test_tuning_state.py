@@ -114,6 +114,45 @@ def test_an_update_that_broke_off_gives_no_state(make_unet: MakeUNet, monkeypatc
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_state_that_broke_off_goes_on_from_one_that_was_kept(
+    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    config = TuningConfig(steps=3, learning_rate=1e-2, gradient_checkpointing=checkpointing)
+    expected, video_unet = inflate(make_unet()), inflate(make_unet())
+    steps = list(tune(expected, LATENTS, TEXT, EPSILON, config))
+    state = TuningState(video_unet, config)
+    run = tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state)
+    next(run)
+    kept = {name: tensor.clone() for name, tensor in state.state_dict().items()}
+
+    def broken(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(state.optimizer, "zero_grad", broken)
+        next(run)
+    assert not state.whole
+    state.load_state_dict(kept, steps[:1])
+    assert state.whole and list(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state)) == steps[1:]
+    assert same(weights(video_unet), weights(expected))
+
+
+def test_an_update_by_gathered_moments_that_broke_off_gives_no_state(
+    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, video_unet = TuningConfig(steps=2, gradient_checkpointing=True), inflate(make_unet())
+    state = TuningState(video_unet, config)
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TuningState, "update", broken)
+    with pytest.raises(KeyboardInterrupt):
+        next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
+    assert not state.whole
+
+
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_a_step_that_broke_off_before_its_update_is_made_again(make_unet: MakeUNet, calls: int) -> None:
     config = TuningConfig(steps=2, learning_rate=1e-2, gradient_accumulation_steps=2)
