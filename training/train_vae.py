@@ -89,7 +89,7 @@ def train(
     trained = [vae.decoder, vae.post_quant_conv] if decoder_only else [vae]
     parameters = [parameter for part in trained for parameter in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
-    rise = min(1.0, max(0.05, 2 / steps))  # of one step at least
+    rise = min(0.75, max(0.05, 2 / steps))  # neither part is empty, however few steps there are
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=rise)
     began = time.monotonic()
     for step in range(1, steps + 1):
