@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ MEMORY_IS_FULL = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 after bad input, with one sentence on standard error; 130 if it was stopped."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a pipe of Windows may lack letters of a name that is to be written
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = parser().parse_args(arguments)
     disable_progress_bar()  # of loading weights; ours shows the long parts
     try:

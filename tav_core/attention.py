@@ -24,7 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.backends.cuda import SDPAParams, can_use_efficient_attention, can_use_flash_attention
 
-from .frames import ClipState
+from .frames import ClipState, without_autocast
 from .positions import sinusoidal_positions
 from .recompute import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole, repeated
 
@@ -54,7 +54,7 @@ def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor
     q, k, v = (rearrange(t, "n s (h d) -> n h s d", h=attn.heads) for t in (query, key, value))
     if attn.upcast_attention:
         # Stable Diffusion 2 overflows in half precision here; autocast would undo the cast to float32.
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             out = _softmax_attention(q.float(), k.float(), v.float(), attn.scale).to(value.dtype)
     else:
         out = _softmax_attention(q, k, v, attn.scale)

@@ -49,7 +49,10 @@ class Carrier:
 def _mean(changes: Tensor, grids: Tensor, seen: Tensor) -> Tensor:
     """(c, n, h, w) of n frames, fetched to where they belong in one: (c, h, w)."""
     frames, seen = changes.transpose(0, 1), seen.to(changes)[:, None]
-    fetched = F.grid_sample(frames, grids.to(changes), padding_mode="border", align_corners=False)
+    height, width = frames.shape[-2:]
+    inner = 1 - 1 / torch.tensor([width, height])  # to the middle of the outermost points: no device need know borders
+    grids = torch.minimum(torch.maximum(grids, -inner), inner)
+    fetched = F.grid_sample(frames, grids.to(changes), align_corners=False)
     return (seen * fetched).sum(0) / seen.sum(0)
 
 

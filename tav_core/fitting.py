@@ -19,6 +19,8 @@ FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what 
 OUT_OF_MEMORY = (  # what errors without a type of their own say
     "out of memory",  # Apple's GPUs, drivers
     "allocate memory",  # the CPU's allocator
+    "not enough memory",  # likewise, on Windows
+    "Invalid buffer size",  # Metal
     "_ALLOC_FAILED",  # cuBLAS and cuDNN, when they are set up
     "unable to find an engine",  # cuDNN, for whose convolutions no workspace was to be had
 )

@@ -4,6 +4,7 @@ A clip is a tensor (b, c, f, h, w). The convolutions of an image model treat eve
 arXiv:2212.11565, section 3.2), which is the same as moving the frames into the batch: (b f) c h w, frame index fastest.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,12 @@ class ClipGroupNorm(nn.GroupNorm):
 
     def forward(self, images: Tensor) -> Tensor:
         return fold_frames(super().forward(unfold_frames(images, self.clip.num_frames)))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """No casts, whatever holds outside. Of a device that knows no autocast none is asked."""
+    casts = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if casts else nullcontext()
 
 
 def check_clip(latents: Tensor, channels: int) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .attention import ATTENTION_MODES, SpatioTemporalBlock
 from .checks import check_choice, check_kind, check_tensor
-from .frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames
+from .frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames, without_autocast
 from .frozen import FrozenConv2d
 from .resnet import ClipResnet
 from .transformer import ClipTransformer
@@ -115,7 +115,8 @@ class VideoUNet(nn.Module):
         compute_dtype = compute_dtype or self.dtype
         # A model that rests in half precision computes in it throughout: only a finer one needs autocast's casts.
         lower = compute_dtype != self.dtype
-        with torch.autocast(latents.device.type, dtype=compute_dtype if lower else None, enabled=lower):
+        device = latents.device
+        with torch.autocast(device.type, dtype=compute_dtype) if lower else without_autocast(device):
             images = fold_frames(latents).to(self.dtype)
             predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype)).sample
         return unfold_frames(predicted, num_frames).to(latents.dtype)

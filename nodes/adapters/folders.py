@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import folder_paths
@@ -12,6 +14,8 @@ from comfy.cli_args import args
 from ...tav_core import Store
 from ...tav_core.checks import check_path, check_text, shown
 
+DATE = re.compile("%date:([^%]+)%")
+NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
 STORE_FOLDER = "tune_a_video_store"  # likewise; tunings and inversions that the pack keeps by itself
@@ -48,6 +52,8 @@ def input_file(name: str) -> Path:
     place = next((place for place in ("output", "temp") if name.endswith(f"[{place}]")), "input")
     root = Path(folder_paths.get_directory_by_type(place)).resolve()
     relative = check_path(name.removesuffix(f"[{place}]").strip() or ".")
+    if os.sep == "/" and "\\" in name and not os.path.lexists(root / relative):  # from a workflow saved on Windows
+        relative = Path(*PureWindowsPath(relative).parts)
     path = Path(os.path.realpath(root / relative))  # unlike resolve(), it bears names that are too long
     if not path.is_relative_to(root):
         raise ValueError(f"{shown(name)} lies outside of ComfyUI's {place} folder. Upload the file, or copy it there.")
@@ -107,8 +113,23 @@ def video_metadata(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, st
     return texts if prompt is None else {**texts, "prompt": json.dumps(prompt)}
 
 
+def dated(pattern: str, now: datetime) -> str:
+    """A moment as the host's page writes it for its own nodes: yyyy-MM-dd, hhmmss; one letter has no zero in front."""
+    parts = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
+
+    def written(found: re.Match[str]) -> str:
+        letters = found[0]
+        return f"{now.year}"[-len(letters) :] if letters[0] == "y" else f"{parts[letters[0]]}".zfill(len(letters))
+
+    return re.sub("yyyy|yy|dd?|MM?|hh?|mm?|ss?", written, pattern)
+
+
 def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Path, str, int, str]:
     """Folder, name, number and subfolder that the host makes of a prefix."""
+    check_text("filename_prefix", prefix)
+    prefix = DATE.sub(lambda found: dated(found[1], datetime.now()), prefix)
+    if os.name == "nt":
+        prefix = NOT_IN_NAMES.sub("_", prefix)
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
     except OSError as error:

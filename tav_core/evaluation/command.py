@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -80,17 +81,23 @@ def _run_clip(args: argparse.Namespace, encoders: Encoders) -> None:
 
 
 def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures | None) -> None:
-    items = read_dataset(args.dataset, args.edits)
+    items, table = read_dataset(args.dataset, args.edits), args.output.with_suffix(".csv")
+    of_the_dataset = args.dataset.glob("*.csv") if args.dataset.is_dir() else [args.dataset]
+    if table.exists() and any(table.samefile(path) for path in of_the_dataset):
+        raise ValueError(f"The table beside the report would replace {table} of the data set: give another --output.")
     rows: list[tuple[Item, Figures]] = []
     for number, item in enumerate(items, 1):
         source, edit, _ = read_pair(item, fit=args.fit)
         rows.append((item, evaluate(source, edit, item.prompt, item.source_prompt, encoders).figures))
         if sets:
             sets.add(source.numpy(), edit.numpy())
-        write_table(args.output.with_suffix(".csv"), rows)  # each time, so that a run that is cut short is not lost
+        # Each time, so that a run that is cut short is not lost. A spreadsheet that has it open may share it with nobody.
+        with suppress(PermissionError):
+            write_table(table, rows)
         sys.stderr.write(f"{number} of {len(items)}: {item.video} {item.kind}\n")
     means = mean_figures([figures for _, figures in rows]) | (sets.compute() if sets else {})
     write_dataset_page(args.output, rows, means)
+    write_table(table, rows)
     sys.stdout.write(f"Mean of {len(rows)} edits:\n{format_table(means)}\n{args.output}\n")
 
 

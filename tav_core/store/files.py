@@ -22,18 +22,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from ..replacing import HELD_BY_OTHERS, replace
+
 VERSION = "1"
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors
 MAX_METADATA = 50_000_000  # characters; the losses and rates of 10^6 steps take 47 million at most
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+WINDOWS_DISK_FULL = (39, 112)  # in safetensors' words
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes, whatever the order and the device.
 
-    It reads about one gigabyte a second and core; threads share the tensors, for hashing frees the interpreter.
+    It reads about one gigabyte a second and core; threads share a CPU's tensors, for hashing frees the interpreter.
     """
-    workers = min(8, os.cpu_count() or 1)
+    on_cpu = all(tensor.is_cpu for tensor in tensors.values())
+    workers = min(8, os.cpu_count() or 1) if on_cpu else 1
     shares = [list(tensors)[start::workers] for start in range(workers)]
     parts: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
@@ -75,8 +79,9 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     try:
         save_file(content, temporary, described)
         _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
+        replace(temporary, path)
+        with suppress(OSError):  # some network drives flush no folder; the file is in its place
+            _flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise _write_error(path, content, error) from error
     finally:
@@ -163,9 +168,8 @@ def _incomplete(path: Path, error: Exception) -> ValueError:
 
 
 def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError:
-    full = getattr(error, "errno", None) in DISK_FULL or any(
-        f"os error {number})" in str(error) for number in DISK_FULL
-    )
+    in_words = WINDOWS_DISK_FULL if HELD_BY_OTHERS else DISK_FULL
+    full = getattr(error, "errno", None) in DISK_FULL or any(f"os error {code})" in str(error) for code in in_words)
     if not full:
         return OSError(f"{path} cannot be written ({error}). Choose a folder on a disk that can be written to.")
     needed = sum(tensor.nbytes for tensor in tensors.values()) / 1e6

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from os import PathLike, utime
 from pathlib import Path
 from stat import S_ISREG
+from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..checks import check_path, check_whole
+from ..replacing import HELD_BY_OTHERS
 from .files import read_file, read_metadata, refuse_damaged, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
@@ -133,6 +135,8 @@ class EntryFolder:
         lock = FileLock(self.folder / ".lock", timeout=LOCK_SECONDS)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if HELD_BY_OTHERS:  # Windows does not tell a folder that refuses files from a lock that is held
+                TemporaryFile(dir=self.folder).close()
             lock.acquire()
         except Timeout as error:
             message = f"Another process has kept the store {self.folder} for {LOCK_SECONDS} s. End it and start again."
@@ -144,7 +148,7 @@ class EntryFolder:
         try:
             for path in self.folder.iterdir():
                 if LEFT_BEHIND.fullmatch(path.name) is not None:
-                    path.unlink(missing_ok=True)
+                    remove(path)
             yield
         finally:
             lock.release()
@@ -188,7 +192,8 @@ class EntryFolder:
         """Later than all others, also where the clock was put back."""
         others = [entry.used for entry in self.entries() if entry.path != path]
         used = max([time.time_ns(), *(other + USE_STEP for other in others)])
-        utime(path, ns=(used, used))
+        with suppress(OSError):  # some network drives refuse it; the order suffers, not the content
+            utime(path, ns=(used, used))
 
     def _prune(self, max_bytes: int, keep: str = "") -> list[str]:
         entries = self.entries()
@@ -196,11 +201,21 @@ class EntryFolder:
         for entry in entries:
             if total <= max_bytes:
                 break
-            if entry.key != keep:
-                entry.path.unlink(missing_ok=True)
+            if entry.key != keep and remove(entry.path):
                 total -= entry.num_bytes
                 removed.append(entry.path.name)
         return removed
+
+
+def remove(path: Path) -> bool:
+    """Remove a file if it is there. False if it stays, as one does on Windows that another program reads."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        if not HELD_BY_OTHERS:
+            raise
+        return False
+    return True
 
 
 def _checked(max_bytes: int) -> int:

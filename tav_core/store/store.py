@@ -25,7 +25,7 @@ from ..tuning import tune
 from ..tuning_config import TuningConfig, TuningStep
 from ..tuning_state import TuningState
 from .files import read_metadata
-from .folder import FORMATS, EntryFolder
+from .folder import FORMATS, EntryFolder, remove
 from .keys import result_key
 from .runs import Keeper, StoredInversion, StoredTuning
 from .tuned import apply_tuned
@@ -97,7 +97,7 @@ class Store(EntryFolder):
             finished = self._get("tuned", key)
             begun = None if finished else self._get("run", key)
             if finished:  # a process may have been killed after its last write and before it removed this
-                self._path("run", key).unlink(missing_ok=True)
+                remove(self._path("run", key))
         if finished is not None:
             tensors, metadata = finished
             apply_tuned(video_unet, tensors)
@@ -182,7 +182,7 @@ class Store(EntryFolder):
                 return
             if made == config.steps:
                 self._put("tuned", key, state.weights(), {"steps": steps, "about": about})
-                self._path("run", key).unlink(missing_ok=True)
+                remove(self._path("run", key))
             elif made > self._steps_kept(key):
                 metadata = {"steps": steps, "made": str(made), "about": f"{made} of {about}"}
                 self._put("run", key, state.state_dict(), metadata)

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from ..checks import shown
+from ..replacing import replace
 from . import png
-from .media import Audio, VideoError, as_rate, beside, check_whole, is_pattern, local_path
+from .media import Audio, VideoError, as_rate, beside, check_whole, is_pattern, kept_beside, local_path
 from .output import Clip
 from .streams import FORMATS, encode_film, encode_gif
 
@@ -76,7 +77,8 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     """Refuse a name that `write_video` could not write, before the work of making the frames.
 
     Raises:
-        VideoError: the name is no local path or names no format.
+        VideoError: the name is no local path, names no format, or a file that another program holds or the system
+            refuses.
     """
     target = local_path(path)
     suffix = target.suffix.lower()
@@ -86,7 +88,21 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             f"{target.name!r} names no format that can be written: use .mp4, .webm or .gif, a folder's name without"
             " suffix, or FOLDER/frame_%04d.png."
         )
+    try:
+        if suffix in (".gif", *FORMATS) and target.parent.is_dir() and not target.is_dir():
+            _try_to_open(target)
+    except OSError as error:
+        remedy = "close the program that has it open, or choose another name"
+        raise VideoError(f"{target} cannot be written ({error}): {remedy}.") from error
     return target
+
+
+def _try_to_open(target: Path) -> None:
+    if target.exists():
+        target.open("r+b").close()
+    else:
+        target.open("xb").close()
+        target.unlink()
 
 
 def _write_file(target: Path, clip: Clip) -> None:
@@ -101,7 +117,10 @@ def _write_file(target: Path, clip: Clip) -> None:
                 encode_gif(container, clip)
             else:
                 encode_film(container, clip, FORMATS[suffix])
-        os.replace(temporary, target)
+        try:
+            replace(temporary, target)
+        except PermissionError as error:
+            raise kept_beside(temporary, target, error) from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{target} could not be written: {error}.") from error
     finally:

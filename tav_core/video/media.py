@@ -18,6 +18,7 @@ from uuid import uuid4
 import torch
 
 from .. import checks
+from ..replacing import keep_beside
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
@@ -176,3 +177,9 @@ def _ebml_size(file: BinaryIO) -> tuple[int, bool]:
 def beside(target: Path) -> Path:
     """A temporary name in the folder of `target`."""
     return target.with_name(f".{uuid4().hex}{target.suffix}")
+
+
+def kept_beside(finished: Path, target: Path, error: PermissionError) -> VideoError:
+    """Keep under a free name what was refused the place of `target`; the error that says so."""
+    kept = keep_beside(finished, target)
+    return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? What was made lies in {kept}.")

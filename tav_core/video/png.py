@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from .media import VideoError, beside, frame_number, numbered
+from ..replacing import replace
+from .media import VideoError, beside, frame_number, kept_beside, numbered
 from .output import Clip
 
 PATTERN = "frame_%05d.png"
@@ -26,19 +27,27 @@ def write_folder(target: Path, pattern: str, clip: Clip) -> None:
         temporary.mkdir(parents=True)
         for index, picture in enumerate(clip.pictures()):
             Image.fromarray(picture).save(temporary / numbered(pattern, index), pnginfo=texts)
-        if target.exists():
-            os.replace(target, old)
         try:
-            os.replace(temporary, target)
-        except OSError:
-            if old.exists():
-                os.replace(old, target)
-            raise
+            _change(target, temporary, old)
+        except PermissionError as error:
+            raise kept_beside(temporary, target, error) from error
     except OSError as error:
         raise VideoError(f"{target} could not be written: {error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _change(target: Path, new: Path, old: Path) -> None:
+    """Put `target` aside as `old`, and `new` in its place, or leave it where it is."""
+    if target.exists():
+        replace(target, old)
+    try:
+        replace(new, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
 
 
 def _check_replaceable(target: Path, pattern: str) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import threading
+from datetime import date
 from fractions import Fraction
 from typing import Any
 
@@ -56,6 +57,26 @@ def test_frames_that_no_encoder_takes_are_taken_as_a_video(server: Server) -> No
     _, pictures, rate = video_stream(server, server.run(prompt))
     assert (len(pictures), pictures[0].shape, rate) == (4, (64, 64, 3), 8)
     assert all(abs(picture.mean() - 0.8 * 255) < 3 for picture in pictures)
+
+
+def test_dates_in_a_prefix_are_written_as_for_the_hosts_own_nodes(server: Server) -> None:
+    prompt = saved_clip()
+    prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "%date:yyyy-MM%/a%date:yy%_%date:d%"
+    before = date.today()
+    saved = server.run(prompt).files(prompts.SAVE)[0]
+    expected = [(f"{day:%Y-%m}", f"a{day:%y}_{day.day}_00001_.mp4") for day in (before, date.today())]
+    assert (saved["subfolder"], saved["filename"]) in expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="There it is the system's own separator.")
+def test_a_file_in_a_folder_is_found_by_its_name_on_windows(server: Server, tmp_path: Any) -> None:
+    file = write_video(tmp_path / "grey.mp4", torch.full((4, 64, 64, 3), 0.5), Fraction(10))
+    folder = server.base / "input" / "deep" / "er"
+    folder.mkdir(parents=True)
+    (folder / "grey.mp4").write_bytes(file.read_bytes())
+    assert server.run(saved_clip(file=r"deep\er\grey.mp4")).files(prompts.SAVE)
+    with pytest.raises(Refused, match="lies outside of ComfyUI's input folder"):
+        server.run(saved_clip(file=r"..\..\secret.mp4"))
 
 
 def test_a_folder_that_cannot_be_made_is_named(server: Server) -> None:

@@ -79,3 +79,10 @@ def test_latents_of_any_type_and_size_make_pictures() -> None:
     assert latent_pictures(draw(4, 2, 5, 9)).shape == (2, 130, 234)
     assert latent_pictures(torch.ones(4, 2, 200, 150)).shape == (2, 200, 150)
     assert len(Carrier(draw(1, 4, 2, 8, 8).half()).paths[0]) == 2
+
+
+def test_beyond_the_border_lies_the_border() -> None:
+    """As by `padding_mode="border"`, which not every device has."""
+    changes, grids = draw(3, 4, 5, 7), 3 * draw(4, 5, 7, 2, seed=1)
+    expected = F.grid_sample(changes.transpose(0, 1), grids, padding_mode="border", align_corners=False).mean(0)
+    torch.testing.assert_close(_mean(changes, grids, torch.ones(4, 5, 7)), expected)

@@ -123,6 +123,33 @@ def test_a_data_set_on_the_command_line(videos, capsys, monkeypatch):
     assert "3 edits of 2 videos" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("dataset", ["list.csv", "."])
+def test_the_table_of_a_data_set_is_never_replaced(videos, monkeypatch, capsys, dataset):
+    monkeypatch.chdir(videos)
+    rows = f"source,edit,source_prompt,prompt\nsource.mp4,edit.mp4,{SOURCE_PROMPT},{PROMPT}\n"
+    (videos / "list.csv").write_text(rows)
+    assert command("--dataset", dataset, "--output", "list.html") == 1
+    assert "would replace list.csv of the data set" in capsys.readouterr().err
+    assert (videos / "list.csv").read_text() == rows
+
+
+def test_a_growing_table_that_is_open_elsewhere_stops_no_evaluation(videos, monkeypatch):
+    rows = f"source.mp4,edit.mp4,{SOURCE_PROMPT},{PROMPT}\n" * 2
+    (videos / "list.csv").write_text(f"source,edit,source_prompt,prompt\n{rows}")
+    write, refused = tav_core.evaluation.command.write_table, [1, 1]
+
+    def held_twice(path, rows):
+        if refused:
+            refused.pop()
+            raise PermissionError(13, "Permission denied", str(path))
+        write(path, rows)
+
+    monkeypatch.setattr(tav_core.evaluation.command, "write_table", held_twice)
+    page = videos / "all.html"
+    assert command("--dataset", videos / "list.csv", "--output", page) == 0
+    assert page.exists() and len(list(csv.DictReader(page.with_suffix(".csv").open(encoding="utf-8")))) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tav_core.frames import ClipGroupNorm, ClipState, check_clip, check_embeddings, fold_frames, unfold_frames
+from tav_core.frames import (
+    ClipGroupNorm,
+    ClipState,
+    check_clip,
+    check_embeddings,
+    fold_frames,
+    unfold_frames,
+    without_autocast,
+)
 from tests.conftest import draw
 
 
@@ -59,3 +67,11 @@ def test_no_clip(shape: tuple[int, ...], message: str) -> None:
 def test_no_embeddings_of_this_clip(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_embeddings(torch.zeros(shape), batch=1, width=12)
+
+
+def test_no_casts_inside_autocast_and_on_devices_without_it() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), without_autocast(torch.device("cpu")):
+        assert (draw(2, 2) @ draw(2, 2)).dtype == torch.float32
+    for device in ("meta", "privateuseone", "mps"):
+        with without_autocast(torch.device(device)):
+            assert (draw(2, 2) @ draw(2, 2)).dtype == torch.float32

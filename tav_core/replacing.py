@@ -1,0 +1,42 @@
+"""A finished file takes the place of an older one.
+
+On Windows that is refused while another program has the older one open: a player, an antivirus, a folder that is being
+synchronised. Most of them let go within seconds.
+"""
+
+import os
+import time
+from itertools import count
+from pathlib import Path
+
+HELD_BY_OTHERS = os.name == "nt"  # files that are open can neither be replaced nor removed
+PATIENCE, PAUSE = 3.0, 0.1  # seconds
+
+
+def replace(finished: Path, target: Path) -> None:
+    """As os.replace, tried for some seconds where other programs may hold the target.
+
+    Raises:
+        OSError: it cannot take its place.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            os.replace(finished, target)
+            return
+        except PermissionError:
+            if not HELD_BY_OTHERS or time.monotonic() - began > PATIENCE:
+                raise
+            time.sleep(PAUSE)
+
+
+def keep_beside(finished: Path, target: Path) -> Path:
+    """Give what cannot take its place a free name beside it: NAME-1.mp4, NAME-2.mp4, ...
+
+    Returns:
+        That name.
+    """
+    free = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
+    kept = next(path for path in free if not path.exists())
+    os.replace(finished, kept)
+    return kept
