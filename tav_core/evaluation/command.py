@@ -91,7 +91,7 @@ def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures
         rows.append((item, evaluate(source, edit, item.prompt, item.source_prompt, encoders).figures))
         if sets:
             sets.add(source.numpy(), edit.numpy())
-        # Each time, so that a run that is cut short is not lost. A spreadsheet that has it open may share it with nobody.
+        # Each time, so that a run that is cut short is not lost. A spreadsheet may have it open and share it with none.
         with suppress(PermissionError):
             write_table(table, rows)
         sys.stderr.write(f"{number} of {len(items)}: {item.video} {item.kind}\n")

@@ -100,7 +100,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 def _try_to_open(target: Path) -> None:
     if target.exists():
         target.open("r+b").close()
-    else:
+    elif not target.is_symlink():  # which is replaced itself
         target.open("xb").close()
         target.unlink()
 

@@ -82,6 +82,9 @@ def test_a_name_that_the_system_refuses_is_known_before_the_work(tmp_path: Path)
     for name in ("new.mp4", "old.mp4", "not/yet/there.mp4"):
         check_output(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
+    (tmp_path / "link.mp4").symlink_to("nowhere.mp4")
+    check_output(tmp_path / "link.mp4")
+    assert (tmp_path / "link.mp4").is_symlink()
     assert (tmp_path / "old.mp4").read_bytes() == b"old"
 
 
