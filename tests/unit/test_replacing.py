@@ -26,7 +26,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
     for module in (replacing, folder, files):
         monkeypatch.setattr(module, "HELD_BY_OTHERS", True)
     monkeypatch.setattr(replacing, "PAUSE", 0.001)
-    monkeypatch.setattr(replacing, "PATIENCE", 0.05)
+    monkeypatch.setattr(replacing, "PATIENCE", 600)
     left: dict[Path, int] = {}
 
     def refuse(path: Path) -> None:
@@ -63,8 +63,9 @@ def test_a_video_that_is_let_go_of_is_replaced(tmp_path: Path, held: Callable[[P
     ("name", "other"), [("edit.mp4", "edit-2.mp4"), ("edit.gif", "edit-1.gif"), ("frames", "frames-1")]
 )
 def test_a_video_that_is_open_elsewhere_stays_and_the_new_one_lies_beside(
-    tmp_path: Path, held: Callable[[Path, int], None], name: str, other: str
+    tmp_path: Path, held: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch, name: str, other: str
 ) -> None:
+    monkeypatch.setattr(replacing, "PATIENCE", 0.01)
     target = tmp_path / name
     write_video(target, FRAMES, 8)
     (tmp_path / "edit-1.mp4").touch()
@@ -94,7 +95,7 @@ def put(store: Store, key: str) -> None:
 
 
 def test_a_store_waits_for_an_entry_that_another_program_reads(
-    tmp_path: Path, held: Callable[[Path, int], None]
+    tmp_path: Path, held: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
     put(store, KEY)
@@ -102,6 +103,7 @@ def test_a_store_waits_for_an_entry_that_another_program_reads(
     put(store, KEY)
     assert store.verify() == [] and len(store.entries()) == 1
     held(store.entries()[0].path, 10**6)
+    monkeypatch.setattr(replacing, "PATIENCE", 0.01)
     with pytest.raises(OSError, match="cannot be written"):
         put(store, KEY)
     assert store.verify() == []
