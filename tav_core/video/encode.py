@@ -55,9 +55,10 @@ def write_video(
         The path written.
 
     Raises:
-        VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails.
+        VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails. Where another
+            program holds the older file, the new one is kept beside it, under the name that the error says.
     """
-    target = check_output(path)
+    target = _with_a_format(path)
     if not isinstance(metadata or {}, Mapping):
         raise VideoError(f"metadata are texts by name, not {shown(metadata)}.")
     clip = Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}), before_frame)
@@ -74,12 +75,23 @@ def write_video(
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """Refuse a name that `write_video` could not write, before the work of making the frames.
+    """Refuse a name that `write_video` could not write, or only beside it, before the work of making the frames.
 
     Raises:
         VideoError: the name is no local path, names no format, or a file that another program holds or the system
             refuses.
     """
+    target = _with_a_format(path)
+    try:
+        if target.suffix.lower() in (".gif", *FORMATS) and target.parent.is_dir() and not target.is_dir():
+            _try_to_open(target)
+    except OSError as error:
+        remedy = "close the program that has it open, or choose another name"
+        raise VideoError(f"{target} cannot be written ({error}): {remedy}.") from error
+    return target
+
+
+def _with_a_format(path: str | os.PathLike[str]) -> Path:
     target = local_path(path)
     suffix = target.suffix.lower()
     known = suffix in ("", ".gif", *FORMATS) or (suffix == ".png" and is_pattern(target.name)) or target.is_dir()
@@ -88,12 +100,6 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             f"{target.name!r} names no format that can be written: use .mp4, .webm or .gif, a folder's name without"
             " suffix, or FOLDER/frame_%04d.png."
         )
-    try:
-        if suffix in (".gif", *FORMATS) and target.parent.is_dir() and not target.is_dir():
-            _try_to_open(target)
-    except OSError as error:
-        remedy = "close the program that has it open, or choose another name"
-        raise VideoError(f"{target} cannot be written ({error}): {remedy}.") from error
     return target
 
 

@@ -34,7 +34,12 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
             left[path] -= 1
             raise PermissionError(errno.EACCES, "The process cannot access the file", str(path))
 
-    really_replace, really_unlink = os.replace, Path.unlink
+    really_replace, really_unlink, really_open = os.replace, Path.unlink, Path.open
+
+    def open_(path: Path, mode: str = "r", **options: object) -> object:
+        if "+" in mode:
+            refuse(path)
+        return really_open(path, mode, **options)
 
     def replace(source: Path, target: Path) -> None:
         refuse(Path(source))
@@ -47,6 +52,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
 
     monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(Path, "open", open_)
     return left.__setitem__
 
 
@@ -70,6 +76,9 @@ def test_a_video_that_is_open_elsewhere_stays_and_the_new_one_lies_beside(
     write_video(target, FRAMES, 8)
     (tmp_path / "edit-1.mp4").touch()
     held(target, 10**6)
+    if target.is_file():
+        with pytest.raises(VideoError, match="close the program that has it open"):
+            check_output(target)
     with pytest.raises(VideoError, match=rf"is it open elsewhere\? What was made lies in .*{other}"):
         write_video(target, torch.cat([FRAMES, FRAMES]), 8)
     assert len(read_video(target).frames) == 2 and len(read_video(tmp_path / other).frames) == 4
