@@ -1,4 +1,4 @@
-"""A finished file takes the place of an older one.
+"""Files take the place of older ones, or go.
 
 On Windows that is refused while another program has the older one open: a player, an antivirus, a folder that is being
 synchronised. Most of them let go within seconds.
@@ -9,12 +9,12 @@ import time
 from itertools import count
 from pathlib import Path
 
-HELD_BY_OTHERS = os.name == "nt"  # files that are open can neither be replaced nor removed
+WINDOWS = os.name == "nt"  # where files that are open can neither be replaced nor removed
 PATIENCE, PAUSE = 3.0, 0.1  # seconds
 
 
 def replace(finished: Path, target: Path) -> None:
-    """As os.replace, tried for some seconds where other programs may hold the target.
+    """As os.replace, tried for some seconds where another program may hold the target.
 
     Raises:
         OSError: it cannot take its place.
@@ -25,7 +25,7 @@ def replace(finished: Path, target: Path) -> None:
             os.replace(finished, target)
             return
         except PermissionError:
-            if not HELD_BY_OTHERS or time.monotonic() - began > PATIENCE:
+            if not WINDOWS or time.monotonic() - began > PATIENCE:
                 raise
             time.sleep(PAUSE)
 
@@ -40,3 +40,14 @@ def keep_beside(finished: Path, target: Path) -> Path:
     kept = next(path for path in free if not path.exists())
     os.replace(finished, kept)
     return kept
+
+
+def remove(path: Path) -> bool:
+    """Remove a file if it is there. False if it stays, as one does on Windows that another program reads."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        if not WINDOWS:
+            raise
+        return False
+    return True

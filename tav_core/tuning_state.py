@@ -46,9 +46,9 @@ class TuningState:
                 fused=True if video_unet.device.type in FUSED_DEVICES else None,
                 gathering=gathers(config, video_unet.dtype),
             )
-            self.lr_scheduler = get_scheduler(
-                SCHEDULES[config.lr_schedule], self.optimizer, None, config.warmup_steps, config.steps
-            )
+            schedule = SCHEDULES[config.lr_schedule]
+            scheduler = get_scheduler(schedule, self.optimizer, None, config.warmup_steps, config.steps)
+            (self._base_rate,), (self._factor,) = scheduler.base_lrs, scheduler.lr_lambdas
             self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=half)
             self.scaler = self._new_scaler()
             self.generator = torch.Generator().manual_seed(config.seed)
@@ -62,7 +62,7 @@ class TuningState:
     @property
     def learning_rate(self) -> float:
         """That of the next update."""
-        return float(self.lr_scheduler.get_last_lr()[0])
+        return float(self._base_rate * self._factor(len(self.steps)))
 
     def resume(self) -> None:
         """Go back to the end of the last update, if something was drawn or scaled for the next one and it broke off.
@@ -94,9 +94,10 @@ class TuningState:
     def update(self, step: TuningStep) -> None:
         """Make the update for which a gradient has been gathered."""
         self._updating = True
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.learning_rate
         self.scaler.step(self.optimizer)  # leaves out an update that overflowed in float16
         self.scaler.update()
-        self._set_schedule(len(self.steps) + 1)
         self.optimizer.zero_grad(set_to_none=True)
         # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
         self._generator_state = self.generator.get_state()
@@ -168,12 +169,3 @@ class TuningState:
         self._generator_state = tensors["generator"].cpu()
         self.generator.set_state(self._generator_state)
         self.steps[:] = steps
-        self._set_schedule(len(steps))
-
-    def _set_schedule(self, made: int) -> None:
-        """Left to itself it would count calls, and warn where the first update is one that is left out."""
-        (base,), (factor,) = self.lr_scheduler.base_lrs, self.lr_scheduler.lr_lambdas
-        rate = base * factor(made)
-        self.lr_scheduler.last_epoch, self.lr_scheduler._last_lr = made, [rate]
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate

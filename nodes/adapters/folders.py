@@ -113,7 +113,7 @@ def video_metadata(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, st
     return texts if prompt is None else {**texts, "prompt": json.dumps(prompt)}
 
 
-def dated(pattern: str, now: datetime) -> str:
+def _dated(pattern: str, now: datetime) -> str:
     """A moment as the host's page writes it for its own nodes: yyyy-MM-dd, hhmmss; one letter has no zero in front."""
     parts = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
 
@@ -127,7 +127,7 @@ def dated(pattern: str, now: datetime) -> str:
 def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Path, str, int, str]:
     """Folder, name, number and subfolder that the host makes of a prefix."""
     check_text("filename_prefix", prefix)
-    prefix = DATE.sub(lambda found: dated(found[1], datetime.now()), prefix)
+    prefix = DATE.sub(lambda found: _dated(found[1], datetime.now()), prefix)
     if os.name == "nt":
         prefix = NOT_IN_NAMES.sub("_", prefix)
     try:

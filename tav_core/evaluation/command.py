@@ -14,7 +14,7 @@ from ..device_option import add_device
 from ..metrics import SetMeasures, load_inception
 from ..video import read_video
 from ..video.choose import FITS
-from .dataset import Item, read_dataset
+from .dataset import Item, find_table, read_dataset
 from .measure import Encoders, Figures, evaluate, format_table, mean_figures
 from .report import write_clip_page, write_dataset_page, write_table
 
@@ -82,8 +82,7 @@ def _run_clip(args: argparse.Namespace, encoders: Encoders) -> None:
 
 def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures | None) -> None:
     items, table = read_dataset(args.dataset, args.edits), args.output.with_suffix(".csv")
-    of_the_dataset = args.dataset.glob("*.csv") if args.dataset.is_dir() else [args.dataset]
-    if table.exists() and any(table.samefile(path) for path in of_the_dataset):
+    if table.exists() and table.samefile(find_table(args.dataset)):
         raise ValueError(f"The table beside the report would replace {table} of the data set: give another --output.")
     rows: list[tuple[Item, Figures]] = []
     for number, item in enumerate(items, 1):

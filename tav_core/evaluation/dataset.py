@@ -42,7 +42,7 @@ def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
     Raises:
         ValueError: the CSV, a source or an edit is missing, or the columns are others.
     """
-    table = _find_table(dataset)
+    table = find_table(dataset)
     rows, columns = _read_table(table)
     if set(_PLAIN) <= set(columns):
         items = [_plain_item(table, number, row) for number, row in enumerate(rows, 2)]
@@ -61,7 +61,12 @@ def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
     return items
 
 
-def _find_table(dataset: Path) -> Path:
+def find_table(dataset: Path) -> Path:
+    """The CSV of a data set.
+
+    Raises:
+        ValueError: a folder holds none, or several.
+    """
     tables = [dataset] if dataset.is_file() else sorted(dataset.glob("*.csv"))
     if len(tables) != 1:
         raise ValueError(f"{dataset} holds {len(tables)} CSV files and should hold one. Name the one that is meant.")

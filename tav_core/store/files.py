@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from ..replacing import HELD_BY_OTHERS, replace
+from ..replacing import WINDOWS, replace
 
 VERSION = "1"
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors
@@ -80,7 +80,7 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         save_file(content, temporary, described)
         _flush(temporary)
         replace(temporary, path)
-        with suppress(OSError):  # some network drives flush no folder; the file is in its place
+        with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
             _flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise _write_error(path, content, error) from error
@@ -168,7 +168,7 @@ def _incomplete(path: Path, error: Exception) -> ValueError:
 
 
 def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError:
-    in_words = WINDOWS_DISK_FULL if HELD_BY_OTHERS else DISK_FULL
+    in_words = WINDOWS_DISK_FULL if WINDOWS else DISK_FULL
     full = getattr(error, "errno", None) in DISK_FULL or any(f"os error {code})" in str(error) for code in in_words)
     if not full:
         return OSError(f"{path} cannot be written ({error}). Choose a folder on a disk that can be written to.")
@@ -181,9 +181,7 @@ def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) ->
 
 
 def _flush(path: Path) -> None:
-    """Have the disk write a file, or the names in a folder, which Windows does on its own."""
-    if path.is_dir() and os.name == "nt":
-        return
+    """Have the disk write a file, or the names in a folder."""
     number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(number)

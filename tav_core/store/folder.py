@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..checks import check_path, check_whole
-from ..replacing import HELD_BY_OTHERS
+from ..replacing import WINDOWS, remove
 from .files import read_file, read_metadata, refuse_damaged, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
@@ -135,7 +135,7 @@ class EntryFolder:
         lock = FileLock(self.folder / ".lock", timeout=LOCK_SECONDS)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if HELD_BY_OTHERS:  # Windows does not tell a folder that refuses files from a lock that is held
+            if WINDOWS:  # which does not tell a folder that refuses files from a lock that is held
                 TemporaryFile(dir=self.folder).close()
             lock.acquire()
         except Timeout as error:
@@ -205,17 +205,6 @@ class EntryFolder:
                 total -= entry.num_bytes
                 removed.append(entry.path.name)
         return removed
-
-
-def remove(path: Path) -> bool:
-    """Remove a file if it is there. False if it stays, as one does on Windows that another program reads."""
-    try:
-        path.unlink(missing_ok=True)
-    except PermissionError:
-        if not HELD_BY_OTHERS:
-            raise
-        return False
-    return True
 
 
 def _checked(max_bytes: int) -> int:

@@ -2,8 +2,8 @@
 
 That is: every weight of the model as it is before the run, how it was inflated, the clip, the text, the noise levels,
 the knobs, the kind of device and the versions of what computes. Weights and tensors count by their bytes, so a LoRA
-that was fused upstream, or another precision, makes another key. Left out is what changes
-rounding at most: gradient checkpointing.
+that was fused upstream, or another precision, makes another key. Left out is what changes rounding at most: gradient
+checkpointing.
 """
 
 import hashlib

@@ -21,11 +21,12 @@ from torch import Tensor
 from ..checks import MAX_STEPS, check_kind, check_number, check_whole
 from ..inflation import VideoUNet, check_inputs
 from ..inversion import InversionConfig, InversionStep, invert
+from ..replacing import remove
 from ..tuning import tune
 from ..tuning_config import TuningConfig, TuningStep
 from ..tuning_state import TuningState
 from .files import read_metadata
-from .folder import FORMATS, EntryFolder, remove
+from .folder import FORMATS, EntryFolder
 from .keys import result_key
 from .runs import Keeper, StoredInversion, StoredTuning
 from .tuned import apply_tuned

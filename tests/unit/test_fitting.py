@@ -126,7 +126,7 @@ def test_full_memory_is_known_by_its_words(error: Exception, full: bool) -> None
 
 
 @pytest.mark.parametrize("words", ["unable to find an engine", "shapes cannot be multiplied"])
-def test_another_error_while_tuning_is_not_taken_for_full_memory(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+def test_full_memory_while_tuning_is_told_from_another_error(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     def tune(editor: ClipEditor, config: TuningConfig) -> None:
         raise RuntimeError(words)
 

@@ -308,7 +308,7 @@ def test_a_hook_that_an_interruption_left_behind_takes_no_gradient() -> None:
     assert not received and torch.equal(parameter.grad, torch.ones(2))
 
 
-def test_a_parameter_without_a_gradient_stays(make_unet: MakeUNet) -> None:
+def test_a_parameter_without_a_gradient_stays() -> None:
     used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     gathering = GatheringAdamW([used, unused], gathering=True, **OPTIONS)
 

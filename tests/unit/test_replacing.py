@@ -24,7 +24,7 @@ KEY = f"{7:032x}"
 def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
     """Says of a file that another program holds it, for so many tries to replace or remove it."""
     for module in (replacing, folder, files):
-        monkeypatch.setattr(module, "HELD_BY_OTHERS", True)
+        monkeypatch.setattr(module, "WINDOWS", True)
     monkeypatch.setattr(replacing, "PAUSE", 0.001)
     monkeypatch.setattr(replacing, "PATIENCE", 600)
     left: dict[Path, int] = {}

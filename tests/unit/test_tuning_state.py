@@ -22,6 +22,10 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -102,10 +106,7 @@ def test_an_update_that_broke_off_gives_no_state(make_unet: MakeUNet, monkeypatc
     video_unet = inflate(make_unet())
     state = TuningState(video_unet, config)
 
-    def broken(**_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(state.optimizer, "zero_grad", broken)
+    monkeypatch.setattr(state.optimizer, "zero_grad", interrupt)
     with pytest.raises(KeyboardInterrupt):
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
     with pytest.raises(RuntimeError, match="broke off"):
@@ -126,11 +127,8 @@ def test_a_state_that_broke_off_goes_on_from_one_that_was_kept(
     next(run)
     kept = {name: tensor.clone() for name, tensor in state.state_dict().items()}
 
-    def broken(**_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(state.optimizer, "zero_grad", broken)
+        patch.setattr(state.optimizer, "zero_grad", interrupt)
         next(run)
     assert not state.whole
     state.load_state_dict(kept, steps[:1])
@@ -144,10 +142,7 @@ def test_an_update_by_gathered_moments_that_broke_off_gives_no_state(
     config, video_unet = TuningConfig(steps=2, gradient_checkpointing=True), inflate(make_unet())
     state = TuningState(video_unet, config)
 
-    def broken(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(TuningState, "update", broken)
+    monkeypatch.setattr(TuningState, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
     assert not state.whole
