@@ -30,7 +30,7 @@ from benchmarks.fits import BESIDE
 from benchmarks.harness import Case, Config
 from benchmarks.plan import predicted
 from tav_core import TuningConfig
-from tav_core.fitting import ran_out_of_memory
+from tav_core.memory.budget import ran_out_of_memory
 
 HEAD = ["case", "step", "card, GB", "peak, GiB", "planned, GiB", "seconds", "TFLOP/s", "of a product's"]
 

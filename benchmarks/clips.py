@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tav_core.demo import world
+from tav_core.demo import shapes as world
 from tav_core.demo.run import SAMPLING, TUNING
-from tav_core.models import DEMO_MODEL
+from tav_core.models.base import DEMO_MODEL
 
 # name in a record -> head of its column, how it is averaged over edits, how it is written
 Columns = Mapping[str, tuple[str, Callable[[list[float]], Any], str]]

@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks import harness
 from benchmarks.harness import Case
 from tav_core import inflate
-from tav_core.models import read_network
+from tav_core.models.base import read_network
 
 CHUNK = 2**24  # bytes read at once
 PAGE = 4096  # bytes
@@ -91,7 +91,7 @@ def main() -> None:
         cold_runs = {name: partial(from_disk, folder, run) for name, run in runs.items()}
         disk = harness.interleaved(cold_runs, args.rounds, "cpu")
         cache = harness.interleaved(runs, args.rounds, "cpu")
-        from benchmarks import cold  # under the name by which another process finds it, however this one began
+        from benchmarks import cold
 
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             before, peak = pool.apply(cold.peak_of_loading, (folder, case.dtype))

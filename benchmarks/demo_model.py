@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tav_core.demo import judge, world
-from tav_core.models import DEMO_MODEL, decode_latents, encode_frames, load_model
-from tav_core.show import contact_sheet, save_picture
-from training.measure import sample_images, words_followed
+from bundled_model.measure import sample_images, words_followed
+from tav_core.demo import shapes as world
+from tav_core.demo import shapes_judge as judge
+from tav_core.models.base import DEMO_MODEL, decode_latents, encode_frames, load_model
+from tav_core.viz.figures import contact_sheet, save_picture
 
 SEED = 2024  # the training draws from other seeds
 

@@ -15,7 +15,7 @@ from functools import partial
 
 from benchmarks import harness
 from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, read_video
-from tav_core.models import ASSETS
+from tav_core.models.base import ASSETS
 
 HEAD = ["stage", "seconds", "UNet", "frames encoded", "frames decoded", "prompts encoded"]
 

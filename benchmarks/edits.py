@@ -19,13 +19,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from tav_core.demo import world
+from tav_core.demo import shapes as world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
+from tav_core.diffusion.schedule import plain_noise
 from tav_core.editor import ClipEditor
-from tav_core.models import load_model
-from tav_core.schedule import plain_noise
-from tav_core.show import contact_sheet, save_picture
+from tav_core.models.base import load_model
 from tav_core.store import Store
+from tav_core.viz.figures import contact_sheet, save_picture
 
 from .clips import Columns, clip_parser, random_clip, random_edits, records_of, table
 

@@ -36,15 +36,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tav_core.demo import world
+from tav_core.demo import shapes as world
 from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING, score_edit
+from tav_core.editing.sampling import SamplingConfig
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
 from tav_core.metrics import psnr
-from tav_core.models import load_model
-from tav_core.sampling import SamplingConfig
-from tav_core.show import contact_sheet, save_picture
+from tav_core.models.base import load_model
 from tav_core.store import Store
+from tav_core.viz.figures import contact_sheet, save_picture
 
 from .clips import Columns, clip_parser, random_clip, random_edits, records_of, table
 

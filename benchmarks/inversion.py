@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tav_core.demo import world
+from tav_core.demo import shapes as world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.editing.inversion import InversionConfig, invert, likeness
+from tav_core.editing.sampling import sample
 from tav_core.editor import ClipEditor
-from tav_core.inversion import InversionConfig, invert, likeness
 from tav_core.metrics import psnr
-from tav_core.models import encode_prompts, load_model
-from tav_core.sampling import sample
-from tav_core.schedule import NoiseSchedule
+from tav_core.models.base import encode_prompts, load_model
 from tav_core.store import Store
 
 from .clips import Columns, clip_parser, random_clip, records_of, table

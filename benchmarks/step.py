@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import Case, Config
-from tav_core.planner import Ledger
+from tav_core.memory.estimate import Ledger
 
 
 def builders(case: Case, config: Config) -> dict[str, Callable[[], None]]:

@@ -15,9 +15,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from tav_core import ClipEditor, Store, TuningConfig, inflate, load_model, read_video
-from tav_core.models import ASSETS
+from tav_core.models.base import ASSETS
 from tav_core.store.keys import result_key
-from tav_core.tuning_state import TuningState
+from tav_core.tuning.state import TuningState
 
 SD15 = {"cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64}
 EPSILON = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

@@ -28,17 +28,18 @@ from itertools import product
 import numpy as np
 import torch
 
-from tav_core.balance import Trial, best
-from tav_core.demo import judge, world
+from tav_core.demo import shapes as world
+from tav_core.demo import shapes_judge as judge
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
+from tav_core.diffusion.schedule import NoiseSchedule
+from tav_core.editing.sampling import SamplingStep
+from tav_core.editing.strength import Trial, best
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
-from tav_core.models import encode_frames, encode_prompts, load_model
-from tav_core.sampling import SamplingStep
-from tav_core.schedule import NoiseSchedule
-from tav_core.show import contact_sheet, save_picture
+from tav_core.models.base import encode_frames, encode_prompts, load_model
 from tav_core.store import Store
-from tav_core.tuning_config import TuningConfig
+from tav_core.tuning.config import TuningConfig
+from tav_core.viz.figures import contact_sheet, save_picture
 
 from .clips import Columns, clip_parser, random_clip, random_edits, records_of, table
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core.captions import drawable
-from ..tav_core.show import side_by_side
+from ..tav_core.viz.captions import drawable
+from ..tav_core.viz.figures import side_by_side
 from .sockets import CATEGORY, advanced
 
 PANELS = 6

@@ -6,7 +6,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..tav_core import InversionConfig, SamplingConfig, invert, sample
-from ..tav_core.inversion import likeness
+from ..tav_core.editing.inversion import likeness
 from ..tav_core.store import StoredInversion
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced

@@ -7,7 +7,7 @@ import numpy as np
 from comfy_api.latest import io, ui
 
 from ..tav_core.evaluation import evaluate, format_table
-from ..tav_core.show import save_curves
+from ..tav_core.viz.figures import save_curves
 from . import adapters
 from .sockets import CATEGORY
 

@@ -6,7 +6,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..tav_core import SamplingConfig, best
-from ..tav_core.balance import STRENGTHS, Trial, invert_and_sample, judge
+from ..tav_core.editing.strength import STRENGTHS, Trial, invert_and_sample, judge
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..tav_core import inflate
-from ..tav_core.inflation import GROUP_NORM_MODES
+from ..tav_core.unet.inflate import GROUP_NORM_MODES
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 

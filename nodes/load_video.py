@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core.models import ASSETS
+from ..tav_core.models.base import ASSETS
 from ..tav_core.video.choose import FITS
 from . import adapters
 from .sockets import CATEGORY, advanced

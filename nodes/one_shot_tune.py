@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..tav_core import SamplingConfig, TuningConfig, plain_noise, sample, tune
-from ..tav_core.show import save_loss_plot
 from ..tav_core.store import StoredTuning
+from ..tav_core.viz.figures import save_loss_plot
 from . import adapters
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs

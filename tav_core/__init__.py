@@ -9,20 +9,20 @@ Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddin
 `inflation.py`, then `tuning.py`.
 """
 
-from .balance import Trial, best
+from .diffusion.schedule import NoiseSchedule, plain_noise
+from .editing.deflicker import steady
+from .editing.inversion import InversionConfig, InversionStep, invert
+from .editing.sampling import SamplingConfig, SamplingStep, sample
+from .editing.source_branch import SourceBranch, latent_mask, sample_beside
+from .editing.strength import Trial, best
 from .editor import ClipEditor
-from .inflation import VideoUNet, inflate, trainable_parameters
-from .inversion import InversionConfig, InversionStep, invert
-from .keeping import SourceBranch, latent_mask, sample_beside
-from .models import BaseModel, load_model
-from .planner import Plan, frames_that_fit, plan
+from .memory.estimate import Plan, frames_that_fit, plan
+from .models.base import BaseModel, load_model
 from .rates import Rates, measure_rates
-from .sampling import SamplingConfig, SamplingStep, sample
-from .schedule import NoiseSchedule, plain_noise
-from .steadying import steady
 from .store import Store, load_tuned, save_tuned
-from .tuning import tune
-from .tuning_config import TuningConfig, TuningStep
+from .tuning.config import TuningConfig, TuningStep
+from .tuning.tune import tune
+from .unet.inflate import VideoUNet, inflate, trainable_parameters
 from .video import VideoClip, read_video, write_video
 
 __all__ = [

@@ -16,19 +16,19 @@ from typing import Any
 
 from torch import Tensor
 
-from .balance import STRENGTHS, Trial, judge
 from .checks import check_choice, check_kind, check_number, check_text
-from .inflation import inflate, trainable_parameters
-from .inversion import InversionConfig, InversionStep, invert
-from .keeping import SourceBranch, latent_mask, sample_beside
-from .models import BaseModel, decode_latents, encode_frames, encode_prompts
-from .sampling import SamplingConfig, SamplingStep, sample
-from .schedule import NoiseSchedule
-from .steadying import steady
+from .diffusion.schedule import NoiseSchedule
+from .editing.deflicker import steady
+from .editing.inversion import InversionConfig, InversionStep, invert
+from .editing.sampling import SamplingConfig, SamplingStep, sample
+from .editing.source_branch import SourceBranch, latent_mask, sample_beside
+from .editing.strength import STRENGTHS, Trial, judge
+from .models.base import BaseModel, decode_latents, encode_frames, encode_prompts
 from .store import Store, apply_tuned
 from .store.tuned import MAX_STRENGTH
-from .tuning import tune
-from .tuning_config import TuningConfig, TuningStep
+from .tuning.config import TuningConfig, TuningStep
+from .tuning.tune import tune
+from .unet.inflate import inflate, trainable_parameters
 
 KEEP = ("nothing", "inversion", "noise")
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .tuning_config import TuningConfig
+from .tuning.config import TuningConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 Pass = Callable[[], float]  # the model's way there and back, to its loss

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from .inflation import VideoUNet, inflate
-from .ledger import Ledger, Work
+from .memory.tracker import Ledger, Work
+from .unet.inflate import VideoUNet, inflate
 
 ROUNDS = 9  # of which the median counts: other work beside empties the caches now and then
 

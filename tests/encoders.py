@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
-from tav_core.models import ASSETS
+from tav_core.models.base import ASSETS
 
 SIZE = 32  # pixels that the encoders see
 _TRUNK = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -15,9 +15,9 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet, trainable_parameters
-from ...tav_core.fitting import ran_out_of_memory
+from ...tav_core.memory.budget import ran_out_of_memory
 from ...tav_core.store import apply_tuned
-from ...tav_core.tuning import LOSS_SCALING_DEVICES
+from ...tav_core.tuning.tune import LOSS_SCALING_DEVICES
 from .memory import advice, planned, warn_if_too_large
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, plan
 from ...tav_core.checks import check_choice
-from ...tav_core.fitting import FEWER_FRAMES, checkpointing_within, clip_size, frames_within
-from ...tav_core.tuning_config import CHECKPOINTING
+from ...tav_core.memory.budget import FEWER_FRAMES, checkpointing_within, clip_size, frames_within
+from ...tav_core.tuning.config import CHECKPOINTING
 
 AUTO = "auto"
 CHECKPOINTING_CHOICES = (AUTO, *CHECKPOINTING)

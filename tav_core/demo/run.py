@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..diffusion.schedule import NoiseSchedule
+from ..editing.inversion import InversionConfig
+from ..editing.sampling import SamplingConfig
 from ..editor import ClipEditor
-from ..inversion import InversionConfig
 from ..metrics import background_psnr
-from ..models import ASSETS, load_model
-from ..sampling import SamplingConfig
-from ..schedule import NoiseSchedule
-from ..show import contact_sheet, save_loss_plot, save_picture, side_by_side
-from ..tuning_config import TuningConfig
+from ..models.base import ASSETS, load_model
+from ..tuning.config import TuningConfig
 from ..video import read_video, write_video
-from . import judge, world
+from ..viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
+from . import shapes as world
+from . import shapes_judge as judge
 
 Step = TypeVar("Step")
 Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown

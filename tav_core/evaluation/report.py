@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from ..metrics import MEASURES, written
-from ..show import save_curves, side_by_side
 from ..video import write_video
+from ..viz.figures import save_curves, side_by_side
 from .dataset import Item
 
 Figures = Mapping[str, float | None]

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
 
-from ..model_folder import check_network
+from ..models.folder import check_network
 
 _BATCH = 16  # frames that pass through a network at once
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from ..replacing import WINDOWS, replace
+from ..atomic import WINDOWS, replace
 
 VERSION = "1"
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors

@@ -19,8 +19,8 @@ from tempfile import TemporaryFile
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ..atomic import WINDOWS, remove
 from ..checks import check_path, check_whole
-from ..replacing import WINDOWS, remove
 from .files import read_file, read_metadata, refuse_damaged, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 

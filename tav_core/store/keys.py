@@ -18,11 +18,11 @@ import diffusers
 import torch
 from torch import Tensor
 
-from ..frames import ClipGroupNorm
-from ..inflation import VideoUNet, trainable_parameters
-from ..inversion import InversionConfig
-from ..schedule import NoiseSchedule
-from ..tuning_config import TuningConfig
+from ..diffusion.schedule import NoiseSchedule
+from ..editing.inversion import InversionConfig
+from ..tuning.config import TuningConfig
+from ..unet.frames import ClipGroupNorm
+from ..unet.inflate import VideoUNet, trainable_parameters
 from .files import digest
 
 ALGORITHM = 2  # to be raised when the same inputs come to other bits

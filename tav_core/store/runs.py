@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from ..inversion import InversionStep
-from ..tuning_config import TuningConfig, TuningStep
-from ..tuning_state import TuningState
+from ..editing.inversion import InversionStep
+from ..tuning.config import TuningConfig, TuningStep
+from ..tuning.state import TuningState
 
 if TYPE_CHECKING:
     from .store import Store

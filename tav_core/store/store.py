@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..atomic import remove
 from ..checks import MAX_STEPS, check_kind, check_number, check_whole
-from ..inflation import VideoUNet, check_inputs
-from ..inversion import InversionConfig, InversionStep, invert
-from ..replacing import remove
-from ..tuning import tune
-from ..tuning_config import TuningConfig, TuningStep
-from ..tuning_state import TuningState
+from ..editing.inversion import InversionConfig, InversionStep, invert
+from ..tuning.config import TuningConfig, TuningStep
+from ..tuning.state import TuningState
+from ..tuning.tune import tune
+from ..unet.inflate import VideoUNet, check_inputs
 from .files import read_metadata
 from .folder import FORMATS, EntryFolder
 from .keys import result_key

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, check_kind, check_number, check_path, check_text, shown
-from ..inflation import COMPUTE_DTYPES, VideoUNet, trainable_parameters
+from ..unet.inflate import COMPUTE_DTYPES, VideoUNet, trainable_parameters
 from .files import read_file, refuse_damaged, write_file
 
 FORMAT = "tune-a-video-tuned-weights"

@@ -16,8 +16,8 @@ import av
 import numpy as np
 import torch
 
+from ..atomic import replace
 from ..checks import shown
-from ..replacing import replace
 from . import png
 from .media import Audio, VideoError, as_rate, beside, check_whole, is_pattern, kept_beside, local_path
 from .output import Clip

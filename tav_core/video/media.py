@@ -18,7 +18,7 @@ from uuid import uuid4
 import torch
 
 from .. import checks
-from ..replacing import keep_beside
+from ..atomic import keep_beside
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive

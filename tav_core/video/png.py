@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from ..replacing import replace
+from ..atomic import replace
 from .media import VideoError, beside, frame_number, kept_beside, numbered
 from .output import Clip
 

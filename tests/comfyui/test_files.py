@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tav_core.store.store import MAX_BYTES
-from tests.comfyui import make_workflows
 from tests.comfyui.client import archived
-from tests.comfyui.make_workflows import sockets_of, widgets_of
+from tools import make_workflows
+from tools.make_workflows import sockets_of, widgets_of
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).with_name("object_info.json")

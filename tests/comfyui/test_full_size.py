@@ -13,10 +13,10 @@ import av
 import pytest
 
 from tests.comfyui.client import Server
-from tests.comfyui.make_workflows import SD15
 from tests.comfyui.test_nodes import EXAMPLES
+from tools.make_workflows import SD15
 
-MAKER = Path(__file__).with_name("make_checkpoint.py")
+MAKER = Path(__file__).parents[2] / "tools" / "make_checkpoint.py"
 SMALL = dict(num_frames=2, width=128, height=128, steps=2)
 pytestmark = pytest.mark.skipif(
     os.environ.get("TAV_FULL_SIZE") != "1", reason="set TAV_FULL_SIZE=1 to run the workflows of Stable Diffusion"

@@ -37,9 +37,9 @@ from tav_core import (
     tune,
     write_video,
 )
-from tav_core.captions import caption_strip
-from tav_core.models import decode_latents, encode_frames, encode_prompts, load_model
-from tav_core.show import contact_sheet, save_curves, save_loss_plot, save_picture, side_by_side
+from tav_core.models.base import decode_latents, encode_frames, encode_prompts, load_model
+from tav_core.viz.captions import caption_strip
+from tav_core.viz.figures import contact_sheet, save_curves, save_loss_plot, save_picture, side_by_side
 from tests.conftest import EPSILON, SD1
 
 OURS = (ValueError, TypeError, OSError, FloatingPointError)

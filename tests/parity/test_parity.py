@@ -22,8 +22,8 @@ from tav_core import (
     trainable_parameters,
     tune,
 )
-from tav_core.sampling import guided_prediction
-from tav_core.schedule import ddim_step
+from tav_core.diffusion.schedule import ddim_step
+from tav_core.editing.sampling import guided_prediction
 from tests.conftest import relative_error
 
 DATA = Path(__file__).parent / "data"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import tav_core.tuning
 from tav_core import Store, TuningConfig, inflate, trainable_parameters, tune
 from tav_core.gathering import GatheringAdamW, gathers, gradients_given_to
-from tav_core.tuning_state import TuningState
+from tav_core.tuning.state import TuningState
 from tests.conftest import EPSILON, MakeUNet, draw
 
 LATENTS, TEXT = draw(1, 4, 2, 4, 4), draw(1, 5, 12, seed=1)

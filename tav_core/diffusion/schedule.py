@@ -1,0 +1,257 @@
+"""Noise levels, and DDIM in both directions (Song et al., arXiv:2010.02502, equation 12).
+
+A latent at timestep t is  x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise,  with a_t = alphas_cumprod[t]. A model predicts
+the noise ("epsilon") or the velocity  v = sqrt(a_t) noise - sqrt(1 - a_t) x_0  (Salimans and Ho, arXiv:2202.00512).
+With either, x_0 and noise follow from x_t, and a DDIM step puts them together again at another level: sampling goes
+down in noise, inversion goes up. A zero terminal signal (a_T = 0, Lin et al., arXiv:2305.08891) works with v; with
+epsilon x_0 is unknown there.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_number, check_whole, shown
+
+BETA_KEYS = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
+)  # fmt: skip
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+EARLY = 0.4  # share of the timesteps, from the clean end, above which sampling decides on places and outlines
+
+
+def ddim_step(
+    latents: Tensor,
+    model_output: Tensor,
+    alpha: float,
+    alpha_prev: float,
+    prediction_type: str,
+    eta: float = 0.0,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """One step of sampling, to less noise.
+
+    Arguments:
+        latents: x_t at the level `alpha`, any shape.
+        model_output: the model's prediction at x_t, same shape.
+        alpha, alpha_prev: alphas_cumprod of the present and of the next, less noisy level.
+        prediction_type: "epsilon" or "v_prediction".
+        eta: 0 for the deterministic step, 1 for that of DDPM.
+        noise: a standard normal draw of the same shape, needed for eta above 0.
+
+    Returns:
+        The latents at the level `alpha_prev`.
+    """
+    clean, predicted_noise = clean_and_noise(latents, model_output, alpha, prediction_type)
+    sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5 if eta and alpha < 1 else 0.0
+    left = max(0.0, 1 - alpha_prev - sigma**2)  # which rounding can bring below zero where alpha is 0
+    stepped = alpha_prev**0.5 * clean + left**0.5 * predicted_noise
+    return stepped if noise is None else stepped + sigma * noise
+
+
+def ddim_inverse_step(
+    latents: Tensor, model_output: Tensor, alpha: float, alpha_next: float, prediction_type: str
+) -> Tensor:
+    """One step of inversion, to more noise: the step of `ddim_step` walked backwards.
+
+    Arguments:
+        latents: x at the level `alpha`, any shape.
+        model_output: the model's prediction at x, same shape.
+        alpha, alpha_next: alphas_cumprod of the present and of the next, noisier level.
+        prediction_type: "epsilon" or "v_prediction".
+
+    Returns:
+        The latents at the level `alpha_next`.
+    """
+    clean, predicted_noise = clean_and_noise(latents, model_output, alpha, prediction_type)
+    return alpha_next**0.5 * clean + (1 - alpha_next) ** 0.5 * predicted_noise
+
+
+def undo_ddim_step(
+    latents: Tensor, model_output: Tensor, alpha: float, alpha_prev: float, prediction_type: str
+) -> Tensor:
+    """The latents that `ddim_step` (eta 0) would bring to `latents`, had the model predicted `model_output` for them.
+
+    A step is linear, prev = a x + b prediction, so that x = (prev - b prediction) / a.
+
+    Arguments:
+        latents: what the step ended at, at the level `alpha_prev`, any shape.
+        model_output: the prediction at the level `alpha`, same shape.
+        alpha, alpha_prev: alphas_cumprod of the noisier level and of the one below.
+        prediction_type: "epsilon" or "v_prediction".
+    """
+    one, zero = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    a = float(ddim_step(one, zero, alpha, alpha_prev, prediction_type))
+    b = float(ddim_step(zero, one, alpha, alpha_prev, prediction_type))
+    return (latents - b * model_output) / a
+
+
+def clean_and_noise(latents: Tensor, model_output: Tensor, alpha: float, prediction_type: str) -> tuple[Tensor, Tensor]:
+    """The clean latents x_0 and the noise that the model sees in `latents` at the level `alpha`.
+
+    Raises:
+        ValueError: with epsilon prediction at a level without signal, where x_0 cannot be told.
+    """
+    if prediction_type == "v_prediction":
+        clean = alpha**0.5 * latents - (1 - alpha) ** 0.5 * model_output
+        return clean, (1 - alpha) ** 0.5 * latents + alpha**0.5 * model_output
+    if alpha == 0:
+        raise ValueError(
+            "Epsilon prediction says nothing about the clean latents where no signal is left (alphas_cumprod is 0). "
+            "Use a v-prediction model, a scheduler without rescale_betas_zero_snr, or fewer steps."
+        )
+    return (latents - (1 - alpha) ** 0.5 * model_output) / alpha**0.5, model_output
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The noise levels that a model was trained on, and what it predicts.
+
+    Attributes:
+        alphas_cumprod: a_t for each training timestep, (num_train_timesteps,), float64 on the CPU, falling.
+        prediction_type: "epsilon" or "v_prediction".
+    """
+
+    alphas_cumprod: Tensor
+    prediction_type: str
+
+    @classmethod
+    def from_scheduler(cls, scheduler: Any) -> "NoiseSchedule":
+        """Read betas and prediction type, and nothing else, from a diffusers scheduler or from its config.
+
+        Arguments:
+            scheduler: a diffusers scheduler, its config (a mapping), or a NoiseSchedule, which is returned as it is.
+
+        Raises:
+            TypeError: if it is none of these.
+            ValueError: if it has no betas (flow matching) or predicts something else.
+        """
+        if isinstance(scheduler, cls):
+            return scheduler
+        config = getattr(scheduler, "config", scheduler)
+        if not isinstance(config, Mapping):
+            raise TypeError(f"Expected a diffusers scheduler or its config, got {type(scheduler).__name__}.")
+        if "beta_schedule" not in config and config.get("trained_betas") is None:
+            name = config.get("_class_name", type(scheduler).__name__)
+            raise ValueError(
+                f"{name} has no betas. Tune-A-Video takes models trained on a "
+                "DDPM schedule (Stable Diffusion 1 and 2); pass the scheduler that came with the model."
+            )
+        prediction_type = config.get("prediction_type", "epsilon")
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {shown(prediction_type)}.")
+        betas = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
+        check_whole("num_train_timesteps", betas.get("num_train_timesteps", 1), 1, MAX_STEPS)
+        try:
+            with torch.inference_mode(False):
+                alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod.double()
+        except Exception as error:  # diffusers checks nothing: whatever it stumbles over, these are no betas
+            raise ValueError(f"No betas can be made of {shown(betas)}; pass the model's own scheduler.") from error
+        if (
+            alphas_cumprod.ndim != 1
+            or not alphas_cumprod.numel()
+            or not ((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()
+        ):
+            raise ValueError(
+                f"Betas must lie in [0, 1], not as {shown(betas)} has them; pass the model's own scheduler."
+            )
+        return cls(alphas_cumprod, prediction_type)
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """The number of noise levels of training."""
+        return len(self.alphas_cumprod)
+
+    def alpha(self, timestep: int) -> float:
+        """alphas_cumprod at a timestep. Below zero lies the clean clip, at the level of timestep 0 as published."""
+        return float(self.alphas_cumprod[max(timestep, 0)])
+
+    def stride(self, num_inference_steps: int) -> int:
+        """The distance of two timesteps that follow each other in `timesteps`.
+
+        Raises:
+            ValueError: if there are no steps, or more than in training.
+        """
+        check_whole("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
+        return self.num_train_timesteps // num_inference_steps
+
+    def timesteps(self, num_inference_steps: int, denoise: float = 1.0) -> list[int]:
+        """The timesteps of sampling, falling; inversion takes them in rising order.
+
+        "Leading" spacing with an offset of one, as published: 981, 961, .. 1 for 50 steps of 1000. The offset is left
+        out where it would pass the last timestep of training.
+
+        To start partway, give latents at the level of the first timestep returned: either
+        `add_noise(latents, noise, timesteps[0])`, or the step of `invert` that has this timestep.
+
+        Arguments:
+            num_inference_steps: the number of steps of the whole schedule.
+            denoise: the share of them that is run, in (0, 1]; those with the least noise are kept, at least one.
+        """
+        check_number("denoise", denoise, 0, 1, without="low")
+        stride = self.stride(num_inference_steps)
+        offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
+        kept = max(1, round(denoise * num_inference_steps))
+        return [index * stride + offset for index in reversed(range(kept))]
+
+    def early(self, timestep: int) -> bool:
+        """Whether a timestep belongs to the noisy part, in which sampling decides what lies where."""
+        return timestep >= EARLY * self.num_train_timesteps
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timestep: int | Tensor) -> Tensor:
+        """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for a timestep, or one for each clip, (b,)."""
+        signal, sigma = self._signal_and_sigma(timestep, latents)
+        return signal * latents + sigma * noise
+
+    def training_target(self, latents: Tensor, noise: Tensor, timestep: int | Tensor) -> Tensor:
+        """What the model is to predict at x_t: the noise, or the velocity sqrt(a_t) noise - sqrt(1 - a_t) x_0."""
+        if self.prediction_type == "epsilon":
+            return noise
+        signal, sigma = self._signal_and_sigma(timestep, latents)
+        return signal * noise - sigma * latents
+
+    def min_snr_weight(self, timestep: Tensor, gamma: float) -> Tensor:
+        """Weight of the loss at each timestep (Hang et al., arXiv:2303.09556): min(snr, gamma) over the loss's own snr.
+
+        Arguments:
+            timestep: (b,) on the CPU.
+            gamma: the signal-to-noise ratio above which a timestep loses weight; 5 in the paper.
+
+        Returns:
+            (b,), float32: min(snr, gamma) / snr for epsilon and min(snr, gamma) / (snr + 1) for v.
+        """
+        alpha = self.alphas_cumprod[timestep]
+        snr = alpha / (1 - alpha)
+        if self.prediction_type == "epsilon":
+            return (gamma / snr).clamp(max=1).float()
+        return (snr.clamp(max=gamma) / (snr + 1)).float()
+
+    def _signal_and_sigma(self, timestep: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.alphas_cumprod[torch.as_tensor(timestep, device="cpu")].reshape(-1, *[1] * (like.ndim - 1))
+        # The type first, then the device: some devices have no float64.
+        signal, sigma = alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
+        return signal.to(like.device), sigma.to(like.device)
+
+
+def plain_noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Standard normal noise, float32, drawn on the CPU: the same on every device.
+
+    Arguments:
+        shape: of the latents, (b, c, f, h, w).
+        seed: of a generator of its own; the global one is not touched.
+
+    Raises:
+        ValueError: if it is no such shape, or too large.
+    """
+    if not isinstance(shape, (tuple, list)) or len(shape) != 5:
+        raise ValueError(f"shape must be (batch, channels, frames, height, width), not {shown(shape)}.")
+    for axis, size in enumerate(shape):
+        check_whole(f"shape[{axis}]", size, 1, MAX_NUMBERS)
+    check_whole("the product of shape", math.prod(shape), 1, MAX_NUMBERS)
+    check_whole("seed", seed, 0, MAX_SEED)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

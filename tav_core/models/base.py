@@ -1,0 +1,209 @@
+"""Base models from disk: a folder in diffusers' layout, or the small one that comes with the package. Never a network.
+
+The conversions between pixels, prompts and what the method computes on live here too: a clip's latents are
+`(1, c, f, h, w)` and already multiplied by the autoencoder's scaling factor; embeddings are `(b, n, d)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import is_accelerate_available
+from einops import rearrange
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ..checks import check_kind, check_path, check_range, check_tensor, check_text, check_whole
+from ..unet.frames import check_clip, refuse_non_finite
+from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
+
+ASSETS = Path(__file__).parents[1] / "assets"
+DEMO_MODEL = "demo"  # the name of the bundled model
+MAX_PROMPTS = 10_000  # encoded at once
+MAX_SAMPLE_SIZE = 2**16
+REASON_LENGTH = 300  # characters of a library's reason that are passed on
+DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The parts of a text-to-image model, as diffusers and transformers load them."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDIMScheduler
+
+    @property
+    def image_size(self) -> int:
+        """Width and height in pixels that the model was trained at.
+
+        Raises:
+            ModelError: its unet does not say, or says two.
+        """
+        size = self.unet.config.sample_size
+        check_whole("The sample_size in the unet's config.json", size, 1, MAX_SAMPLE_SIZE, ModelError)
+        return size * self.pixels_per_latent
+
+    @property
+    def pixels_per_latent(self) -> int:
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+def load_model(
+    path_or_name: str | Path = DEMO_MODEL, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> BaseModel:
+    """Load a base model from a local folder in diffusers' layout.
+
+    Arguments:
+        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled
+            model.
+        device, dtype: where the three networks are put, and their weights' type.
+
+    Returns:
+        The parts, in evaluation mode, with no parameter asking for a gradient.
+
+    Raises:
+        ModelError: the folder or a part of it is missing, incomplete or cannot be read, or its weights are pickled.
+    """
+    folder = ASSETS / "demo-model" if path_or_name == DEMO_MODEL else check_path(path_or_name, ModelError)
+    check_folder(folder)
+    loaded: dict[str, Any] = {}
+    for part in PARTS:
+        try:
+            loaded[part] = read_network(folder / part, dtype) if part in NETWORKS else _read_other(folder / part)
+        except Exception as error:  # each library raises its own kinds; all mean that this part cannot be read
+            reason = " ".join(str(error).split())[:REASON_LENGTH].rstrip(". ")
+            raise ModelError(
+                f"The {part} of the model in {folder} cannot be read: {reason}. "
+                f"Copy the model again, or save it once more with save_pretrained(safe_serialization=True)."
+            ) from error
+    _check_tokenizer(folder, loaded["tokenizer"], loaded["text_encoder"])
+    for part in NETWORKS:
+        loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
+    return BaseModel(**loaded)
+
+
+def read_network(part: Path, dtype: torch.dtype) -> Any:
+    """One network of a model and all of its weights, on the CPU.
+
+    Arguments:
+        part: its folder, named "unet", "vae" or "text_encoder".
+        dtype: its weights' type.
+
+    Raises:
+        Exception: of the library that reads it, or ValueError where weights are missing: the libraries would draw them
+            and only warn. `load_model` makes one message of all of these.
+    """
+    config = check_network(part)
+    options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
+    if part.name in DIFFUSERS:
+        kind = DIFFUSERS[part.name]
+        with torch.device("meta"):
+            check_size(part, kind.from_config(config))
+        spare = is_accelerate_available()  # without it diffusers only warns
+        network, info = kind.from_pretrained(part, torch_dtype=dtype, low_cpu_mem_usage=spare, **options)
+    else:
+        with torch.device("meta"):
+            check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
+        network, info = CLIPTextModel.from_pretrained(part, dtype=dtype, **options)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"the weights lack {len(missing)} tensors, such as {missing[0]}.")
+    return network
+
+
+def _read_other(part: Path) -> Any:
+    """The tokenizer, or the scheduler."""
+    if part.name == "tokenizer":
+        return CLIPTokenizer.from_pretrained(part, local_files_only=True)
+    check_scheduler(part)
+    return DDIMScheduler.from_pretrained(part, local_files_only=True)
+
+
+def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+    """Refuse a tokenizer that cannot pad, or gives numbers for which the text encoder has no embedding."""
+    if tokenizer.pad_token is None:
+        raise ModelError(f"The tokenizer of the model in {folder} has no token to pad with. Copy the model again.")
+    largest, words = max(tokenizer.get_vocab().values()), text_encoder.get_input_embeddings().num_embeddings
+    if largest >= words:
+        raise ModelError(
+            f"The tokenizer of the model in {folder} numbers its words up to {largest}, and the text encoder knows "
+            f"{words}: they do not belong together. Copy the model again."
+        )
+
+
+@torch.no_grad()
+def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
+    """Text embeddings of prompts, padded or cut to the encoder's length: (len(prompts), n, d).
+
+    The published pipeline asks the tokenizer for the same: end tokens up to 77, and no attention mask.
+
+    Raises:
+        TypeError, ValueError: if they are no texts, or there are none.
+    """
+    check_kind("prompts", prompts, list, "give a list of texts")
+    for prompt in prompts:
+        check_text("a prompt", prompt)
+    check_whole("the number of prompts", len(prompts), 1, MAX_PROMPTS)
+    length = model.text_encoder.config.max_position_embeddings
+    ids = model.tokenizer(
+        prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
+
+
+@torch.no_grad()
+def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
+    """Latents of a clip, one frame at a time: the mode of the posterior, times the scaling factor.
+
+    Arguments:
+        frames: (f, h, w, 3) in [0, 1]; height and width multiples of `model.pixels_per_latent`.
+
+    Returns:
+        (1, c, f, h / 8, w / 8) for Stable Diffusion's autoencoder.
+
+    Raises:
+        TypeError, ValueError: frames of another shape, size or range, or with NaN.
+    """
+    check_tensor("frames", frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
+        raise ValueError(f"Expected frames of shape (f, h, w, 3) with at least one frame, got {tuple(frames.shape)}.")
+    unit = model.pixels_per_latent
+    if frames.shape[1] % unit or frames.shape[2] % unit or 0 in frames.shape:
+        raise ValueError(
+            f"Frames are {frames.shape[2]} x {frames.shape[1]} pixels; the autoencoder needs multiples of {unit}. "
+            f"Try {frames.shape[2] // unit * unit} x {frames.shape[1] // unit * unit}."
+        )
+    check_range("frames", frames, 0, 1)
+    vae = model.vae
+    images = rearrange(frames, "f h w c -> f c h w").to(vae.device, vae.dtype) * 2 - 1
+    latents = torch.cat([vae.encode(image).latent_dist.mode() for image in images.split(1)])
+    return rearrange(latents * vae.config.scaling_factor, "f c h w -> 1 c f h w").float()
+
+
+@torch.no_grad()
+def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
+    """Pixels of a clip's latents, one frame at a time.
+
+    Arguments:
+        latents: (1, c, f, h, w).
+
+    Returns:
+        (f, 8 h, 8 w, 3) for Stable Diffusion's autoencoder, float32 in [0, 1], on the CPU.
+
+    Raises:
+        FloatingPointError: if the pixels are not finite, as in float16 with some autoencoders.
+        TypeError, ValueError: latents of another shape, or with NaN.
+    """
+    check_tensor("latents", latents)
+    check_clip(latents, model.vae.config.latent_channels)
+    check_whole("the number of clips to decode", len(latents), 1, 1)
+    vae = model.vae
+    scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
+    images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])
+    refuse_non_finite(images, "Decoding")
+    return rearrange((images / 2 + 0.5).clamp(0, 1), "f c h w -> f h w c")

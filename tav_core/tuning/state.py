@@ -1,0 +1,171 @@
+"""What a tuning must keep to go on later, to the bit.
+
+Trained weights, the moments of AdamW, the place in the learning-rate schedule, the generator of noise and timesteps,
+and the scale of float16's loss. All of it lies as tensors in one flat mapping, so that safetensors can hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+
+from ..gathering import MOMENTS, GatheringAdamW, gathers
+from ..unet.inflate import VideoUNet, trainable_parameters
+from .config import SCHEDULES, TuningConfig, TuningStep
+
+FUSED_DEVICES = ("cuda",)  # one pass over the weights, and no temporary as large as all of them; rounds otherwise
+
+
+class TuningState:
+    """A tuning between two updates. `tune` is given one, works on it and keeps it up to date.
+
+    Arguments:
+        video_unet: the model to tune; its trained weights are part of the state and are not copied.
+        config: how to tune.
+
+    Attributes:
+        steps: the updates made so far, those before a `load_state_dict` included.
+    """
+
+    def __init__(self, video_unet: VideoUNet, config: TuningConfig):
+        self.steps: list[TuningStep] = []
+        self._updating = False
+        self.parameters = trainable_parameters(video_unet)
+        half = (config.compute_dtype or video_unet.dtype) == torch.float16
+        with torch.inference_mode(False):
+            self.optimizer = GatheringAdamW(
+                list(self.parameters.values()),
+                lr=config.learning_rate,
+                betas=config.betas,
+                eps=config.eps,
+                weight_decay=config.weight_decay,
+                fused=True if video_unet.device.type in FUSED_DEVICES else None,
+                gathering=gathers(config, video_unet.dtype),
+            )
+            schedule = SCHEDULES[config.lr_schedule]
+            scheduler = get_scheduler(schedule, self.optimizer, None, config.warmup_steps, config.steps)
+            (self._base_rate,), (self._factor,) = scheduler.base_lrs, scheduler.lr_lambdas
+            self._new_scaler = partial(torch.amp.GradScaler, video_unet.device.type, enabled=half)
+            self.scaler = self._new_scaler()
+            self.generator = torch.Generator().manual_seed(config.seed)
+            self._generator_state = self.generator.get_state()
+
+    @property
+    def whole(self) -> bool:
+        """False while an update is being made, and for good if one broke off: weights or moments are of two steps."""
+        return not self._updating and self.optimizer.whole
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next update."""
+        return float(self._base_rate * self._factor(len(self.steps)))
+
+    def resume(self) -> None:
+        """Go back to the end of the last update, if something was drawn or scaled for the next one and it broke off.
+
+        Raises:
+            RuntimeError: if an update itself broke off.
+        """
+        self._refuse_broken()
+        self.generator.set_state(self._generator_state)
+        before, self.scaler = self.scaler, self._new_scaler()
+        self.scaler.load_state_dict(before.state_dict())
+
+    def gather(self, way: Callable[[], float], max_grad_norm: float) -> tuple[float, Tensor]:
+        """Gather the gradient of an update, clipped and without its scale.
+
+        Arguments:
+            way: the model's way there and back, to its loss.
+            max_grad_norm: to which the gradient of all weights together is clipped.
+
+        Returns:
+            The loss, and the norm of the gradient before it was clipped, ().
+        """
+        if self.optimizer.gathering or self.optimizer.taken:
+            return self.optimizer.gather(way, max_grad_norm)
+        loss = way()
+        self.scaler.unscale_(self.optimizer)
+        return loss, nn.utils.clip_grad_norm_(list(self.parameters.values()), max_grad_norm)
+
+    def update(self, step: TuningStep) -> None:
+        """Make the update for which a gradient has been gathered."""
+        self._updating = True
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.learning_rate
+        self.scaler.step(self.optimizer)  # leaves out an update that overflowed in float16
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
+        self._generator_state = self.generator.get_state()
+        self.steps.append(step)
+        self._updating = False
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights by their published names, not copied."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that `load_state_dict` needs beside `steps`: "weights.NAME", moments by NAME, and the small rest.
+
+        Weights and moments are those that the next update changes: write them, or copy them, before.
+
+        Raises:
+            RuntimeError: if an update broke off, so that there is no state to keep.
+        """
+        self._refuse_broken()
+        return self._tensors()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"weights.{name}": weight for name, weight in self.weights().items()}
+        states = {name: self.optimizer.state.get(parameter, {}) for name, parameter in self.parameters.items()}
+        for moment in MOMENTS:
+            for name, weight in self.weights().items():
+                tensors[f"{moment}.{name}"] = states[name].get(moment, torch.zeros_like(weight))
+        tensors["updates"] = torch.tensor([float(state.get("step", 0)) for state in states.values()])
+        tensors["generator"] = self._generator_state
+        if self.scaler.is_enabled():
+            scaler = self.scaler.state_dict()
+            tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
+        return tensors
+
+    def _refuse_broken(self) -> None:
+        if not self.whole:
+            raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], steps: Sequence[TuningStep]) -> None:
+        """Go back to a state of the same tuning, also after an update that broke off.
+
+        Arguments:
+            tensors: of `state_dict`, on any device.
+            steps: the updates that had been made.
+
+        Raises:
+            ValueError: if the tensors are not those of such a state; nothing is changed then.
+        """
+        expected = {name: tensor.shape for name, tensor in self._tensors().items()}
+        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError("This state belongs to another tuning or model: its tensors have other names or shapes.")
+        with torch.inference_mode(False), torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"weights.{name}"])
+            states = {  # copies: the optimiser writes to them, and may not if they were made in inference mode
+                index: {"step": tensors["updates"][index].clone()}
+                | {moment: tensors[f"{moment}.{name}"].clone() for moment in MOMENTS}
+                for index, name in enumerate(self.parameters)
+            }
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+            self.optimizer.zero_grad(set_to_none=True)
+        # Of an update that broke off on its way back, what had been taken is one update ahead.
+        ahead = zip(self.parameters.values(), tensors["updates"] > len(steps), strict=True)
+        self.optimizer.taken = {parameter for parameter, taken in ahead if taken}
+        self.optimizer.whole, self._updating = True, False
+        if self.scaler.is_enabled():
+            scale, tracker = tensors["scaler"].tolist()
+            self.scaler.load_state_dict(self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)})
+        self._generator_state = tensors["generator"].cpu()
+        self.generator.set_state(self._generator_state)
+        self.steps[:] = steps

@@ -1,0 +1,216 @@
+"""One-shot tuning: fit the inflated model to one clip and its caption (arXiv:2212.11565, section 3.3).
+
+    minimise  E over noise, t  of  || model(x_t, t, caption) - target ||^2     x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise
+
+over the query projections of sparse-causal and cross-attention and over the whole temporal attention; everything else
+stays frozen. The target is the noise or the velocity. x_0 and the caption's embedding come from outside, encoded once.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_kind
+from ..diffusion.schedule import NoiseSchedule
+from ..gathering import gathers
+from ..unet.frames import model_float32
+from ..unet.inflate import VideoUNet, check_inputs, trainable_parameters
+from .config import TuningConfig, TuningStep
+from .state import TuningState
+
+LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
+LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is left out
+
+
+def tune(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    encoder_hidden_states: Tensor,
+    scheduler: Any,
+    config: TuningConfig = TuningConfig(),
+    *,
+    noise: Sequence[Tensor] | Tensor | None = None,
+    timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None = None,
+    state: TuningState | None = None,
+) -> Generator[TuningStep, None, None]:
+    """Tune `video_unet`, in place, one update for each item taken.
+
+    Stop by taking no more, or with `close()`. Between two items the model may be sampled. Under an outer
+    torch.inference_mode() it tunes all the same. Flags `requires_grad` and modes train/eval are put back at the end.
+
+    Arguments:
+        video_unet: the inflated model.
+        latents: the clip x_0, (b, c, f, h, w), scaled by the VAE's factor; any floating type and device.
+        encoder_hidden_states: its caption's embedding, (b, n, d).
+        scheduler: a diffusers scheduler or its config, read for betas and prediction type.
+        config: how to tune.
+        noise: the noise of each forward pass, in place of drawn ones, each like `latents`.
+        timesteps: the timestep of each forward pass, each an int or (b,).
+        state: of this model and config. It is kept up to date; one that was loaded goes on where it stopped, to the
+            bit on the CPU.
+
+    Yields:
+        A TuningStep after each update that is left to make.
+
+    Raises:
+        FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 updates are left out
+            while a smaller scale of the loss may bring the gradient into range.
+        RuntimeError: if an update of the state broke off.
+        TypeError, ValueError: if a shape, a type, a number or an option does not fit.
+    """
+    check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
+    check_kind("config", config, TuningConfig)
+    schedule = NoiseSchedule.from_scheduler(scheduler)
+    parameters = list(trainable_parameters(video_unet).values())
+    _refuse_precision(video_unet, parameters, config)
+    state = state or TuningState(video_unet, config)
+    if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
+        raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
+    if state.optimizer.gathering != gathers(config, video_unet.dtype):
+        raise ValueError("The state was made for another config. Make one with TuningState(video_unet, config).")
+    state.resume()
+    draws = _draws(latents, schedule, config, state, noise, timesteps)
+    with torch.inference_mode(False):
+        clip = model_float32(latents, video_unet.device).detach().clone()
+        text = encoder_hidden_states.to(video_unet.device).detach().clone()
+
+    with _prepared(video_unet, parameters, config):
+        for step in range(len(state.steps) + 1, config.steps + 1):
+            # No mode is held across a yield: it would leak into the caller.
+            with torch.inference_mode(False), torch.enable_grad():
+                one_pass = config.gradient_accumulation_steps == 1  # which may be gone twice
+                drawn = [next(draws)] if one_pass else islice(draws, config.gradient_accumulation_steps)
+                way = partial(_there_and_back, video_unet, clip, text, schedule, config, state, drawn)
+                loss, norm = state.gather(way, config.max_grad_norm)
+                # The scaler leaves out an update that overflowed, and scales down, as long as that can be of help.
+                if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
+                    _refuse_non_finite("gradient", norm, step, config)
+                state.update(TuningStep(step, loss, state.learning_rate))
+            yield state.steps[-1]
+
+
+def _there_and_back(
+    video_unet: VideoUNet,
+    clip: Tensor,
+    text: Tensor,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    state: TuningState,
+    drawn: Iterable[tuple[Tensor, Tensor]],
+) -> float:
+    """The mean loss of the forward passes of an update, and the way back of each."""
+    losses = []
+    for noise, timestep in drawn:
+        loss = _loss(video_unet, clip, text, schedule, config, noise, timestep)
+        _refuse_non_finite("loss", loss, len(state.steps) + 1, config)
+        state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
+        losses.append(float(loss.detach()))
+    return sum(losses) / len(losses)
+
+
+def _loss(
+    video_unet: VideoUNet,
+    clip: Tensor,
+    text: Tensor,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    noise: Tensor,
+    timestep: Tensor,
+) -> Tensor:
+    """Mean squared error of the prediction at x_t against its target, weighed for each clip if asked."""
+    noise = model_float32(noise, clip.device)
+    noisy = schedule.add_noise(clip, noise, timestep)
+    target = schedule.training_target(clip, noise, timestep)
+    prediction = video_unet(noisy, timestep, text, compute_dtype=config.compute_dtype)
+    errors = (prediction - target).square().flatten(1).mean(1)  # (b,)
+    if config.min_snr_gamma is not None:
+        errors = errors * schedule.min_snr_weight(timestep, config.min_snr_gamma).to(errors.device)
+    return errors.mean()
+
+
+def _draws(
+    latents: Tensor,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    state: TuningState,
+    noise: Sequence[Tensor] | Tensor | None,
+    timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Noise like the latents, and one timestep for each clip (b,) on the CPU, for each forward pass."""
+    passes = config.steps * config.gradient_accumulation_steps
+    for name, given in (("noise", noise), ("timesteps", timesteps)):
+        if given is not None and len(given) < passes:
+            raise ValueError(f"{name} holds {len(given)} draws, {passes} forward passes need as many.")
+    drawn_below = max(1, round(config.timestep_range * schedule.num_train_timesteps))
+    for index in range(len(state.steps) * config.gradient_accumulation_steps, passes):
+        drawn_noise = torch.randn(latents.shape, generator=state.generator)
+        drawn_timestep = torch.randint(drawn_below, latents.shape[:1], generator=state.generator)
+        if noise is not None:
+            drawn_noise = noise[index]
+            if drawn_noise.shape != latents.shape:
+                raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(drawn_noise.shape)}.")
+        if timesteps is not None:
+            drawn_timestep = _given_timestep(timesteps[index], latents.shape[0], schedule.num_train_timesteps)
+        yield drawn_noise, drawn_timestep
+
+
+def _given_timestep(given: int | Tensor, clips: int, below: int) -> Tensor:
+    timestep = torch.as_tensor(given, device="cpu")
+    whole = timestep.dtype in (torch.int32, torch.int64) and timestep.shape in ((), (clips,))
+    if not whole or ((timestep < 0) | (timestep >= below)).any():
+        wanted = f"a whole number in [0, {below}), or {clips} of them, one for each clip"
+        raise ValueError(f"A timestep is {wanted}; got {timestep.tolist()}.")
+    return timestep.expand(clips)
+
+
+def _refuse_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:
+    compute_dtype = config.compute_dtype or video_unet.dtype
+    wrong = {p.dtype for p in parameters if p.dtype in (torch.float16, torch.bfloat16)}
+    if wrong:
+        raise ValueError(
+            f"Weights that train rest in float32, got {wrong}: updates of 1e-5 would be rounded away. "
+            "Choose the type before inflate(), and move the inflated model with .to(device) only."
+        )
+    if compute_dtype == torch.float32 and video_unet.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"compute_dtype float32 needs a model loaded in float32, got one in {video_unet.dtype}.")
+    if compute_dtype == torch.float16 and video_unet.device.type not in LOSS_SCALING_DEVICES:
+        raise ValueError("Tuning in float16 needs a CUDA device for loss scaling. Use bfloat16 or float32.")
+    if any(parameter.is_inference() for parameter in video_unet.parameters()):
+        raise ValueError("This model was moved under torch.inference_mode() and cannot train. Move it outside of it.")
+
+
+def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:
+    if not torch.isfinite(value):
+        raise FloatingPointError(
+            f"The {what} of tuning step {step} is {value.item()}; the weights stay as step {step - 1} left them. "
+            f"Lower learning_rate (now {config.learning_rate}), compute in bfloat16 or float32, or check the latents."
+        )
+
+
+@contextmanager
+def _prepared(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> Iterator[None]:
+    """Freeze all but `parameters`, and put every flag back afterwards, however tuning ended."""
+    flags = [(parameter, parameter.requires_grad) for parameter in video_unet.parameters()]
+    modes = [(module, module.training) for module in video_unet.modules()]
+    checkpointing = video_unet.clip.checkpointing
+    try:
+        video_unet.eval()  # dropout would draw from the global generator
+        video_unet.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        video_unet.clip.checkpointing = config.gradient_checkpointing
+        yield
+    finally:
+        video_unet.clip.checkpointing = checkpointing
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+        for parameter in parameters:
+            parameter.grad = None
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,1 @@
+"""The inflated UNet: an image model's modules, swapped for ones that see a clip."""

@@ -1,0 +1,150 @@
+"""Edits beside the clip's own branch: what comes back, what is locked, and the recursion itself."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tav_core import (
+    InversionConfig,
+    NoiseSchedule,
+    SamplingConfig,
+    SourceBranch,
+    inflate,
+    invert,
+    latent_mask,
+    sample_beside,
+)
+from tav_core.diffusion.schedule import ddim_step
+from tav_core.editing.propagation import Carrier
+from tav_core.editing.sampling import guided_prediction
+from tav_core.editing.source_branch import _branch
+from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
+
+CLIP, CAPTION, PROMPT, NEGATIVE = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1), draw(1, 5, 12, seed=2), draw(1, 9, 12)
+CONFIG = SamplingConfig(num_inference_steps=10, guidance_scale=4.0, denoise=0.6)
+
+
+def edit(video_unet, source, positive=PROMPT, scheduler=EPSILON, config=CONFIG, negative=NEGATIVE, **options) -> Tensor:
+    *_, step = sample_beside(video_unet, source, positive, negative, scheduler, config, **options)
+    return step.latents
+
+
+@pytest.fixture
+def video_unet(make_unet: MakeUNet):
+    return inflate(make_unet())
+
+
+@pytest.fixture(params=["inversion", "noise"])
+def source(request, video_unet) -> SourceBranch:
+    config = InversionConfig(CONFIG.num_inference_steps)
+    trajectory = list(invert(video_unet, CLIP, NEGATIVE, EPSILON, config)) if request.param == "inversion" else None
+    return SourceBranch(CLIP, CAPTION, trajectory)
+
+
+@pytest.mark.parametrize("scheduler", [EPSILON, VELOCITY_ZERO_SNR])
+def test_under_its_own_caption_the_clip_comes_back_exactly_and_under_another_it_does_not(video_unet, source, scheduler):
+    assert torch.equal(edit(video_unet, source, CAPTION, scheduler), CLIP)
+    assert relative_error(edit(video_unet, source, scheduler=scheduler), CLIP) > 0.01
+
+
+def test_the_offset_grows_by_the_difference_of_two_guided_steps(video_unet):
+    trajectory = list(invert(video_unet, CLIP, NEGATIVE, EPSILON, InversionConfig(10)))
+    schedule, by_timestep = NoiseSchedule.from_scheduler(EPSILON), {step.timestep: step.latents for step in trajectory}
+    offset = torch.zeros_like(CLIP)
+    source = SourceBranch(CLIP, CAPTION, trajectory)
+    for step in sample_beside(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, carry=False):
+        t, branch = step.timestep, by_timestep[step.timestep]
+        levels = schedule.alpha(t), schedule.alpha(t - 100), "epsilon"
+        with torch.no_grad():
+            edited = guided_prediction(video_unet, branch + offset, t, PROMPT, NEGATIVE, CONFIG)
+            kept = guided_prediction(video_unet, branch, t, CAPTION, NEGATIVE, CONFIG)
+        offset = ddim_step(branch + offset, edited, *levels) - ddim_step(branch, kept, *levels)
+        assert relative_error(step.latents, CLIP + offset) < 1e-5
+    assert t == 1
+
+
+def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
+    mask = torch.zeros(1, 1, 3, 6, 6)
+    mask[..., :3] = 1
+    edited = edit(video_unet, source, mask=mask)
+    assert torch.equal(edited[..., 3:], CLIP[..., 3:])
+    assert relative_error(edited[..., :3], CLIP[..., :3]) > 0.01
+    assert torch.equal(edit(video_unet, source, mask=torch.ones(1)), edit(video_unet, source))
+
+
+def test_what_is_carried_into_a_locked_place_is_left_out(video_unet, source, monkeypatch):
+    monkeypatch.setattr(Carrier, "share", lambda carrier, offset: offset.roll(3, -1))
+    mask = torch.zeros(1, 1, 3, 6, 6)
+    mask[..., :3] = 1
+    edited = edit(video_unet, source, mask=mask)
+    assert torch.equal(edited[..., 3:], CLIP[..., 3:])
+    assert relative_error(edited[..., :3], CLIP[..., :3]) > 0.01
+
+
+def test_a_drawn_mask_marks_every_latent_pixel_that_it_touches():
+    mask = torch.zeros(3, 48, 48)
+    mask[1, 20, 31], mask[2, 0, 0] = 1, 0.5
+    expected = torch.zeros(1, 1, 3, 6, 6)
+    expected[0, 0, 1, 2, 3], expected[0, 0, 2, 0, 0] = 1, 0.5
+    assert torch.equal(latent_mask(mask, CLIP), expected)
+    assert latent_mask(mask[:1].bool(), CLIP).shape == (1, 1, 1, 6, 6)
+    with pytest.raises(ValueError, match="one frame or all 3"):
+        latent_mask(mask[:2], CLIP)
+
+
+def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet):
+    source, before = SourceBranch(CLIP, CAPTION), torch.get_rng_state()
+    first, again = edit(video_unet, source), edit(video_unet, source)
+    other = edit(video_unet, source, config=SamplingConfig(10, 4.0, seed=1, denoise=0.6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fresh_noise_is_drawn_anew_for_each_step():
+    schedule, timesteps = NoiseSchedule.from_scheduler(EPSILON), [701, 501]
+    levels = _branch(SourceBranch(CLIP, CAPTION), CLIP, schedule, timesteps, seed=0)
+    alphas = [schedule.alpha(timestep) for timestep in timesteps]
+    noise = [(x - a**0.5 * CLIP) / (1 - a) ** 0.5 for x, a in zip(levels, alphas, strict=True)]
+    for drawn in noise:
+        assert 0.9 < drawn.std() < 1.1
+    assert abs((noise[0] * noise[1]).mean()) < 0.2
+
+
+def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
+    still, config = CLIP[:, :, :1].expand_as(CLIP), SamplingConfig(10, 4.0, denoise=0.6)
+    steps = list(sample_beside(video_unet, SourceBranch(still, CAPTION), PROMPT, NEGATIVE, EPSILON, config))
+    for step in steps:
+        apart = relative_error(step.latents, step.latents[:, :, :1].expand_as(still))
+        assert apart < 5e-3 if step.timestep > 400 else apart > 0.01, step.timestep
+    alone = edit(video_unet, SourceBranch(still, CAPTION), config=config, carry=False)
+    assert relative_error(steps[-1].latents, alone) > 0.01
+
+
+def test_early_guidance_acts_early_and_nowhere_else(video_unet):
+    source, late = SourceBranch(CLIP, CAPTION), SamplingConfig(10, 4.0, denoise=0.4)
+    config = SamplingConfig(10, 4.0, denoise=0.6, early_guidance_scale=9.0)
+    assert relative_error(edit(video_unet, source, config=config), edit(video_unet, source)) > 0.01
+    early = SamplingConfig(10, 4.0, denoise=0.4, early_guidance_scale=9.0)
+    assert torch.equal(edit(video_unet, source, config=early), edit(video_unet, source, config=late))
+
+
+def test_half_precision_latents_come_back_on_their_own_terms(video_unet):
+    assert edit(video_unet, SourceBranch(CLIP.half(), CAPTION)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (SourceBranch(CLIP, CAPTION, []), {}, "did not pass timestep"),
+        (SourceBranch(CLIP, CAPTION), {"negative": None}, "needs a negative embedding"),
+        (SourceBranch(CLIP, CAPTION), {"config": SamplingConfig(10, 4.0, eta=0.5)}, "eta 0"),
+        (SourceBranch(CLIP, CAPTION), {"mask": torch.ones(1, 1, 2, 6, 6)}, "mask"),
+        (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), 255, dtype=torch.uint8)}, "lie in"),
+        (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), torch.nan)}, "lie in"),
+        (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), -0.5)}, "lie in"),
+    ],
+)
+def test_what_does_not_fit_is_refused(video_unet, source, options, message):
+    with pytest.raises(ValueError, match=message):
+        edit(video_unet, source, **options)

@@ -1,0 +1,133 @@
+"""Base models from disk, and the conversions between pixels, prompts and latents."""
+
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from tav_core import load_model
+from tav_core.models.base import ASSETS, ModelError, decode_latents, encode_frames, encode_prompts
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    copy = tmp_path / "a model, größer"
+    shutil.copytree(ASSETS / "demo-model", copy)
+    return copy
+
+
+def test_bundled_model_is_small_and_complete(model):
+    size = sum(f.stat().st_size for f in (ASSETS / "demo-model").rglob("*"))
+    assert size < 15e6
+    assert model.image_size == 128
+    assert model.scheduler.config.prediction_type == "v_prediction"
+    assert not any(p.requires_grad for p in model.unet.parameters())
+    assert next(model.unet.parameters()).dtype == torch.float32
+
+
+def test_the_text_encoder_has_names_that_transformers_4_reads_too():
+    with safe_open(ASSETS / "demo-model" / "text_encoder" / "model.safetensors", "pt") as file:
+        assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118
+
+
+def test_a_copy_of_the_folder_loads_the_same_weights(model, folder):
+    other = load_model(folder)
+    assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), other.unet.parameters(), strict=True))
+
+
+def test_other_types(folder):
+    assert next(load_model(folder, dtype=torch.bfloat16).unet.parameters()).dtype == torch.bfloat16
+
+
+def test_prompts(model):
+    embeddings = encode_prompts(model, ["a red star", "", "日本語 🦀 " + "word " * 5000])
+    assert embeddings.shape == (3, 77, model.unet.config.cross_attention_dim)
+    assert embeddings.isfinite().all()
+    assert torch.equal(embeddings[1:2], encode_prompts(model, [""]))
+
+
+def test_each_word_of_the_world_is_one_token(model):
+    from tav_core.demo import shapes as world
+
+    for word in (*world.SHAPES, *world.COLOURS, *world.BACKGROUNDS):
+        assert len(model.tokenizer(word).input_ids) == 3, word
+
+
+def test_latents_have_unit_scale_and_come_back(model):
+    from tav_core.demo import shapes as world
+
+    frames = torch.stack(
+        [torch.from_numpy(world.draw(world.Scene("ring", "cyan", b, 60, 70, 24))[0]) for b in world.BACKGROUNDS]
+    )
+    latents = encode_frames(model, frames)
+    assert latents.shape == (1, 4, 10, 16, 16)
+    assert 0.7 < latents.std() < 1.4
+    decoded = decode_latents(model, latents)
+    assert decoded.shape == frames.shape
+    assert -10 * (decoded - frames).square().mean().log10() > 32
+
+
+def test_latents_are_the_mode_of_the_posterior(model):
+    frames = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    before = torch.random.get_rng_state()
+    latents = encode_frames(model, frames)
+    with torch.no_grad():
+        posterior = model.vae.encode(frames.permute(0, 3, 1, 2) * 2 - 1).latent_dist
+    mode = posterior.mode() * model.vae.config.scaling_factor
+    assert torch.allclose(latents[0].transpose(0, 1), mode, atol=1e-5)
+    assert posterior.std.mean() > 1e-3  # a draw would have been something else
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"), [((2, 128, 128), "shape"), ((0, 128, 128, 3), "one frame"), ((1, 100, 128, 3), "128 x 96")]
+)
+def test_frames_that_do_not_fit(model, shape, words):
+    with pytest.raises(ValueError, match=words):
+        encode_frames(model, torch.zeros(shape))
+
+
+@pytest.mark.parametrize("size", [None, [64, 64], 0])
+def test_a_model_that_does_not_say_its_size(model, size, monkeypatch):
+    config = SimpleNamespace(sample_size=size)
+    with pytest.raises(ModelError, match="sample_size in the unet's config.json must be a whole number"):
+        _ = replace(model, unet=SimpleNamespace(config=config)).image_size
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(ModelError, match="no model folder at .*nowhere"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_missing_part(folder):
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(ModelError, match="lacks vae"):
+        load_model(folder)
+
+
+def test_pickled_weights_are_never_opened(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ModelError, match="Pickled .bin weights are never opened"):
+        load_model(folder)
+
+
+def test_truncated_weights(folder):
+    weights = folder / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="text_encoder .* cannot be read"):
+        load_model(folder)
+
+
+def test_broken_config(folder):
+    (folder / "unet" / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="unet .* cannot be read"):
+        load_model(folder)

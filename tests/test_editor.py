@@ -1,0 +1,169 @@
+"""The whole method on one clip: the parts are joined rightly."""
+
+import numpy as np
+import pytest
+import torch
+
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, plain_noise
+from tav_core.demo import shapes as world
+
+CAPTION = "a blue ring on a forest background"
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def frames():
+    scene = world.Scene("ring", "blue", "forest", 60, 60, 23)
+    return torch.from_numpy(np.stack([world.draw(s)[0] for s in world.moving(scene, np.array([(60, 60), (66, 62)]))]))
+
+
+@pytest.fixture
+def editor(frames):
+    return ClipEditor(load_model(), frames, CAPTION)
+
+
+def last(steps):
+    *_, step = steps
+    return step.latents
+
+
+def test_without_an_inversion_there_is_nothing_to_start_from(editor):
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(CAPTION)
+
+
+def test_a_second_tuning_is_the_one_that_fades(editor):
+    for seed in (0, 7):
+        list(editor.tune(TuningConfig(steps=1, learning_rate=1e-2, seed=seed)))
+        tuned = {name: tensor.clone() for name, tensor in editor.video_unet.state_dict().items()}
+        editor.set_strength(0.5)
+        editor.set_strength(1.0)
+        assert all(torch.equal(tensor, tuned[name]) for name, tensor in editor.video_unet.state_dict().items())
+
+
+def test_tuning_forgets_the_inversion_of_other_weights(editor):
+    last(editor.invert(InversionConfig(STEPS)))
+    next(editor.tune(TuningConfig(steps=1)))
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(CAPTION, SamplingConfig(STEPS))
+
+
+def test_an_inversion_left_early_is_no_inversion(editor):
+    next(iter(editor.invert(InversionConfig(STEPS))))
+    with pytest.raises(ValueError, match="did not pass"):
+        editor.edit(CAPTION, SamplingConfig(STEPS))
+
+
+def test_unlike_numbers_of_steps_are_refused(editor):
+    last(editor.invert(InversionConfig(STEPS)))
+    with pytest.raises(ValueError, match="same num_inference_steps"):
+        editor.edit(CAPTION, SamplingConfig(STEPS + 2))
+
+
+def test_sampling_partway_starts_from_the_inversion_of_that_level_and_stays_nearer(editor):
+    last(editor.invert(InversionConfig(10)))
+    prompt = "a red ring on a forest background"
+    far, near = (
+        (last(editor.edit(prompt, SamplingConfig(10, guidance_scale=3.0, denoise=share))) - editor.latents)
+        .square()
+        .mean()
+        for share in (1.0, 0.2)
+    )
+    assert near < far / 2
+
+
+def test_noise_given_by_the_caller_is_used(editor):
+    noise = plain_noise(tuple(editor.latents.shape), 3)
+    config = SamplingConfig(STEPS, guidance_scale=2.0)
+    first, again = last(editor.edit("a star", config, noise=noise)), last(editor.edit("a star", config, noise=noise))
+    other = last(editor.edit("a star", config, noise=plain_noise(tuple(noise.shape), 4)))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_strength_is_measured_from_the_tuning_and_forgets_the_inversion(editor):
+    clip, text, runs = editor.latents, editor._embed(CAPTION), []
+
+    @torch.no_grad()
+    def predicted():
+        return editor.video_unet(clip, 300, text)
+
+    untuned = predicted()
+    for _ in range(2):  # a strength does not show in the next tuning
+        runs.append([step.loss for step in editor.tune(TuningConfig(steps=3, learning_rate=1e-2))])
+        tuned = predicted()
+        last(editor.invert(InversionConfig(STEPS)))
+        editor.set_strength(0.5)
+        half = predicted()
+        with pytest.raises(RuntimeError, match="not been inverted"):
+            editor.edit(CAPTION)
+        editor.set_strength(0.0)
+        torch.testing.assert_close(predicted(), untuned)
+        editor.set_strength(1.0)
+        assert torch.equal(predicted(), tuned)
+        assert (half - tuned).abs().max() > 1e-3 and (half - untuned).abs().max() > 1e-3
+    assert runs[0] == runs[1]
+    with pytest.raises(ValueError, match="strength must be a number in"):
+        editor.set_strength(float("nan"))
+
+
+def test_same_seed_same_video(frames):
+    def run():
+        editor = ClipEditor(load_model(), frames, CAPTION)
+        losses = [step.loss for step in editor.tune(TuningConfig(steps=3, learning_rate=1e-3, seed=7))]
+        last(editor.invert(InversionConfig(STEPS)))
+        edit = editor.edit("a red ring on a forest background", SamplingConfig(STEPS, guidance_scale=3.0))
+        return losses, editor.decode(last(edit))
+
+    (losses, video), (losses_again, video_again) = run(), run()
+    assert losses == losses_again
+    assert torch.equal(video, video_again)
+
+
+def test_ablation_attends_within_each_frame(frames):
+    """Without sparse-causal attention and before tuning, a frame's prediction does not depend on the other one."""
+    changed = frames.clone()
+    changed[0] = 1 - changed[0]
+    outputs = []
+    for clip in (frames, changed):
+        editor = ClipEditor(load_model(), clip, CAPTION, group_norm="frame", attention="per_frame")
+        with torch.no_grad():
+            outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION))[:, :, 1])
+    torch.testing.assert_close(*outputs)
+
+
+def test_beside_the_clip_its_own_caption_gives_it_back_and_a_mask_holds_it(editor):
+    config = SamplingConfig(STEPS, guidance_scale=3.0, denoise=0.6)
+    prompt, mask = "a red ring on a navy background", torch.zeros(1, 128, 128)
+    mask[..., :64] = 1
+    assert torch.equal(last(editor.edit(CAPTION, config, keep="noise")), editor.latents)
+    free, held = (last(editor.edit(prompt, config, keep="noise", mask=m)) for m in (None, mask))
+    assert torch.equal(held[..., 8:], editor.latents[..., 8:])
+    assert (free - editor.latents).abs()[..., 8:].max() > 0.1
+    assert (held - editor.latents).abs()[..., :8].max() > 0.1
+
+
+def test_beside_the_inverted_clip_an_inversion_is_needed(editor):
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(CAPTION, SamplingConfig(STEPS), keep="inversion")
+    last(editor.invert(InversionConfig(STEPS)))
+    assert torch.equal(last(editor.edit(CAPTION, SamplingConfig(STEPS), keep="inversion")), editor.latents)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": "all"}, "keep must be one of"),
+        ({"mask": torch.ones(1, 8, 8)}, "start from the clip"),
+        ({"keep": "noise", "noise": torch.zeros(1, 4, 2, 16, 16)}, "start from the clip"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(editor, options, message):
+    with pytest.raises(ValueError, match=message):
+        editor.edit(CAPTION, SamplingConfig(STEPS), **options)
+
+
+def test_the_clip_itself_is_steadied_to_itself_though_the_autoencoder_loses_some_of_it(editor, frames):
+    decoded = editor.decode(editor.latents)
+    assert (decoded - frames).abs().max() > 0.01
+    assert torch.equal(torch.stack(list(editor.steady(decoded))), frames)
