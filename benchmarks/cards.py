@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import harness
-from benchmarks.fits import BESIDE
+from benchmarks.fits import SOURCE_BRANCH
 from benchmarks.harness import Case, Config
 from benchmarks.plan import predicted
 from tav_core import TuningConfig
@@ -133,12 +133,12 @@ def row(case: Case, name: str, config: Config, cards: list[float], rounds: int) 
     planned = predicted(case, config)
     repeated_nothing = replace(config, gradient_checkpointing=False) if isinstance(config, TuningConfig) else config
     flops = predicted(case, repeated_nothing).flops
-    found = under([card * 2**30 - BESIDE for card in sorted(cards)], case, config, rounds)
+    found = under([card * 2**30 - SOURCE_BRANCH for card in sorted(cards)], case, config, rounds)
     cells: list[Any] = [str(case), name, f"above {max(cards):g}", "", f"{planned.peak / 2**30:.2f}", "", "", ""]
     if found:
         limit, run = found
         rate = flops / run.seconds
-        cells[2:4] = f"{(limit + BESIDE) / 2**30:g}", f"{run.peak / 2**30:.2f}"
+        cells[2:4] = f"{(limit + SOURCE_BRANCH) / 2**30:g}", f"{run.peak / 2**30:.2f}"
         cells[5:] = f"{run.seconds:.2f}", f"{rate / 1e12:.2f}", f"{rate / run.product:.0%}"
     print(cells, file=sys.stderr)
     return cells

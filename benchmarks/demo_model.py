@@ -18,7 +18,8 @@ import torch
 from bundled_model.measure import sample_images, words_followed
 from tav_core.demo import shapes as world
 from tav_core.demo import shapes_judge as judge
-from tav_core.models.base import DEMO_MODEL, decode_latents, encode_frames, load_model
+from tav_core.models.base import DEMO_MODEL, load_model
+from tav_core.models.codec import decode_latents, encode_frames
 from tav_core.viz.figures import contact_sheet, save_picture
 
 SEED = 2024  # the training draws from other seeds

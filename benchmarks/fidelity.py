@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from tav_core.demo import shapes as world
-from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING, score_edit
+from tav_core.demo.run import INVERSION, SAMPLING, SOURCE_BRANCH, TUNING, score_edit
 from tav_core.editing.sampling import SamplingConfig
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
@@ -60,18 +60,18 @@ class Variant:
     masked: bool = False
 
 
-ALIKE = replace(BESIDE, early_guidance_scale=None)
+ALIKE = replace(SOURCE_BRANCH, high_noise_guidance_scale=None)
 VARIANTS = {
     "plain": Variant(),
-    "all together": Variant(BESIDE, "noise", carry=True, steadied=True),
+    "all together": Variant(SOURCE_BRANCH, "noise", carry=True, steadied=True),
     "plain, steadied": Variant(steadied=True),
     "starts lower": Variant(ALIKE),
     "direct inversion": Variant(SAMPLING, "inversion"),
     "fresh noise": Variant(ALIKE, "noise"),
     "carried": Variant(ALIKE, "noise", carry=True),
-    "guided more early": Variant(BESIDE, "noise", carry=True),
-    "on the trajectory": Variant(BESIDE, "inversion", carry=True, steadied=True),
-    "locked": Variant(BESIDE, "noise", carry=True, steadied=True, masked=True),
+    "guided more early": Variant(SOURCE_BRANCH, "noise", carry=True),
+    "on the trajectory": Variant(SOURCE_BRANCH, "inversion", carry=True, steadied=True),
+    "locked": Variant(SOURCE_BRANCH, "noise", carry=True, steadied=True, masked=True),
 }
 MAIN = ("plain", "all together")  # for all clips; the others for as many as asked
 # the rest of a record's figures go into records.json only
@@ -137,7 +137,7 @@ def _edited(
     config = replace(variant.sampling, num_inference_steps=num_inference_steps)
     *_, last = editor.edit(prompt, config, keep=variant.keep, mask=mask, carry=variant.carry)
     frames = editor.decode(last.latents)
-    return torch.stack(list(editor.steady(frames))) if variant.steadied else frames
+    return torch.stack(list(editor.deflicker(frames))) if variant.steadied else frames
 
 
 def _drawn(scenes: list[world.Scene], words: dict[str, str]) -> Tensor:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 
 from benchmarks import harness
-from tav_core import inflate, plan
+from tav_core import estimate_memory, inflate
 
 CARDS = (4, 6, 8, 12, 16, 24, 32, 48, 80)  # GiB
-BESIDE = 2**30
+SOURCE_BRANCH = 2**30
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     for pixels in args.pixels:
         for frames in args.frames:
             size = dict(num_frames=frames, height=pixels // 8, width=pixels // 8, dtype=getattr(torch, args.dtype))
-            peaks = [plan(video_unet, config, **size).peak for config in harness.KINDS.values()]
+            peaks = [estimate_memory(video_unet, config, **size).peak for config in harness.KINDS.values()]
             rows.append([f"{frames} of {pixels} x {pixels}", *map(cell, peaks)])
     print(harness.machine())
     print(harness.table([f"frames, {args.dtype}", *harness.KINDS], rows))
@@ -34,7 +34,7 @@ def main() -> None:
 
 def cell(peak: int) -> str:
     """Peak of the tensors and the least card, in GiB."""
-    card = next((str(card) for card in CARDS if peak + BESIDE <= card * 2**30), f"above {CARDS[-1]}")
+    card = next((str(card) for card in CARDS if peak + SOURCE_BRANCH <= card * 2**30), f"above {CARDS[-1]}")
     return f"{peak / 2**30:.1f} → {card} GB"
 
 

@@ -26,7 +26,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging
 
 from tav_core import SamplingConfig, TuningConfig, VideoUNet, inflate, tune
-from tav_core.editing.sampling import ONE_BATCH_PIXELS, guided_prediction
+from tav_core.diffusion.guidance import ONE_BATCH_PIXELS
+from tav_core.editing.sampling import guided_prediction
 
 logging.set_verbosity_error()  # a cast to half precision warns, though nothing is to be kept in float32
 SCHEDULER = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")

@@ -22,11 +22,13 @@ import torch
 from tav_core.demo import shapes as world
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING
 from tav_core.diffusion.schedule import NoiseSchedule
-from tav_core.editing.inversion import InversionConfig, invert, likeness
+from tav_core.editing.inversion import InversionConfig, invert
+from tav_core.editing.reconstruction import reconstruction_snr
 from tav_core.editing.sampling import sample
 from tav_core.editor import ClipEditor
 from tav_core.metrics import psnr
-from tav_core.models.base import encode_prompts, load_model
+from tav_core.models.base import load_model
+from tav_core.models.codec import encode_prompts
 from tav_core.store import Store
 
 from .clips import Columns, clip_parser, random_clip, records_of, table
@@ -80,7 +82,7 @@ def _returns(editor: ClipEditor, prompt: str, config: InversionConfig) -> list[d
         sampling = replace(SAMPLING, num_inference_steps=steps, guidance_scale=1.0, denoise=share)
         noise = levels[NoiseSchedule.from_scheduler(scheduler).timesteps(steps, share)[0]]
         *_, last = sample(editor.video_unet, noise, text, None, scheduler, sampling)
-        near = likeness(editor.latents, last.latents)
+        near = reconstruction_snr(editor.latents, last.latents)
         returns.append({"share": share, "back": last.latents, "latents": near} | inverted)
     return returns
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from benchmarks import harness
 from benchmarks.harness import Case, Config
-from tav_core import Plan, inflate, measure_rates, plan
+from tav_core import MemoryEstimate, inflate, measure_rates, plan
 
 HEAD = [
     "case", "step", "above weights, MiB: planned", "measured", "error", "peak, MiB: planned", "measured", "error",
@@ -20,20 +20,20 @@ HEAD = [
 ]  # fmt: skip
 
 
-def predicted(case: Case, config: Config) -> Plan:
+def predicted(case: Case, config: Config) -> MemoryEstimate:
     """By the planner, which reads no weights: there are none, and nothing lies on the case's device."""
     size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
     return plan(inflate(harness.shape(case.tiny).to_empty(device="cpu")), config, **size, dtype=case.dtype)
 
 
-def memory_cells(planned: Plan, measured: tuple[float, float]) -> list[str]:
+def memory_cells(planned: MemoryEstimate, measured: tuple[float, float]) -> list[str]:
     before, peak = measured
     above = planned.moments + planned.activations
     pairs = (above, peak - before), (above + before, peak)
     return [cell for ours, real in pairs for cell in compared(ours / 2**20, real / 2**20, ".0f")]
 
 
-def time_cells(case: Case, planned: Plan, step: Callable[[], None], rounds: int) -> list[str]:
+def time_cells(case: Case, planned: MemoryEstimate, step: Callable[[], None], rounds: int) -> list[str]:
     """After a step that is not timed. A busy machine changes its pace: the rates are measured in the same minute."""
     step()
     rates = measure_rates(case.device, case.dtype)

@@ -6,7 +6,7 @@ python -m benchmarks.scaling [--frames 4 8 16 24] [--latent 32] [--dtype float32
 from __future__ import annotations
 
 from benchmarks import harness
-from tav_core import SamplingConfig, inflate, plan
+from tav_core import SamplingConfig, estimate_memory, inflate
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     for case in cases:
         each = seconds[str(case.frames)] / case.frames
         size = dict(num_frames=case.frames, height=case.latent, width=case.latent)
-        above = plan(video_unet, SamplingConfig(), **size).activations / 2**20
+        above = estimate_memory(video_unet, SamplingConfig(), **size).activations / 2**20
         rows.append([str(case), f"{each:.3f}", f"{each / first:.2f}", f"{above:.0f}", f"{above / case.frames:.1f}"])
     print(harness.machine(args.device))
     head = ["case", "seconds a frame", "against the first", "planned MiB above the weights", "MiB a frame"]

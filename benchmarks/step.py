@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import Case, Config
-from tav_core.memory.estimate import Ledger
+from tav_core.memory.tracker import MemoryTracker
 
 
 def builders(case: Case, config: Config) -> dict[str, Callable[[], None]]:
@@ -23,7 +23,7 @@ def builders(case: Case, config: Config) -> dict[str, Callable[[], None]]:
 
 
 def flops(run: Callable[[], None]) -> int:
-    with Ledger() as ledger:
+    with MemoryTracker() as ledger:
         run()
     return ledger.flops
 

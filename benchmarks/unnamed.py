@@ -33,10 +33,11 @@ from tav_core.demo import shapes_judge as judge
 from tav_core.demo.run import INVERSION, SAMPLING, TUNING, score_edit
 from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.editing.sampling import SamplingStep
-from tav_core.editing.strength import Trial, best
+from tav_core.editing.strength import Trial
 from tav_core.editor import ClipEditor
 from tav_core.evaluation import evaluate
-from tav_core.models.base import encode_frames, encode_prompts, load_model
+from tav_core.models.base import load_model
+from tav_core.models.codec import encode_frames, encode_prompts
 from tav_core.store import Store
 from tav_core.tuning.config import TuningConfig
 from tav_core.viz.figures import contact_sheet, save_picture

@@ -7,8 +7,10 @@ import torch
 
 from tav_core.demo import shapes as world
 from tav_core.demo import shapes_judge as judge
-from tav_core.diffusion.schedule import NoiseSchedule, ddim_step, plain_noise
-from tav_core.models.base import BaseModel, decode_latents, encode_prompts
+from tav_core.diffusion.ddim import ddim_step
+from tav_core.diffusion.schedule import NoiseSchedule, plain_noise
+from tav_core.models.base import BaseModel
+from tav_core.models.codec import decode_latents, encode_prompts
 
 
 @torch.no_grad()

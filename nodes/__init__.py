@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import adapters
 from .compare_videos import CompareVideos
 from .ddim_invert import DDIMInvert
+from .deflicker import Deflicker
 from .evaluate import Evaluate
 from .find_strength import FindStrength
 from .inflate_unet import InflateUNet
@@ -15,7 +16,6 @@ from .one_shot_tune import OneShotTune
 from .sample import Sample
 from .save_tuned import SaveTuned
 from .save_video import SaveVideo
-from .steady import Steady
 
 NODES: list[type[io.ComfyNode]] = [
     LoadVideo,
@@ -24,7 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     DDIMInvert,
     Sample,
     SaveVideo,
-    Steady,
+    Deflicker,
     FindStrength,
     SaveTuned,
     LoadTuned,

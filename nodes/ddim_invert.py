@@ -6,7 +6,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..tav_core import InversionConfig, SamplingConfig, invert, sample
-from ..tav_core.editing.inversion import likeness
+from ..tav_core.editing.reconstruction import reconstruction_snr
 from ..tav_core.store import StoredInversion
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
@@ -65,7 +65,7 @@ class DDIMInvert(io.ComfyNode):
     ) -> io.NodeOutput:
         clip = adapters.clip_latents(latents, model)
         text = adapters.embeddings(conditioning, "conditioning")
-        with adapters.put_to_work(model, clip, UNGUIDED) as video_unet:
+        with adapters.loaded(model, clip, UNGUIDED) as video_unet:
             run = adapters.store().invert if keep else invert
             walk = run(video_unet, clip, text, model.schedule, InversionConfig(steps, refinements))
             progress = adapters.Progress(steps)
@@ -78,9 +78,9 @@ class DDIMInvert(io.ComfyNode):
                 unguided = replace(UNGUIDED, num_inference_steps=steps)
                 again = sample(video_unet, trajectory[-1].latents, text, None, model.schedule, unguided)
                 *_, last = adapters.Progress(steps).over(again, lambda step: "sampling again")
-                decibels = likeness(clip, last.latents)
+                decibels = reconstruction_snr(clip, last.latents)
                 if isinstance(walk, StoredInversion):
-                    walk.keep_likeness(decibels)
+                    walk.save_reconstruction_snr(decibels)
         report = _report(decibels)
         progress.tell(report)
         return io.NodeOutput(inverted, report, ui=ui.PreviewText(report))

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..tav_core import SamplingConfig, best
+from ..tav_core import SamplingConfig, best_trial
 from ..tav_core.editing.strength import STRENGTHS, Trial, invert_and_sample, judge
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
@@ -71,7 +71,7 @@ class FindStrength(io.ComfyNode):
         source, _ = adapters.source_branch(latents, caption, None, model)
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
         trials = []
-        with adapters.put_to_work(model, source.latents, config) as video_unet:
+        with adapters.loaded(model, source.latents, config) as video_unet:
             for strength in STRENGTHS:
                 model.place(strength)
                 walk = invert_and_sample(video_unet, source.latents, *prompts, model.schedule, config)
@@ -80,9 +80,9 @@ class FindStrength(io.ComfyNode):
                 texts = prompts[0], source.caption
                 trials.append(judge(model.place, video_unet, strength, last.latents, *texts, model.schedule))
         report = _report(trials)
-        return io.NodeOutput(replace(model, strength=best(trials).strength), report, ui=ui.PreviewText(report))
+        return io.NodeOutput(replace(model, strength=best_trial(trials).strength), report, ui=ui.PreviewText(report))
 
 
 def _report(trials: list[Trial]) -> str:
     lines = [f"strength {trial.strength:g}: asked {trial.asked:.3f}, kept {trial.kept:.3f}" for trial in trials]
-    return "\n".join([*lines, f"taken: {best(trials).strength:g}"])
+    return "\n".join([*lines, f"taken: {best_trial(trials).strength:g}"])

@@ -68,7 +68,7 @@ class OneShotTune(io.ComfyNode):
         progress = adapters.Progress(config.steps)
         checkpointing = adapters.checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config, mark = replace(config, gradient_checkpointing=checkpointing), CHECKPOINTING_MARKS[checkpointing]
-        with adapters.put_to_work(model, clip, config) as video_unet:
+        with adapters.loaded(model, clip, config) as video_unet:
             inputs = (video_unet, clip, text, model.schedule, config)
             walk = adapters.store().tune(*inputs) if keep else tune(*inputs)
             losses = [step.loss for step in walk.steps] if isinstance(walk, StoredTuning) else []
@@ -96,6 +96,6 @@ def _preview(model: adapters.TavModel, video_unet: Any, clip: Tensor, text: Tens
     """The middle frame of a quick sample of the edit, (1, h, w, 3)."""
     first = model.schedule.timesteps(PREVIEW.num_inference_steps)[0]
     noise = model.schedule.add_noise(clip, plain_noise(clip.shape, 0), first)
-    *_, last = adapters.stoppable(sample(video_unet, noise, text, None, model.schedule, PREVIEW))
+    *_, last = adapters.interruptible(sample(video_unet, noise, text, None, model.schedule, PREVIEW))
     middle = clip.shape[2] // 2
     return adapters.decode_frame(vae, adapters.host_latents(last.latents[:, :, middle : middle + 1], model)["samples"])

@@ -5,12 +5,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import SamplingConfig, sample, sample_beside
+from ..tav_core import SamplingConfig, sample, sample_with_source_branch
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 DEFAULTS = SamplingConfig()
-INVERTED, FRESH, BESIDE = "inverted clip", "fresh noise", "clip beside its edit"
+INVERTED, FRESH, SOURCE_BRANCH = "inverted clip", "fresh noise", "clip beside its edit"
 
 
 class Sample(io.ComfyNode):
@@ -81,17 +81,17 @@ class Sample(io.ComfyNode):
     ) -> io.NodeOutput:
         config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale, denoise, early_guidance or None)
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
-        if start_from == BESIDE:
+        if start_from == SOURCE_BRANCH:
             start, free = adapters.source_branch(latents, caption, mask, model)
             clip = start.latents
-            walk = partial(sample_beside, mask=free)
+            walk = partial(sample_with_source_branch, mask=free)
         else:
-            adapters.refuse_mask(mask)
+            adapters.raise_if_masked(mask)
             begin = adapters.fresh_start if start_from == FRESH else adapters.inverted_start
             start = clip = begin(latents, model, config)
             walk = sample
         count = len(model.schedule.timesteps(steps, denoise))
-        with adapters.put_to_work(model, clip, config) as video_unet:
+        with adapters.loaded(model, clip, config) as video_unet:
             for step in adapters.Progress(count).over(walk(video_unet, start, *prompts, model.schedule, config)):
                 edit = step.latents
         return io.NodeOutput(adapters.host_latents(edit, model))
@@ -119,6 +119,6 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **share),
         advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **share),
         advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **share | {"min": 0.05}),
-        advanced(io.Combo, "start_from", INVERTED, start, options=[INVERTED, FRESH, BESIDE]),
+        advanced(io.Combo, "start_from", INVERTED, start, options=[INVERTED, FRESH, SOURCE_BRANCH]),
         advanced(io.Float, "early_guidance", 0.0, early, min=0.0, max=30.0, step=0.5),
     ]

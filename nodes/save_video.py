@@ -74,7 +74,7 @@ class SaveVideo(io.ComfyNode):
             audio=adapters.audio_to_core(audio),
             crf=crf,
             metadata=adapters.video_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
-            before_frame=adapters.hear_stop,
+            before_frame=adapters.raise_if_interrupted,
         )
         shown = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=shown)

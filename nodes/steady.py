@@ -5,17 +5,17 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..tav_core import steady
+from ..tav_core import deflicker
 from . import adapters
 from .sockets import CATEGORY
 
 
-class Steady(io.ComfyNode):
+class Deflicker(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="TAVSteady",
-            display_name="Steady Edit (Tune-A-Video)",
+            display_name="Deflicker Edit (Tune-A-Video)",
             category=CATEGORY,
             description="Takes the flicker out of an edit: each frame is held against those near it, along the motion "
             "of the clip. What the edit left as it was is given back as the clip has it.",
@@ -42,4 +42,4 @@ class Steady(io.ComfyNode):
     @classmethod
     def execute(cls, images: Any, clip: Any, decoded_clip: Any = None) -> io.NodeOutput:
         frames = [None if given is None else given[..., :3] for given in (images, clip, decoded_clip)]
-        return io.NodeOutput(torch.stack(list(adapters.Progress(len(images)).over(steady(*frames)))))
+        return io.NodeOutput(torch.stack(list(adapters.Progress(len(images)).over(deflicker(*frames)))))

@@ -6,58 +6,79 @@
     *_, edit = sample(video_unet, noise.latents, prompt, empty_prompt, scheduler)
 
 Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddings are (b, n, d). Start reading in
-`inflation.py`, then `tuning.py`.
+`job.py`, then `unet/inflate.py`, `tuning/tune.py` and `editing/`.
+
+Names load when they are first used, so that `import tav_core` takes no longer than torch.
 """
 
-from .diffusion.schedule import NoiseSchedule, plain_noise
-from .editing.deflicker import steady
-from .editing.inversion import InversionConfig, InversionStep, invert
-from .editing.sampling import SamplingConfig, SamplingStep, sample
-from .editing.source_branch import SourceBranch, latent_mask, sample_beside
-from .editing.strength import Trial, best
-from .editor import ClipEditor
-from .memory.estimate import Plan, frames_that_fit, plan
-from .models.base import BaseModel, load_model
-from .rates import Rates, measure_rates
-from .store import Store, load_tuned, save_tuned
-from .tuning.config import TuningConfig, TuningStep
-from .tuning.tune import tune
-from .unet.inflate import VideoUNet, inflate, trainable_parameters
-from .video import VideoClip, read_video, write_video
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BaseModel",
-    "ClipEditor",
-    "InversionConfig",
-    "InversionStep",
-    "NoiseSchedule",
-    "Plan",
-    "Rates",
-    "SamplingConfig",
-    "SamplingStep",
-    "SourceBranch",
-    "Store",
-    "Trial",
-    "TuningConfig",
-    "TuningStep",
-    "VideoClip",
-    "VideoUNet",
-    "best",
-    "frames_that_fit",
-    "inflate",
-    "invert",
-    "latent_mask",
-    "load_model",
-    "load_tuned",
-    "measure_rates",
-    "plain_noise",
-    "plan",
-    "read_video",
-    "sample",
-    "sample_beside",
-    "save_tuned",
-    "steady",
-    "trainable_parameters",
-    "tune",
-    "write_video",
-]
+if TYPE_CHECKING:
+    from .conditioning import Conditioning
+    from .diffusion.denoiser import Denoiser, UNetDenoiser
+    from .diffusion.guidance import CFG
+    from .diffusion.schedule import NoiseSchedule, plain_noise
+    from .editing.deflicker import deflicker
+    from .editing.edit import edit
+    from .editing.inversion import InversionConfig, InversionStep, invert
+    from .editing.reconstruction import reconstruct, reconstruction_snr
+    from .editing.sampling import SamplingConfig, SamplingStep, sample
+    from .editing.source_branch import SourceBranch, latent_mask, sample_with_source_branch
+    from .editing.strength import Trial, best_trial, search_strength
+    from .editor import ClipEditor
+    from .job import EditJob, EditReport, run_edit
+    from .memory.estimate import MemoryEstimate, estimate_memory, frames_that_fit
+    from .models.base import BaseModel, load_model
+    from .store.store import Store
+    from .store.tuned import load_tuned, save_tuned
+    from .tuning.config import TuningConfig, TuningStep
+    from .tuning.objective import NoisePrediction, Objective
+    from .tuning.tune import tune
+    from .unet.adapters import QueryTemporal
+    from .unet.inflate import inflate
+    from .unet.video_unet import VideoUNet, trainable_parameters
+    from .video import VideoClip, read_video, write_video
+
+_MODULES = {
+    "conditioning": ("Conditioning",),
+    "diffusion.denoiser": ("Denoiser", "UNetDenoiser"),
+    "diffusion.guidance": ("CFG",),
+    "diffusion.schedule": ("NoiseSchedule", "plain_noise"),
+    "editing.deflicker": ("deflicker",),
+    "editing.edit": ("edit",),
+    "editing.inversion": ("InversionConfig", "InversionStep", "invert"),
+    "editing.reconstruction": ("reconstruct", "reconstruction_snr"),
+    "editing.sampling": ("SamplingConfig", "SamplingStep", "sample"),
+    "editing.source_branch": ("SourceBranch", "latent_mask", "sample_with_source_branch"),
+    "editing.strength": ("Trial", "best_trial", "search_strength"),
+    "editor": ("ClipEditor",),
+    "job": ("EditJob", "EditReport", "run_edit"),
+    "memory.estimate": ("MemoryEstimate", "estimate_memory", "frames_that_fit"),
+    "models.base": ("BaseModel", "load_model"),
+    "store.store": ("Store",),
+    "store.tuned": ("load_tuned", "save_tuned"),
+    "tuning.config": ("TuningConfig", "TuningStep"),
+    "tuning.objective": ("NoisePrediction", "Objective"),
+    "tuning.tune": ("tune",),
+    "unet.adapters": ("QueryTemporal",),
+    "unet.inflate": ("inflate",),
+    "unet.video_unet": ("VideoUNet", "trainable_parameters"),
+    "video": ("VideoClip", "read_video", "write_video"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -51,3 +51,28 @@ def remove(path: Path) -> bool:
             raise
         return False
     return True
+
+
+def flush(path: Path) -> None:
+    """Have the disk write a file, or the names in a folder: after a power cut the old file is there, or the new one."""
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is complete or not there at all; folders are made.
+
+    Raises:
+        OSError: it cannot be written; an old file of this name is whole then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        replace(temporary, path)
+    finally:
+        remove(temporary)

@@ -165,3 +165,16 @@ def shown(value: object) -> str:
     except ValueError:  # a whole number of more digits than Python writes
         text = f"a number of type {type(value).__name__}"
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+
+
+def raise_unless_finite(result: Tensor, step: str) -> None:
+    """Stop at a NaN or an infinity, which all later steps would inherit.
+
+    Raises:
+        FloatingPointError: with the name of the step and the remedy.
+    """
+    if not torch.isfinite(result).all():
+        raise FloatingPointError(
+            f"{step} gave numbers that are not finite. Compute in bfloat16 or float32 instead of float16; "
+            "if it does, tune again with a lower learning_rate, or lower guidance_scale."
+        )

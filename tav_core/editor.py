@@ -4,33 +4,35 @@
     for step in editor.tune(TuningConfig(steps=300)): print(step.loss)
     for step in editor.invert(): pass
     for step in editor.edit("a blue star on a navy background"): pass
-    edited_frames = editor.decode(step.latents)  # torch.stack(list(editor.steady(edited_frames))) has less flicker
+    edited_frames = editor.decode(step.latents)  # torch.stack(list(editor.deflicker(edited_frames))) flickers less
 
-The autoencoder and the text encoder run once, here; tuning, inversion and sampling see latents and embeddings alone.
+The autoencoder and the text encoder run once, here; tuning, inversion and sampling take latents and embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from torch import Tensor
 
-from .checks import check_choice, check_kind, check_number, check_text
+from .checks import check_choice, check_kind, check_text
 from .diffusion.schedule import NoiseSchedule
-from .editing.deflicker import steady
-from .editing.inversion import InversionConfig, InversionStep, invert
-from .editing.sampling import SamplingConfig, SamplingStep, sample
-from .editing.source_branch import SourceBranch, latent_mask, sample_beside
-from .editing.strength import STRENGTHS, Trial, judge
-from .models.base import BaseModel, decode_latents, encode_frames, encode_prompts
-from .store import Store, apply_tuned
-from .store.tuned import MAX_STRENGTH
+from .editing.deflicker import deflicker
+from .editing.edit import START_FROM, edit, fresh_noise, inverted_start
+from .editing.inversion import InversionConfig, InversionStep
+from .editing.reconstruction import reconstruct
+from .editing.sampling import SamplingConfig, SamplingStep
+from .editing.source_branch import SourceBranch, latent_mask
+from .editing.strength import STRENGTHS, Trial, search_strength
+from .models.base import BaseModel
+from .models.codec import decode_latents, encode_frames, encode_prompts
+from .stages.invert import invert_clip
+from .stages.tune import TuningRun, tune_clip
+from .store import Store
 from .tuning.config import TuningConfig, TuningStep
-from .tuning.tune import tune
-from .unet.inflate import inflate, trainable_parameters
-
-KEEP = ("nothing", "inversion", "noise")
+from .unet.inflate import inflate
 
 
 class ClipEditor:
@@ -39,9 +41,15 @@ class ClipEditor:
     Arguments:
         model: its UNet is inflated in place and must not have been inflated before.
         frames: (f, h, w, 3) in [0, 1], height and width multiples of 8.
-        source_prompt: the caption of the clip, which the tuning learns it under.
+        source_prompt: the caption of the clip, under which it is tuned.
         group_norm, attention, temporal_positions: as `inflate` takes them.
-        store: where tunings and inversions are kept and found again; None to keep nothing.
+        store: of tunings and inversions; None to save nothing.
+
+    Attributes:
+        latents: the clip's, (1, c, f, h, w), scaled by the VAE's factor.
+        video_unet: the inflated UNet.
+        schedule: the noise levels of the model.
+        trajectory: the steps of the last inversion by the weights as they are; empty without one.
     """
 
     def __init__(
@@ -66,44 +74,48 @@ class ClipEditor:
             model.unet, group_norm=group_norm, attention=attention, temporal_positions=temporal_positions
         )
         self.trajectory: list[InversionStep] = []
-        self._tuned: dict[str, Tensor] | None = None  # the weights at strength 1, while another is in place
-        self._decoded: Tensor | None = None  # the clip's latents, once they were asked for
+        self.schedule = NoiseSchedule.from_scheduler(model.scheduler)
+        self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
     def tune(self, config: TuningConfig = TuningConfig()) -> Iterator[TuningStep]:
         """Tune the untuned model on the clip under its caption.
 
-        What was tuned and inverted before is forgotten. With a store only the updates are made that it lacks.
+        An earlier tuning and its inversion are discarded. With a store only updates that it lacks are made.
         """
         self.trajectory = []
-        self._tuned = None
         self.video_unet.reset()
-        run = tune if self.store is None else self.store.tune
-        return run(self.video_unet, self.latents, self._embed(self.source_prompt), self.model.scheduler, config)
+        caption = self._embed(self.source_prompt)
+        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, store=self.store)
+        return _updates(run)
 
     def set_strength(self, strength: float) -> None:
-        """Fade or extend a tuning that has ended, as `apply_tuned` does: 1 as tuned, 0 the image model.
+        """Fade or extend the tuning: 1 as tuned, 0 the image model. An inversion by other weights is discarded.
 
-        Each call starts from the tuning, not from the last strength. An inversion by other weights is forgotten.
+        Each call starts from the tuning, not from the last strength.
 
         Raises:
             ValueError: if the strength is no number in [-100, 100].
         """
-        check_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
-        if strength == 1 and self._tuned is None:
-            return
-        if self._tuned is None:
-            weights = trainable_parameters(self.video_unet)
-            self._tuned = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
-        apply_tuned(self.video_unet, self._tuned, strength=strength)
-        self.trajectory = []
+        before, self.video_unet.adapter.scale = self.video_unet.adapter.scale, strength
+        if strength != before:
+            self.trajectory = []
 
     def invert(self, config: InversionConfig = InversionConfig(), prompt: str = "") -> Iterator[InversionStep]:
-        """Invert the clip under `prompt`, the empty one as published, and keep the steps for `edit`."""
-        self.trajectory = []
-        run = invert if self.store is None else self.store.invert
-        for step in run(self.video_unet, self.latents, self._embed(prompt), self.model.scheduler, config):
+        """Invert the clip under `prompt`, the empty one as published, for `edit`."""
+        text, scheduler, self.trajectory = self._embed(prompt), self.schedule, []
+        run = invert_clip(self.video_unet, self.latents, text, scheduler, config, store=self.store, check=False)
+        for step in run:
+            assert isinstance(step, InversionStep)
             self.trajectory.append(step)
             yield step
+
+    def reconstruct(self, prompt: str = "") -> Iterator[SamplingStep]:
+        """Sample the inverted clip again, under the prompt of the inversion and without guidance.
+
+        Raises:
+            RuntimeError: there is no inversion.
+        """
+        return reconstruct(self.video_unet, self._inverted(), self._embed(prompt), self.schedule)
 
     def edit(
         self,
@@ -112,39 +124,37 @@ class ClipEditor:
         *,
         negative_prompt: str = "",
         noise: Tensor | None = None,
-        keep: str = "nothing",
+        start_from: str = "inversion",
         mask: Tensor | None = None,
-        carry: bool = True,
+        propagate: bool = True,
     ) -> Iterator[SamplingStep]:
         """Sample under another prompt.
 
         Arguments:
             prompt, negative_prompt: what the edit is to show, and what to guide away from.
             config: how to sample.
-            noise: to start from, (1, c, f, h, w), in place of the inverted clip.
-            keep: "nothing" to sample as published; to sample beside the clip's own branch (`keeping.py`), "inversion"
-                for the inverted clip's trajectory or "noise" for the clip under fresh noise, which needs no inversion.
-            mask: where an edit beside the clip may change it, 1, and where it is locked, 0: (f, height, width), or
-                (1, height, width) for all frames.
-            carry: whether an edit beside the clip is carried along its motion, see `sample_beside`.
+            noise: to start from, (1, c, f, h, w), in place of the inverted clip or of drawn noise.
+            start_from: "inversion" for the inverted clip, as published; "noise" for fresh noise of the config's seed;
+                "source_branch" for a source-preserving edit (`editing/source_branch.py`), which needs no inversion.
+            mask: where a source-preserving edit may change the clip, 1, and where it is locked, 0: (f, height, width),
+                or (1, height, width) for all frames.
+            propagate: whether a source-preserving edit shares offsets along optical flow, see
+                `sample_with_source_branch`.
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
-            ValueError: an unknown `keep`, or one that does not go with what else is given.
+            ValueError: an unknown `start_from`, or one that does not go with the other arguments.
         """
-        check_choice("keep", keep, KEEP)
-        if (noise is not None and keep != "nothing") or (mask is not None and keep == "nothing"):
-            raise ValueError('noise goes with keep="nothing", and a mask with the others, which start from the clip.')
+        check_choice("start_from", start_from, START_FROM)
+        if noise is not None and start_from == "source_branch":
+            raise ValueError(
+                'noise goes with start_from "inversion" and "noise"; a source branch starts from the clip.'
+            )
         positive, negative = self._embed(prompt), self._embed(negative_prompt)
-        if keep != "nothing":
-            trajectory = self._inverted() if keep == "inversion" else None
-            source = SourceBranch(self.latents, self._embed(self.source_prompt), trajectory)
-            free = None if mask is None else latent_mask(mask, self.latents)
-            scheduler = self.model.scheduler
-            return sample_beside(self.video_unet, source, positive, negative, scheduler, config, mask=free, carry=carry)
-        if noise is None:
-            noise = self._start(config)
-        return sample(self.video_unet, noise, positive, negative, self.model.scheduler, config)
+        start = self._start(start_from, config) if noise is None else noise
+        free = None if mask is None else latent_mask(mask, self.latents)
+        scheduler = self.schedule
+        return edit(self.video_unet, start, positive, negative, scheduler, config, mask=free, propagate=propagate)
 
     def try_strengths(
         self,
@@ -155,40 +165,39 @@ class ClipEditor:
         inversion: InversionConfig = InversionConfig(),
         **options: Any,
     ) -> Iterator[Trial]:
-        """Edit at several strengths of the tuning and judge each (`balance.py`); `best` chooses among the trials.
+        """Edit at several strengths of the tuning and score each (`editing/strength.py`); `best_trial` chooses.
 
-        After each, and after an error, the tuning is at strength 1 again, and its inversion forgotten.
+        Afterwards, and after an error, the strength is 1, and the inversion discarded.
 
         Arguments:
             prompt, config: as `edit` takes them.
             strengths: to try, as `set_strength` takes them.
-            inversion: how the clip is inverted at each, unless a noise is given or it is sampled beside fresh noise.
+            inversion: how the clip is inverted at each strength, where an edit starts from the inversion.
             options: the other arguments of `edit`.
 
         Yields:
             A Trial for each strength.
         """
+        inverts = options.get("start_from", "inversion") == "inversion" and options.get("noise") is None
+
+        def edited() -> Iterator[InversionStep | SamplingStep]:
+            if inverts:
+                yield from self.invert(inversion)
+            yield from self.edit(prompt, config, **options)
+
         texts = self._embed(prompt), self._embed(self.source_prompt)
-        for strength in strengths:
-            self.set_strength(strength)
-            try:
-                if options.get("keep") != "noise" and options.get("noise") is None:
-                    for _ in self.invert(inversion):
-                        pass
-                *_, last = self.edit(prompt, config, **options)
-                scheduler = self.model.scheduler
-                trial = judge(self.set_strength, self.video_unet, strength, last.latents, *texts, scheduler)
-            except BaseException:
-                self.set_strength(1)
-                raise
-            yield trial
+        items = search_strength(self.video_unet, edited, *texts, self.schedule, strengths)
+        try:
+            yield from (item for item in items if isinstance(item, Trial))
+        finally:
+            self.trajectory = []
 
     def decode(self, latents: Tensor) -> Tensor:
         """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""
         return decode_latents(self.model, latents)
 
-    def steady(self, edit: Tensor) -> Iterator[Tensor]:
-        """Take the flicker out of an edit, and give back what the autoencoder lost of the clip, see `steadying.py`.
+    def deflicker(self, edit: Tensor) -> Iterator[Tensor]:
+        """Deflicker an edit, and restore what the autoencoder lost of the clip, see `editing/deflicker.py`.
 
         Arguments:
             edit: frames (f, h, w, 3) in [0, 1], as many and as large as the clip's.
@@ -196,22 +205,17 @@ class ClipEditor:
         Yields:
             One frame after the other, (h, w, 3).
         """
-        if self._decoded is None:
-            self._decoded = self.decode(self.latents)
-        return steady(edit, self.frames, self._decoded)
+        if self._round_trip is None:
+            self._round_trip = self.decode(self.latents)
+        return deflicker(edit, self.frames, self._round_trip)
 
-    def _start(self, config: SamplingConfig) -> Tensor:
-        """The inverted latents at the level that sampling starts from."""
-        trajectory = self._inverted()
-        schedule = NoiseSchedule.from_scheduler(self.model.scheduler)
-        first = schedule.timesteps(config.num_inference_steps, config.denoise)[0]
-        for step in trajectory:
-            if step.timestep == first:
-                return step.latents
-        raise ValueError(
-            f"Sampling starts at timestep {first}, which the inversion did not pass. Invert and sample with the same "
-            f"num_inference_steps (inverted with {len(trajectory)}, sampling with {config.num_inference_steps})."
-        )
+    def _start(self, start_from: str, config: SamplingConfig) -> Tensor | SourceBranch:
+        """What sampling starts from."""
+        if start_from == "source_branch":
+            return SourceBranch(self.latents, self._embed(self.source_prompt))
+        if start_from == "noise":
+            return fresh_noise(tuple(self.latents.shape), config)
+        return inverted_start(self._inverted(), self.schedule, config)
 
     def _inverted(self) -> list[InversionStep]:
         if not self.trajectory:
@@ -220,3 +224,9 @@ class ClipEditor:
 
     def _embed(self, prompt: str) -> Tensor:
         return encode_prompts(self.model, [prompt])
+
+
+def _updates(run: TuningRun) -> Iterator[TuningStep]:
+    """The updates of a run that has no previews. Closed early, it closes the run, which saves its state."""
+    with closing(run):
+        yield from (item for item in run if isinstance(item, TuningStep))

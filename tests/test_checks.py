@@ -35,7 +35,7 @@ CONFIGS: dict[Any, dict[str, list[Any]]] = {
     SamplingConfig: {
         **dict.fromkeys(("num_inference_steps", "seed"), NO_WHOLE_NUMBERS),
         **dict.fromkeys(("guidance_scale", "eta", "guidance_rescale", "denoise"), NO_NUMBERS),
-        "early_guidance_scale": [value for value in NO_NUMBERS if value is not None],
+        "high_noise_guidance_scale": [value for value in NO_NUMBERS if value is not None],
     },
 }
 

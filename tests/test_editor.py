@@ -166,4 +166,4 @@ def test_options_that_do_not_go_together_are_refused(editor, options, message):
 def test_the_clip_itself_is_steadied_to_itself_though_the_autoencoder_loses_some_of_it(editor, frames):
     decoded = editor.decode(editor.latents)
     assert (decoded - frames).abs().max() > 0.01
-    assert torch.equal(torch.stack(list(editor.steady(decoded))), frames)
+    assert torch.equal(torch.stack(list(editor.deflicker(decoded))), frames)

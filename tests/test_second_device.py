@@ -27,7 +27,7 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "published": ({}, {}),
     "rescaled guidance": ({"guidance_rescale": 0.5}, {}),
     "beside the trajectory": ({}, {"keep": "inversion"}),
-    "beside the clip": ({"early_guidance_scale": 4.0}, {"keep": "noise"}),
+    "beside the clip": ({"high_noise_guidance_scale": 4.0}, {"keep": "noise"}),
     "under a mask": ({}, {"keep": "noise", "mask": torch.ones(1, 64, 64)}),
     "from given noise": ({}, {"noise": torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))}),
 }
@@ -48,7 +48,7 @@ def stages(device: str, dtype: torch.dtype, edits: tuple[str, ...]) -> dict[str,
             settings, options = EDITS[name]
             *_, last = editor.edit(EDIT, tav.SamplingConfig(**SAMPLING | settings), **options)
             made[name] = last.latents.cpu()
-        made["steadied"] = torch.stack(list(editor.steady(editor.decode(last.latents))))
+        made["steadied"] = torch.stack(list(editor.deflicker(editor.decode(last.latents))))
         trials = editor.try_strengths(EDIT, tav.SamplingConfig(**SAMPLING), strengths=[0.5], keep="noise")
         made["strengths"] = torch.tensor([[trial.asked, trial.kept] for trial in trials])
         tav.save_tuned(editor.video_unet, f"{folder}/tuned.safetensors")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tav_core import InversionConfig, SamplingConfig, TuningConfig
-from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING
+from tav_core.demo.run import INVERSION, SAMPLING, SOURCE_BRANCH, TUNING
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "example_workflows"
@@ -207,8 +207,16 @@ def edited_beside(workflow: Workflow, model: tuple[str, int], prompt: str) -> tu
         "sample",
         "TAVSample",
         **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
-        **dict(steps=BESIDE.num_inference_steps, guidance=BESIDE.guidance_scale, denoise=BESIDE.denoise),
-        **dict(start_from="clip beside its edit", caption=("caption", 0), early_guidance=BESIDE.early_guidance_scale),
+        **dict(
+            steps=SOURCE_BRANCH.num_inference_steps,
+            guidance=SOURCE_BRANCH.guidance_scale,
+            denoise=SOURCE_BRANCH.denoise,
+        ),
+        **dict(
+            start_from="clip beside its edit",
+            caption=("caption", 0),
+            early_guidance=SOURCE_BRANCH.high_noise_guidance_scale,
+        ),
     )
     workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
     title = "The clip, as the VAE gives it back"
@@ -247,7 +255,7 @@ def quickstart() -> Workflow:
 def keep_the_rest() -> Workflow:
     workflow = Workflow(
         "## Keep the rest\nThe clip is sampled beside its edit, and what the prompt does not change stays: place, path "
-        "and ground. No inversion is needed. *Steady Edit* takes the flicker out.\n\nIn your own workflow: *clip "
+        "and ground. No inversion is needed. *Deflicker Edit* takes the flicker out.\n\nIn your own workflow: *clip "
         "beside its edit* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)

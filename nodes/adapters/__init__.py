@@ -21,9 +21,9 @@ from .data import (
     inverted_latents,
     inverted_start,
     plot_image,
+    raise_if_masked,
     read_any_video,
     read_file,
-    refuse_mask,
     source_branch,
 )
 from .demo import load_demo
@@ -40,9 +40,9 @@ from .folders import (
     tuned_files,
     video_metadata,
 )
-from .handle import TavModel, compute_dtype, hold, put_to_work
+from .handle import TavModel, compute_dtype, hold, loaded
 from .memory import AUTO, CHECKPOINTING_CHOICES, CHECKPOINTING_KNOWN, checkpointing_that_fits
-from .progress import Progress, decode_frame, hear_stop, stoppable
+from .progress import Progress, decode_frame, interruptible, raise_if_interrupted
 
 __all__ = [
     "AUTO",
@@ -61,27 +61,27 @@ __all__ = [
     "embeddings",
     "encoder_folders",
     "fresh_start",
-    "hear_stop",
     "hold",
     "host_latents",
     "input_file",
     "input_videos",
+    "interruptible",
     "inverted_latents",
     "inverted_start",
     "load_demo",
     "load_encoders",
+    "loaded",
     "next_output",
     "next_tuned_file",
     "noise_schedule",
     "plot_image",
-    "put_to_work",
+    "raise_if_interrupted",
+    "raise_if_masked",
     "read_any_video",
     "read_file",
-    "refuse_mask",
     "register_folders",
     "source_branch",
     "stamp",
-    "stoppable",
     "store",
     "to_diffusers",
     "tuned_file",

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...tav_core import InversionStep, SamplingConfig, SourceBranch, VideoClip, latent_mask, plain_noise, read_video
 from ...tav_core.video import Audio, choose_frames
 from .handle import TavModel
-from .progress import hear_stop
+from .progress import raise_if_interrupted
 
 TRAJECTORY = "tav_trajectory"  # in the LATENT that an inversion gives: its samples at each timestep, rising
 REMEDIES = {
@@ -128,7 +128,7 @@ def source_branch(
     return SourceBranch(clip, embeddings(caption, "caption")), mask
 
 
-def refuse_mask(mask: Tensor | None) -> None:
+def raise_if_masked(mask: Tensor | None) -> None:
     """A mask without the clip to go back to would be passed over in silence."""
     if mask is not None:
         raise ValueError("A mask locks an edit beside the clip: set start_from to clip beside its edit, or remove it.")
@@ -175,7 +175,7 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
 
 def read_file(path: Path, **request: Any) -> VideoClip:
     """Frames of a file as `tav_core.read_video` chooses them. Stop is heard before each."""
-    return read_video(path, **request, before_frame=hear_stop)
+    return read_video(path, **request, before_frame=raise_if_interrupted)
 
 
 def read_any_video(video: Any, **request: Any) -> VideoClip:

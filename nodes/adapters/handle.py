@@ -1,7 +1,7 @@
 """TAV_MODEL: a small immutable handle on an inflated UNet that lives in the host's memory management.
 
 Handles may share one module and differ in the tuned weights that belong in it. Whoever runs a handle puts its weights
-in place first (`put_to_work`), so that nothing shows of what ran before.
+in place first (`loaded`), so that nothing shows of what ran before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ class TavModel:
     def load(self, clip: Tensor, config: TuningConfig | SamplingConfig) -> None:
         """Have the host bring the module to its device, with free beside it what a step on these latents takes."""
         with torch.inference_mode(False):
-            memory = planned(self.video_unet, clip, config).beside_weights
+            memory = planned(self.video_unet, clip, config).without_weights
             host.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
 
     def with_weights_in_place(self, notes: Mapping[str, str], strength: float = 1.0) -> "TavModel":
@@ -138,7 +138,7 @@ def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel
 
 
 @contextmanager
-def put_to_work(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig) -> Iterator[VideoUNet]:
+def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig) -> Iterator[VideoUNet]:
     """Load the model onto the device with its weights in place, out of inference mode.
 
     Arguments:

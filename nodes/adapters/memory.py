@@ -10,7 +10,7 @@ from dataclasses import replace
 import comfy.model_management as host
 from torch import Tensor
 
-from ...tav_core import Plan, SamplingConfig, TuningConfig, VideoUNet, plan
+from ...tav_core import MemoryEstimate, SamplingConfig, TuningConfig, VideoUNet, estimate_memory
 from ...tav_core.checks import check_choice
 from ...tav_core.memory.budget import FEWER_FRAMES, checkpointing_within, clip_size, frames_within
 from ...tav_core.tuning.config import CHECKPOINTING
@@ -42,9 +42,9 @@ def checkpointing_that_fits(
     if wanted != AUTO:
         return CHECKPOINTING.get(wanted, wanted)
     without = planned(video_unet, clip, replace(config, gradient_checkpointing=False))
-    room = room_for_a_step(without)
+    room = memory_budget(without)
     chosen = replace(config, gradient_checkpointing=checkpointing_within(video_unet, clip, config, room))
-    needed, most = (made.beside_weights / 2**30 for made in (planned(video_unet, clip, chosen), without))
+    needed, most = (made.without_weights / 2**30 for made in (planned(video_unet, clip, chosen), without))
     name = next(name for name, level in CHECKPOINTING.items() if level == chosen.gradient_checkpointing)
     logging.info(
         f"Tune-A-Video: gradient_checkpointing is {name}: {_described(clip, chosen)} takes about {needed:.1f} GiB "
@@ -53,12 +53,12 @@ def checkpointing_that_fits(
     return chosen.gradient_checkpointing
 
 
-def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> Plan:
+def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> MemoryEstimate:
     """What a step on a clip's latents (1, c, f, h, w) needs."""
-    return plan(video_unet, config, **clip_size(clip))
+    return estimate_memory(video_unet, config, **clip_size(clip))
 
 
-def room_for_a_step(needed: Plan) -> float:
+def memory_budget(needed: MemoryEstimate) -> float:
     """Bytes beside the weights that are free, or will be when the host has unloaded other models."""
     device = host.get_torch_device()
     room = host.get_free_memory(device) - host.extra_reserved_memory()
@@ -72,7 +72,7 @@ def room_for_a_step(needed: Plan) -> float:
 def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> None:
     """Say in the log that a step cannot fit into the device's memory, and how many frames would."""
     needed = planned(video_unet, clip, config)
-    memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + needed.beside_weights
+    memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + needed.without_weights
     if total <= memory:
         return
     remedies = _remedies(clip, config, _fitting(video_unet, clip, config))

@@ -31,7 +31,7 @@ class Progress:
         self.picture: Image.Image | None = None
 
     def over(self, steps: Iterator[T], describe: Callable[[T], str] = lambda step: "", *, done: int = 0) -> Iterator[T]:
-        """Take the steps one by one and show each; see `stoppable`.
+        """Take the steps one by one and show each; see `interruptible`.
 
         Arguments:
             describe: what to say of a step beside its number and the time left.
@@ -41,7 +41,7 @@ class Progress:
         if done:
             self.bar.update_absolute(done, self.total)
             self.tell(f"{done} of {self.total} steps were kept")
-        for number, step in enumerate(stoppable(steps), done + 1):
+        for number, step in enumerate(interruptible(steps), done + 1):
             yield step
             preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
             self.picture = None
@@ -68,18 +68,18 @@ class Progress:
             PromptServer.instance.send_progress_text(words, self.node_id)
 
 
-def hear_stop() -> None:
+def raise_if_interrupted() -> None:
     """Ends the node, by the host's own exception, if Stop was pressed."""
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def stoppable(steps: Iterator[T]) -> Iterator[T]:
+def interruptible(steps: Iterator[T]) -> Iterator[T]:
     """The same steps. Stop is heard before each, and ends `steps` in an orderly way."""
     with closing(steps):
-        hear_stop()
+        raise_if_interrupted()
         for step in steps:
             yield step
-            hear_stop()
+            raise_if_interrupted()
 
 
 def _duration(seconds: float) -> str:

@@ -1,37 +1,29 @@
-"""The options of the command `edit`, and the settings that they make."""
+"""The options of `edit`, named as the fields of `EditJob`."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from ..demo.run import BESIDE, INVERSION, SAMPLING, TUNING
-from ..editing.inversion import InversionConfig
-from ..editing.sampling import SamplingConfig
+from ..editing.edit import START_FROM
 from ..editing.strength import STRENGTHS
-from ..editor import KEEP
+from ..job import AUTO, DTYPES, SETTINGS
 from ..models.base import DEMO_MODEL
-from ..tuning.config import CHECKPOINTING, TuningConfig
-from ..tuning.tune import LOSS_SCALING_DEVICES
+from ..presets import BUNDLED, PUBLISHED, Preset
+from ..tuning.config import CHECKPOINTING
 from .device import add_device
 
-AUTO, ON = "auto", "on"
-PUBLISHED: dict[str, Any] = {"tune": TuningConfig(), "invert": InversionConfig(), "sample": SamplingConfig()}
-BUNDLED: dict[str, Any] = {"tune": TUNING, "invert": INVERSION, "sample": BESIDE}
-SETTINGS = {  # option of edit -> what it sets, which field there, what help says
-    "--tuning-steps": (("tune",), "steps", "updates of the weights"),
-    "--learning-rate": (("tune",), "learning_rate", "of the tuning"),
-    "--timestep-range": (("tune",), "timestep_range", "share of the noise levels that tuning draws from, in (0, 1]"),
-    "--num-inference-steps": (("invert", "sample"), "num_inference_steps", "steps of inversion and of sampling"),
-    "--refinements": (("invert",), "refinements", "predictions more for each step of inversion, to come back closer"),
-    "--guidance-scale": (("sample",), "guidance_scale", "how strongly the prompt pulls"),
-    "--early-guidance-scale": (("sample",), "early_guidance_scale", "the scale while it is decided what lies where"),
-    "--denoise": (("sample",), "denoise", "share of the steps that is sampled, in (0, 1]; less keeps more of the clip"),
-    "--seed": (("tune", "sample"), "seed", "of noise and timesteps"),
+ON = "on"
+HELP = {  # settings of a job: what help says of each
+    "tuning_steps": "updates of the weights",
+    "learning_rate": "of the tuning",
+    "timestep_range": "share of the noise levels that tuning draws from, in (0, 1]",
+    "num_inference_steps": "steps of inversion and of sampling",
+    "refinements": "more predictions for each step of inversion, for a closer reconstruction",
+    "guidance_scale": "how strongly the prompt acts",
+    "high_noise_guidance_scale": "the guidance scale at high noise, where the layout is decided",
+    "denoise": "share of the steps that is sampled, in (0, 1]; less preserves more of the clip",
+    "seed": "of noise and timesteps",
 }
 
 
@@ -52,25 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, help="pixels, a multiple of 8 (default: the model's own)")
     _add_settings(parser)
     parser.add_argument(
-        "--keep",
-        choices=KEEP,
-        help="sample the edit beside the clip, along its inversion or under fresh noise, so that what the prompt does "
-        "not change stays; goes well with --denoise 0.75 (default: nothing, bundled model: noise)",
+        "--start-from",
+        choices=START_FROM,
+        help="inversion: the inverted clip, as published; noise: fresh noise; source_branch: a source-preserving edit, "
+        "goes well with --denoise 0.75 (default: inversion, bundled model: source_branch)",
     )
     parser.add_argument(
-        "--mask", help="with --keep: a video or folder of images, white where the edit may change the clip"
+        "--mask", help="with source_branch: a video or folder of images, white where the edit may change the clip"
     )
     parser.add_argument(
-        "--steady",
+        "--deflicker",
         action=argparse.BooleanOptionalAction,
-        help="take the flicker out, along the motion of the clip (default: beside the clip)",
+        help="deflicker the edit along the optical flow of the clip (default: with source_branch)",
     )
     parser.add_argument(
         "--strength",
         type=_strength,
         default=1.0,
-        help="of the tuning: between 0, the model without it, and 1 it fades, above 1 it is stronger; auto samples at "
-        f"{', '.join(map(str, STRENGTHS))} and takes the one that balances prompt and clip best (default: 1)",
+        help="of the tuning: 0 is the untuned model, above 1 it is extended; auto samples at "
+        f"{', '.join(map(str, STRENGTHS))} and takes the one that scores best on prompt and clip (default: 1)",
     )
     parser.add_argument(
         "--gradient-checkpointing",
@@ -84,23 +76,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        help="a folder that keeps tunings and inversions: started again, the command goes on there",
+        help="a folder that saves tunings and inversions: started again, the command resumes from there",
     )
+    parser.add_argument("--report", type=Path, help="a JSON file for settings, versions, times and memory")
     add_device(parser)
     parser.add_argument(
         "--dtype",
-        choices=(AUTO, "float32", "float16", "bfloat16"),
+        choices=(AUTO, *DTYPES),
         default=AUTO,
         help="of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
     )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    for flag, (parts, field, text) in SETTINGS.items():
-        usual, bundled = (getattr(configs[parts[0]], field) for configs in (PUBLISHED, BUNDLED))
+    for name, text in HELP.items():
+        stages, field = SETTINGS[name]
+        usual, bundled = (getattr(_config(preset, stages[0]), field) for preset in (PUBLISHED, BUNDLED))
         shown = "the same" if usual is None else f"{usual:g}"
         default = shown if usual == bundled else f"{shown}, bundled model: {bundled:g}"
-        parser.add_argument(flag, type=type(bundled), help=f"{text} (default: {default})")
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(bundled), help=f"{text} (default: {default})")
+
+
+def _config(preset: Preset, stage: str) -> object:
+    return preset.sampling_from(preset.start_from) if stage == "sampling" else getattr(preset, stage)
 
 
 def _strength(text: str) -> float | str:
@@ -108,32 +106,3 @@ def _strength(text: str) -> float | str:
         return text if text == AUTO else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"a number or auto is expected, not {text!r}") from None
-
-
-def edit_settings(args: argparse.Namespace) -> tuple[TuningConfig, InversionConfig, SamplingConfig]:
-    """The published settings, or the demo's for the bundled model, changed by what was given."""
-    configs = dict(BUNDLED if args.model == DEMO_MODEL else PUBLISHED)
-    if args.model == DEMO_MODEL and kept(args) == "nothing":
-        configs["sample"] = SAMPLING
-    for flag, (parts, field, _) in SETTINGS.items():
-        if (given := getattr(args, flag[2:].replace("-", "_"))) is not None:
-            configs |= {part: replace(configs[part], **{field: given}) for part in parts}
-    return configs["tune"], configs["invert"], configs["sample"]
-
-
-def kept(args: argparse.Namespace) -> str:
-    """What the edit is sampled beside: what was given, or the published nothing; the clip under noise if bundled."""
-    return args.keep or ("noise" if args.model == DEMO_MODEL else "nothing")
-
-
-def steadied(args: argparse.Namespace) -> bool:
-    """Whether the flicker is taken out of the edit: as was given, or if it is sampled beside the clip."""
-    return kept(args) != "nothing" if args.steady is None else bool(args.steady)
-
-
-def frozen_dtype(args: argparse.Namespace) -> torch.dtype:
-    """As was given, or on a GPU float16, in which the published script computes; the bundled model is small."""
-    if args.dtype != AUTO:
-        return getattr(torch, args.dtype)
-    half = args.device.type in LOSS_SCALING_DEVICES and args.model != DEMO_MODEL
-    return torch.float16 if half else torch.float32

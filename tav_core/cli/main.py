@@ -1,4 +1,4 @@
-"""The command line: `python -m tav_core demo`, `edit`, `evaluate` and `store`."""
+"""The commands: `python -m tav_core demo`, `edit`, `evaluate` and `store`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from ..checks import check_number
 from ..demo.run import run_demo
-from ..editor import KEEP
+from ..editing.edit import START_FROM
 from ..memory.budget import ran_out_of_memory
+from ..presets import BUNDLED
 from ..store import Store
 from ..tuning.config import TuningConfig
 from . import edit as edit_command
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    report = run_demo(args.output, show_progress, args.seed, args.keep)
+    report = run_demo(args.output, show_progress, args.seed, args.start_from)
     for edit in report["edits"].values():
         kept = "" if edit["background_psnr"] is None else f", background {edit['background_psnr']:.1f} dB"
         sys.stdout.write(
@@ -91,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("tav-demo"), help="folder for videos, pictures and report.json"
     )
     demo.add_argument("--seed", type=int, default=TuningConfig.seed)
-    demo.add_argument("--keep", choices=KEEP, default="noise", help="as for edit; nothing is the published way")
+    demo.add_argument("--start-from", choices=START_FROM, default=BUNDLED.start_from, help="as for edit")
 
     edit = _command(
         commands, "edit", edit_command.run, "tune a model on a clip and sample the clip under another prompt"

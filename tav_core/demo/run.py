@@ -5,37 +5,28 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.schedule import NoiseSchedule
-from ..editing.inversion import InversionConfig
 from ..editing.sampling import SamplingConfig
 from ..editor import ClipEditor
+from ..job import Progress, Step
 from ..metrics import background_psnr
 from ..models.base import ASSETS, load_model
+from ..presets import BUNDLED
 from ..tuning.config import TuningConfig
 from ..video import read_video, write_video
 from ..viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
 from . import shapes as world
 from . import shapes_judge as judge
-
-Step = TypeVar("Step")
-Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
-
-# Found on other clips than those that are reported on: docs/LOG.md.
-TUNING = TuningConfig(steps=150, learning_rate=3e-4, timestep_range=0.8)
-INVERSION = InversionConfig(num_inference_steps=50)
-SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=2.5, denoise=0.8)
-BESIDE = replace(SAMPLING, denoise=0.75, early_guidance_scale=4.0)  # for edits beside the clip
 
 EDITS = {
     "colour": {"colour": "yellow"},
@@ -83,67 +74,80 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     )
 
 
-def run_demo(output: Path, progress: Progress, seed: int = 0, keep: str = "noise") -> dict[str, Any]:
+def run_demo(output: Path, progress: Progress, seed: int = 0, start_from: str = BUNDLED.start_from) -> dict[str, Any]:
     """Run the demo and write what it makes into `output`.
 
     Arguments:
         output: folder; made if missing, files of the same names are replaced.
-        progress: wraps the steps of each long part to show them.
+        progress: wraps the steps of each stage to show them.
         seed: of the tuning.
-        keep: how the edits keep to the clip, see `ClipEditor.edit`; "nothing" is the published way. The others are
-            steadied too.
+        start_from: how the edits start, see `ClipEditor.edit`. Source-preserving edits are deflickered too.
 
     Returns:
         The report, as written to report.json.
     """
-    (output / "edits").mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    source = read_video(ASSETS / "demo-clip.mp4")
-    scenes = load_truth()
-    editor = ClipEditor(load_model(), source.frames, scenes[0].caption)
-    schedule = NoiseSchedule.from_scheduler(editor.model.scheduler)
-    times: dict[str, float] = {}
+    return _Demo(output, progress, replace(BUNDLED.tuning, seed=seed), start_from).run()
 
-    def watch(name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
-        return _timed(times, name, progress(steps, name, total))
 
-    def edit(name: str, prompt: str, config: SamplingConfig, keep: str = "nothing") -> Tensor:
-        steps = schedule.timesteps(config.num_inference_steps, config.denoise)
-        *_, last = watch(name, editor.edit(prompt, config, keep=keep), len(steps))
-        frames = editor.decode(last.latents)
-        return frames if keep == "nothing" else torch.stack(list(editor.steady(frames)))
+class _Demo:
+    """A demo while it runs."""
 
-    tuning = replace(TUNING, seed=seed)
-    losses = [step.loss for step in watch("tune", editor.tune(tuning), tuning.steps)]
-    for _ in watch("invert", editor.invert(INVERSION), INVERSION.num_inference_steps):
-        pass
-    unguided = replace(SAMPLING, guidance_scale=1.0)
-    sampling = SAMPLING if keep == "nothing" else BESIDE
-    clips = {"source": source.frames, "reconstruction": edit("reconstruction", "", unguided)}
-    edits: dict[str, Any] = {}
-    for name, words in EDITS.items():
-        prompt = scenes[0].edited(**words).caption
-        clips[prompt] = frames = edit(name, prompt, sampling, keep)
-        write_video(output / "edits" / f"{name}.mp4", frames, source.fps)
-        score = score_edit(frames.numpy(), source.frames.numpy(), scenes, words)
-        edits[name] = {"prompt": prompt, "file": f"edits/{name}.mp4"} | asdict(score)
+    def __init__(self, output: Path, progress: Progress, tuning: TuningConfig, start_from: str):
+        self.output, self.progress, self.tuning, self.start_from = output, progress, tuning, start_from
+        self.sampling = BUNDLED.sampling_from(start_from)
+        self.seconds: dict[str, float] = {}
+        self.source, self.scenes = read_video(ASSETS / "demo-clip.mp4"), load_truth()
+        self.editor = ClipEditor(load_model(), self.source.frames, self.scenes[0].caption)
 
-    _write_pictures(output, clips, losses, source.fps)
-    settings: dict[str, Any] = {"tuning": tuning, "inversion": INVERSION, "sampling": sampling}
-    error = (clips["reconstruction"] - source.frames).square().mean()
-    times["all"] = time.monotonic() - began
-    report = {
-        "edits": edits,
-        "source_prompt": scenes[0].caption,
-        "reconstruction_psnr": float(-10 * error.log10()),
-        "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
-        "settings": {name: asdict(config) for name, config in settings.items()} | {"keep": keep},
-        "seconds": {name: round(spent, 1) for name, spent in times.items()},
-        "versions": {"python": platform.python_version()}
-        | {p: version(p) for p in ("torch", "diffusers", "transformers")},
-    }
-    (output / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
-    return report
+    def run(self) -> dict[str, Any]:
+        (self.output / "edits").mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        losses = [step.loss for step in self._watch("tune", self.editor.tune(self.tuning), self.tuning.steps)]
+        inversion = self.editor.invert(BUNDLED.inversion)
+        for _ in self._watch("invert", inversion, BUNDLED.inversion.num_inference_steps):
+            pass
+        unguided = replace(BUNDLED.sampling, guidance_scale=1.0)
+        reconstruction = self._edit("reconstruction", "", unguided, "inversion")
+        clips = {"source": self.source.frames, "reconstruction": reconstruction}
+        edits = {name: self._edit_and_score(name, words, clips) for name, words in EDITS.items()}
+        _write_pictures(self.output, clips, losses, self.source.fps)
+        self.seconds["all"] = time.monotonic() - began
+        report = self._report(edits, clips, losses)
+        (self.output / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
+        return report
+
+    def _watch(self, name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
+        return _timed(self.seconds, name, self.progress(steps, name, total))
+
+    def _edit(self, name: str, prompt: str, config: SamplingConfig, start_from: str) -> Tensor:
+        """The frames of an edit."""
+        steps = self.editor.schedule.timesteps(config.num_inference_steps, config.denoise)
+        *_, last = self._watch(name, self.editor.edit(prompt, config, start_from=start_from), len(steps))
+        frames = self.editor.decode(last.latents)
+        preserving = start_from == "source_branch"
+        return torch.stack(list(self.editor.deflicker(frames))) if preserving else frames
+
+    def _edit_and_score(self, name: str, words: dict[str, str], clips: dict[str, Tensor]) -> dict[str, Any]:
+        prompt = self.scenes[0].edited(**words).caption
+        clips[prompt] = frames = self._edit(name, prompt, self.sampling, self.start_from)
+        write_video(self.output / "edits" / f"{name}.mp4", frames, self.source.fps)
+        score = score_edit(frames.numpy(), self.source.frames.numpy(), self.scenes, words)
+        return {"prompt": prompt, "file": f"edits/{name}.mp4"} | asdict(score)
+
+    def _report(self, edits: dict[str, Any], clips: dict[str, Tensor], losses: list[float]) -> dict[str, Any]:
+        error = (clips["reconstruction"] - clips["source"]).square().mean()
+        settings: dict[str, Any] = {"tuning": self.tuning, "inversion": BUNDLED.inversion, "sampling": self.sampling}
+        described = {name: asdict(config) for name, config in settings.items()} | {"start_from": self.start_from}
+        packages = ("torch", "diffusers", "transformers")
+        return {
+            "edits": edits,
+            "source_prompt": self.scenes[0].caption,
+            "reconstruction_psnr": float(-10 * error.log10()),
+            "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
+            "settings": described,
+            "seconds": {name: round(spent, 1) for name, spent in self.seconds.items()},
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        }
 
 
 def _write_pictures(output: Path, clips: dict[str, Tensor], losses: list[float], fps: Fraction) -> None:

@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from ..checks import check_range, check_tensor
-from ..video.optical_flow import Near, fetch, follow, inside
+from ..video.optical_flow import Neighbour, fetch, follow, inside
 
 TOLERANCE = 1.0  # pixels; a point that comes back farther off has been lost on the way
 PATCH = 3.0  # pixels, the standard deviation of the patch in which frames agree or do not
 AGREEMENT = 0.3  # distance of two colours in [0, 1]^3 that still agree, a standard deviation
 
 
-def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iterator[Tensor]:
+def deflicker(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iterator[Tensor]:
     """Take the flicker out of an edit, and with the decoded clip give back what the autoencoder lost.
 
     Arguments:
@@ -64,7 +64,7 @@ def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iterato
         yield torch.from_numpy(left * (kept[i] + change) + (1 - left) * frame).clamp(0, 1)
 
 
-def _means(changes: np.ndarray, edited: np.ndarray, i: int, near: list[Near]) -> np.ndarray:
+def _means(changes: np.ndarray, edited: np.ndarray, i: int, near: list[Neighbour]) -> np.ndarray:
     """What frame `i` changes, and the frame, in the mean over those near it as they agree in both: (2, h, w, 3)."""
     own = np.stack([changes[i], edited[i]])
     total, weights = np.zeros_like(own), np.zeros_like(own[0, ..., :1])

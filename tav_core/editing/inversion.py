@@ -4,8 +4,8 @@ The deterministic DDIM step walked backwards (Song et al., arXiv:2010.02502) fro
 of noise, without guidance. At each step the prediction at the coming timestep is made from the latents of the present
 one, which lie a little lower in noise; this is the approximation that inversion rests on. Refinement removes it: the
 latents that sampling would bring to the present ones are a fixed point, which repeated prediction at the coming latents
-nears. Alone it creeps or runs away at some steps; Anderson's mixing of the latest predictions does not (Pan et al.,
-arXiv:2309.04907, section 3.2). Sampled again under the same prompt without guidance, they return to the clip.
+approaches. Plain iteration creeps or diverges at some steps; Anderson mixing of the latest predictions does not (Pan et
+al., arXiv:2309.04907, section 3.2). Sampled again under the same prompt without guidance, the noise gives the clip.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import MAX_STEPS, check_kind, check_number, check_whole
-from ..diffusion.schedule import NoiseSchedule, ddim_inverse_step, undo_ddim_step
-from ..unet.frames import model_float32, refuse_non_finite
-from ..unet.inflate import VideoUNet, check_inputs
+from ..checks import MAX_STEPS, check_kind, check_number, check_whole, raise_unless_finite
+from ..conditioning import Conditioning
+from ..diffusion.ddim import ddim_inverse_step, undo_ddim_step
+from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
+from ..unet.video_unet import VideoUNet, check_inputs
 
 MIXED = 4  # predictions of a step, the latest, that are mixed
 
@@ -30,7 +31,7 @@ class InversionConfig:
     Attributes:
         num_inference_steps: the steps; as many as sampling will take.
         refinements: predictions more for each step at most, each of which brings it nearer to the exact one; 0 as
-            published, 10 to come back to the clip.
+            published, 10 for an exact reconstruction.
         tolerance: a step is refined until its latents move by less than this share of their length.
     """
 
@@ -60,7 +61,7 @@ class InversionStep:
 def invert(
     video_unet: VideoUNet,
     latents: Tensor,
-    encoder_hidden_states: Tensor,
+    encoder_hidden_states: Tensor | Conditioning,
     scheduler: Any,
     config: InversionConfig = InversionConfig(),
 ) -> Iterator[InversionStep]:
@@ -78,51 +79,50 @@ def invert(
         one at the first of `NoiseSchedule.timesteps(num_inference_steps, denoise)`.
 
     Raises:
-        FloatingPointError: if a step comes to numbers that are not finite.
+        FloatingPointError: if a step gives numbers that are not finite.
         TypeError, ValueError: if a shape, a type or a number does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
     check_kind("config", config, InversionConfig)
-    schedule = NoiseSchedule.from_scheduler(scheduler)
-    stride = schedule.stride(config.num_inference_steps)
-    current = model_float32(latents, video_unet.device)
-    text = encoder_hidden_states.to(video_unet.device)
-    for timestep in reversed(schedule.timesteps(config.num_inference_steps)):
-        with torch.no_grad():
-            prediction = video_unet(current, timestep, text)
-            present, coming = schedule.alpha(timestep - stride), schedule.alpha(timestep)
-            noisier = ddim_inverse_step(current, prediction, present, coming, schedule.prediction_type)
-            tries: list[tuple[Tensor, Tensor]] = []
-            for _ in range(config.refinements):
-                prediction = video_unet(noisier, timestep, text)
-                exact = undo_ddim_step(current, prediction, coming, present, schedule.prediction_type)
-                refuse_non_finite(exact, f"Inversion to timestep {timestep}")
-                moved = exact - noisier
-                tries = [*tries, (exact, moved)][-MIXED:]
-                noisier = _mixed(tries)
-                if (_lengths(moved) <= config.tolerance * _lengths(exact)).all():
-                    break
-            current = noisier
-        refuse_non_finite(current, f"Inversion to timestep {timestep}")
-        yield InversionStep(timestep, current.to(latents.device))
+    denoiser = unet_denoiser(video_unet, scheduler, encoder_hidden_states)
+    for step in ddim_invert(denoiser, to_float32(latents, video_unet.device), config):
+        yield InversionStep(step.timestep, step.latents.to(latents.device))
 
 
-def likeness(clip: Tensor, again: Tensor) -> float:
-    """How near sampling came back to a clip: the clip's variance over the mean squared error, in dB.
+def ddim_invert(denoiser: Denoiser, x_0: Tensor, config: InversionConfig) -> Iterator[InversionStep]:
+    """DDIM inversion over any denoiser.
 
     Arguments:
-        clip, again: latents of one shape, (b, c, f, h, w), any floating type and device.
-
-    Returns:
-        Decibels; inf for the clip itself.
-
-    Raises:
-        ValueError: the shapes differ.
+        denoiser: what predicts, without guidance.
+        x_0: clean latents (b, c, f, h, w), float32, on the denoiser's device.
+        config: how to invert.
     """
-    if clip.shape != again.shape:
-        raise ValueError(f"Latents of {tuple(clip.shape)} and {tuple(again.shape)} cannot be compared: give one shape.")
-    clip, again = clip.float().cpu(), again.float().cpu()
-    return float(10 * torch.log10(clip.var() / (again - clip).square().mean()))
+    x_s, schedule = x_0, denoiser.schedule
+    for t, s in reversed(schedule.steps(config.num_inference_steps)):
+        present, coming = schedule.alpha(s), schedule.alpha(t)
+        with torch.no_grad():
+            x_t = ddim_inverse_step(x_s, denoiser(x_s, t), present, coming, schedule.prediction_type)
+            if config.refinements:
+                x_t = _refine(denoiser, x_s, x_t, (s, t), config)
+        raise_unless_finite(x_t, f"Inversion to timestep {t}")
+        yield InversionStep(t, x_t)
+        x_s = x_t
+
+
+def _refine(denoiser: Denoiser, x_s: Tensor, x_t: Tensor, step: tuple[int, int], config: InversionConfig) -> Tensor:
+    """Iterate x_t towards the latents that a sampling step would bring to x_s."""
+    schedule, (s, t) = denoiser.schedule, step
+    present, coming = schedule.alpha(s), schedule.alpha(t)
+    tries: list[tuple[Tensor, Tensor]] = []
+    for _ in range(config.refinements):
+        exact = undo_ddim_step(x_s, denoiser(x_t, t), coming, present, schedule.prediction_type)
+        raise_unless_finite(exact, f"Inversion to timestep {t}")
+        moved = exact - x_t
+        tries = [*tries, (exact, moved)][-MIXED:]
+        x_t = _mixed(tries)
+        if (_lengths(moved) <= config.tolerance * _lengths(exact)).all():
+            break
+    return x_t
 
 
 def _mixed(tries: list[tuple[Tensor, Tensor]]) -> Tensor:

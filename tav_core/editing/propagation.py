@@ -20,7 +20,7 @@ PICTURE_SIDE = 128  # pixels; a latent picture is enlarged by a whole number unt
 RETURNS = 0.5  # latent pixels; a point that comes back farther off has been lost on the way
 
 
-class Carrier:
+class FlowPropagation:
     """The motion of a clip, and what is carried along it.
 
     Arguments:
@@ -30,7 +30,7 @@ class Carrier:
     def __init__(self, latents: Tensor):
         self.paths = [list(_paths(clip)) for clip in latents.detach().float().cpu()]
 
-    def share(self, offset: Tensor) -> Tensor:
+    def propagate(self, offset: Tensor) -> Tensor:
         """Replace what was changed in each frame with the mean of all near it.
 
         Arguments:

@@ -1,23 +1,22 @@
 """Sampling the edit: DDIM with classifier-free guidance from the inverted noise (arXiv:2212.11565, section 3.3).
 
-    prediction = negative + guidance_scale (positive - negative)        Ho and Salimans, arXiv:2207.12598
-
-and a DDIM step for each timestep, falling (Song et al., arXiv:2010.02502, equation 12).
+prediction = negative + guidance_scale (positive - negative)        `diffusion/guidance.py`
+x_s = step(x_t, prediction)                                         `diffusion/ddim.py`, for each timestep, falling
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checks import MAX_SEED, MAX_STEPS, check_kind, check_number, check_whole
-from ..diffusion.schedule import NoiseSchedule, ddim_step
-from ..unet.frames import model_float32, refuse_non_finite
-from ..unet.inflate import VideoUNet, check_inputs
-
-ONE_BATCH_PIXELS = 8192  # latent pixels of all frames up to which guidance is one batch: 8 frames of 256 x 256 pixels
+from ..checks import MAX_SEED, MAX_STEPS, check_kind, check_number, check_whole, raise_unless_finite
+from ..conditioning import Conditioning
+from ..diffusion.ddim import ddim_step
+from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
+from ..diffusion.guidance import CFG
+from ..unet.video_unet import VideoUNet, check_inputs
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class SamplingConfig:
         guidance_rescale: how far to take the guided prediction back to the contrast of the positive one, in [0, 1]
             (Lin et al., arXiv:2305.08891, section 3.4).
         denoise: the share of the schedule that is run, in (0, 1]; see `NoiseSchedule.timesteps`.
-        early_guidance_scale: the scale in the noisy part of the schedule (`NoiseSchedule.early`), where it is decided
-            what lies where; None for the same all along (guidance by parts: Kynkaanniemi et al., arXiv:2404.07724).
+        high_noise_guidance_scale: the scale at high noise (`NoiseSchedule.is_high_noise`), where the layout is decided;
+            None for the same at all levels.
     """
 
     num_inference_steps: int = 50
@@ -42,7 +41,7 @@ class SamplingConfig:
     seed: int = 0
     guidance_rescale: float = 0.0
     denoise: float = 1.0
-    early_guidance_scale: float | None = None
+    high_noise_guidance_scale: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
@@ -51,19 +50,13 @@ class SamplingConfig:
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_number("guidance_rescale", self.guidance_rescale, 0, 1)
         check_number("denoise", self.denoise, 0, 1, without="low")
-        if self.early_guidance_scale is not None:
-            check_number("early_guidance_scale", self.early_guidance_scale, 0, 1000)
+        if self.high_noise_guidance_scale is not None:
+            check_number("high_noise_guidance_scale", self.high_noise_guidance_scale, 0, 1000)
 
     @property
     def guided(self) -> bool:
-        """Whether any step asks for guidance."""
-        return any(scale not in (None, 1) for scale in (self.guidance_scale, self.early_guidance_scale))
-
-    def at(self, timestep: int, schedule: NoiseSchedule) -> "SamplingConfig":
-        """The settings of one step: those with `early_guidance_scale` as the scale where it applies."""
-        if self.early_guidance_scale is None or not schedule.early(timestep):
-            return self
-        return replace(self, guidance_scale=self.early_guidance_scale)
+        """Whether any step uses guidance."""
+        return any(scale not in (None, 1) for scale in (self.guidance_scale, self.high_noise_guidance_scale))
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class SamplingStep:
     """One step of sampling.
 
     Attributes:
-        timestep: at which the model was asked; `latents` lie one step below.
+        timestep: of the prediction; `latents` lie one step below.
         latents: (b, c, f, h, w), float32, on the device of the noise given.
     """
 
@@ -82,8 +75,8 @@ class SamplingStep:
 def sample(
     video_unet: VideoUNet,
     noise: Tensor,
-    positive: Tensor,
-    negative: Tensor | None,
+    positive: Tensor | Conditioning,
+    negative: Tensor | Conditioning | None,
     scheduler: Any,
     config: SamplingConfig = SamplingConfig(),
 ) -> Iterator[SamplingStep]:
@@ -102,80 +95,64 @@ def sample(
         A SamplingStep for each timestep, falling; the last one holds the edit.
 
     Raises:
-        FloatingPointError: if a step comes to numbers that are not finite.
+        FloatingPointError: if a step gives numbers that are not finite.
         TypeError, ValueError: if a shape, a type or a number does not fit, or guidance lacks a negative embedding.
     """
     check_sampling(video_unet, noise, config, negative, positive=positive)
-    schedule = NoiseSchedule.from_scheduler(scheduler)
-    stride = schedule.stride(config.num_inference_steps)
-    current = model_float32(noise, video_unet.device)
-    positive = positive.to(video_unet.device)
-    negative = guiding_negative(negative, config, video_unet.device)
-    generator = torch.Generator().manual_seed(config.seed)
-    for timestep in schedule.timesteps(config.num_inference_steps, config.denoise):
+    denoiser = guided_denoiser(video_unet, positive, negative, scheduler, config)
+    for step in ddim_sample(denoiser, to_float32(noise, video_unet.device), config):
+        yield SamplingStep(step.timestep, step.latents.to(noise.device))
+
+
+def ddim_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Iterator[SamplingStep]:
+    """DDIM over any denoiser.
+
+    Arguments:
+        denoiser: what predicts.
+        x_t: latents at the level of the first timestep, (b, c, f, h, w), float32, on the denoiser's device.
+        config: read for steps, denoise, eta and seed.
+    """
+    schedule, generator = denoiser.schedule, torch.Generator().manual_seed(config.seed)
+    for t, s in schedule.steps(config.num_inference_steps, config.denoise):
         with torch.no_grad():
-            now = config.at(timestep, schedule)
-            prediction = guided_prediction(video_unet, current, timestep, positive, negative, now)
-            fresh = torch.randn(current.shape, generator=generator).to(current.device) if config.eta > 0 else None
-            present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
-            current = ddim_step(current, prediction, present, coming, schedule.prediction_type, config.eta, fresh)
-        refuse_non_finite(current, f"Sampling at timestep {timestep}")
-        yield SamplingStep(timestep, current.to(noise.device))
+            prediction = denoiser(x_t, t)
+            fresh = torch.randn(x_t.shape, generator=generator).to(x_t.device) if config.eta > 0 else None
+            levels = schedule.alpha(t), schedule.alpha(s)
+            x_t = ddim_step(x_t, prediction, *levels, schedule.prediction_type, config.eta, fresh)
+        raise_unless_finite(x_t, f"Sampling at timestep {t}")
+        yield SamplingStep(t, x_t)
 
 
 def check_sampling(
-    video_unet: VideoUNet, latents: Tensor, config: SamplingConfig, negative: Tensor | None, **embeddings: Tensor
+    video_unet: VideoUNet,
+    latents: Tensor,
+    config: SamplingConfig,
+    negative: Tensor | Conditioning | None,
+    **embeddings: Tensor | Conditioning,
 ) -> None:
-    """Refuse what cannot be sampled, before the first step: `check_inputs`, where `negative` may be left out.
+    """Check what is to be sampled before the first step: `check_inputs`, where `negative` may be left out.
 
     Raises:
-        TypeError, ValueError: as `check_inputs`.
+        TypeError, ValueError: as `check_inputs`, or guidance without a negative embedding.
     """
     check_kind("config", config, SamplingConfig)
     check_inputs(video_unet, latents, **embeddings | ({} if negative is None else {"negative": negative}))
-
-
-def guiding_negative(negative: Tensor | None, config: SamplingConfig, device: torch.device) -> Tensor | None:
-    """The negative embedding as `guided_prediction` takes it: None where no scale asks for guidance.
-
-    Raises:
-        ValueError: guidance without a negative embedding.
-    """
-    if not config.guided:
-        return None
-    if negative is None:
-        scale = config.guidance_scale if config.guidance_scale != 1 else config.early_guidance_scale
+    if config.guided and negative is None:
+        scale = config.guidance_scale if config.guidance_scale != 1 else config.high_noise_guidance_scale
         raise ValueError(f"guidance_scale {scale} needs a negative embedding; give one, or scale 1.")
-    return negative.to(device)
 
 
-def guided_prediction(
+def guided_denoiser(
     video_unet: VideoUNet,
-    latents: Tensor,
-    timestep: int,
-    positive: Tensor,
-    negative: Tensor | None,
+    positive: Tensor | Conditioning,
+    negative: Tensor | Conditioning | None,
+    scheduler: Any,
     config: SamplingConfig,
-) -> Tensor:
-    """The model's prediction under classifier-free guidance, (b, c, f, h, w).
-
-    Small clips go through once with both prompts, which reads the weights once. Large ones go through twice: there the
-    weights hardly count, and the peak of memory is half. So do prompts of unlike length.
-
-    Arguments:
-        negative: None for no guidance.
-    """
-    if negative is None or config.guidance_scale == 1:
-        return video_unet(latents, timestep, positive)
-    if positive.shape == negative.shape and latents[:, 0].numel() <= ONE_BATCH_PIXELS:
-        twice, prompts = torch.cat([latents, latents]), torch.cat([positive, negative])
-        conditional, unconditional = video_unet(twice, timestep, prompts).chunk(2)
-    else:
-        conditional = video_unet(latents, timestep, positive)
-        unconditional = video_unet(latents, timestep, negative)
-    guided = unconditional + config.guidance_scale * (conditional - unconditional)
-    if config.guidance_rescale == 0:
-        return guided
-    every_axis = (1, 2, 3, 4)
-    rescaled = guided * conditional.std(every_axis, keepdim=True) / guided.std(every_axis, keepdim=True)
-    return config.guidance_rescale * rescaled + (1 - config.guidance_rescale) * guided
+) -> Denoiser:
+    """The model under a prompt, guided as the config says."""
+    under_positive = unet_denoiser(video_unet, scheduler, positive)
+    if not config.guided or negative is None:
+        return under_positive
+    under_negative = unet_denoiser(video_unet, under_positive.schedule, negative)
+    scales = config.guidance_scale, config.guidance_rescale, config.high_noise_guidance_scale
+    return CFG(under_positive, under_negative, *scales)

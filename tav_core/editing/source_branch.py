@@ -1,16 +1,16 @@
-"""Edits that keep their source: the clip is sampled beside its edit, and only their difference is added to it.
+"""Source-preserving edits: the clip has a branch of its own, and only the difference of the edit is added to it.
 
-The clip has a branch of its own, s_t, which is put right at each step, so that it ends as the clip itself (direct
-inversion, Ju et al., arXiv:2310.01506). The edit is this branch and an offset,
+The source branch s_t is corrected at each step, so that it ends as the clip itself (direct inversion, Ju et al.,
+arXiv:2310.01506). The edit is this branch and an offset,
 
     x_t = s_t + d_t        d = 0 at the start,        d_next = step(x_t, prompt) - step(s_t, caption)
 
-with the guided DDIM step of `sampling.py` for both: what puts the clip's branch right is added to the edit too, which
-the paper leaves out. Where the prompt asks for what the caption says, the predictions agree and the clip stays. The
-branch is the trajectory of the inverted clip, or the clip under noise that is drawn anew at each step (Kulikov et al.,
+with the guided DDIM step for both: the correction of the source branch is added to the edit too, which the paper leaves
+out. Where the prompt asks for what the caption says, the predictions agree and the clip stays. The branch is the
+trajectory of the inverted clip, or the clip under noise that is drawn anew at each step (Kulikov et al.,
 arXiv:2412.08629, for flow models): latents as the model was trained on, and no inversion.
 
-While it is decided what lies where, all frames share their offsets along the motion of the clip (`carrying.py`).
+At high noise, where the layout is decided, the frames share their offsets along optical flow (`propagation.py`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,41 +21,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.schedule import NoiseSchedule, ddim_step
-from ..unet.frames import model_float32, refuse_non_finite
-from ..unet.inflate import VideoUNet
+from ..checks import raise_unless_finite
+from ..conditioning import Conditioning
+from ..diffusion.ddim import ddim_step
+from ..diffusion.denoiser import to_float32
+from ..diffusion.schedule import NoiseSchedule
+from ..unet.video_unet import VideoUNet
 from .inversion import InversionStep
-from .propagation import Carrier
-from .sampling import SamplingConfig, SamplingStep, check_sampling, guided_prediction, guiding_negative
+from .propagation import FlowPropagation
+from .sampling import SamplingConfig, SamplingStep, check_sampling, guided_denoiser
 
 
 @dataclass(frozen=True, eq=False)
 class SourceBranch:
-    """The clip that an edit is to keep.
+    """The clip that an edit is to preserve.
 
     Attributes:
         latents: the clean clip, (b, c, f, h, w), scaled by the VAE's factor.
-        caption: the embedding of the words for it, (b, n, d).
+        caption: the embedding of its caption, (b, n, d).
         trajectory: what `invert` yielded for it, with as many steps as sampling takes; None for fresh noise.
     """
 
     latents: Tensor
-    caption: Tensor
+    caption: Tensor | Conditioning
     trajectory: Iterable[InversionStep] | None = None
 
 
-def sample_beside(
+def sample_with_source_branch(
     video_unet: VideoUNet,
     source: SourceBranch,
-    positive: Tensor,
-    negative: Tensor | None,
+    positive: Tensor | Conditioning,
+    negative: Tensor | Conditioning | None,
     scheduler: Any,
     config: SamplingConfig = SamplingConfig(),
     *,
     mask: Tensor | None = None,
-    carry: bool = True,
+    propagate: bool = True,
 ) -> Iterator[SamplingStep]:
-    """Edit a clip beside its own branch. Under the caption itself it comes back as it is, whatever the guidance.
+    """Edit a clip along a branch of its own. Under the caption itself the result is the clip, whatever the guidance.
 
     Arguments:
         video_unet: the inflated model, tuned on the clip.
@@ -65,8 +68,9 @@ def sample_beside(
         scheduler: a diffusers scheduler or its config, read for betas and prediction type.
         config: how to sample; `seed` is that of the fresh noise, `eta` is 0.
         mask: 1 where the edit may change the clip and 0 where it is locked, or between; (b, 1, f, h, w) in latent
-            pixels or what spreads to it.
-        carry: whether the frames share what changes early (`NoiseSchedule.early`) along the motion of the clip.
+            pixels or what broadcasts to it.
+        propagate: whether the frames share their offsets along optical flow at high noise
+            (`NoiseSchedule.is_high_noise`).
 
     Yields:
         A SamplingStep for each timestep, falling; its latents are the clip with the offset so far, the last ones the
@@ -78,38 +82,37 @@ def sample_beside(
     """
     check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
-        raise ValueError(f"An edit beside its source takes DDIM steps, eta 0, got {config.eta}.")
-    schedule, device = NoiseSchedule.from_scheduler(scheduler), video_unet.device
-    stride = schedule.stride(config.num_inference_steps)
-    clip = model_float32(source.latents, device)
-    texts = positive.to(device), source.caption.to(device)
-    negative = guiding_negative(negative, config, device)
-    free = _fitting(mask, clip)
+        raise ValueError(f"A source-preserving edit takes DDIM steps, eta 0, got {config.eta}.")
+    clip = to_float32(source.latents, video_unet.device)
+    under_prompt, under_caption = (
+        guided_denoiser(video_unet, text, negative, scheduler, config) for text in (positive, source.caption)
+    )
+    schedule, free = under_prompt.schedule, _as_factor(mask, clip)
+    propagation = FlowPropagation(clip) if propagate else None
     offset = torch.zeros_like(clip)
-    carrier = Carrier(clip) if carry else None
-    timesteps = schedule.timesteps(config.num_inference_steps, config.denoise)
-    for timestep, branch in zip(timesteps, _branch(source, clip, schedule, timesteps, config.seed), strict=True):
-        present, coming = schedule.alpha(timestep), schedule.alpha(timestep - stride)
-        now, stepped = config.at(timestep, schedule), []
+    steps = schedule.steps(config.num_inference_steps, config.denoise)
+    for (t, s), branch in zip(steps, _branch(source, clip, schedule, steps, config.seed), strict=True):
+        levels = schedule.alpha(t), schedule.alpha(s)
         with torch.no_grad():
-            for latents, text in zip((branch + offset, branch), texts, strict=True):
-                prediction = guided_prediction(video_unet, latents, timestep, text, negative, now)
-                stepped.append(ddim_step(latents, prediction, present, coming, schedule.prediction_type))
-        offset = stepped[0] - stepped[1]
-        if carrier is not None and schedule.early(timestep):
-            offset = carrier.share(offset)
+            edited, kept = (
+                ddim_step(x_t, denoiser(x_t, t), *levels, schedule.prediction_type)
+                for denoiser, x_t in ((under_prompt, branch + offset), (under_caption, branch))
+            )
+        offset = edited - kept
+        if propagation is not None and schedule.is_high_noise(t):
+            offset = propagation.propagate(offset)
         offset = free * offset
-        refuse_non_finite(offset, f"Sampling at timestep {timestep}")
-        yield SamplingStep(timestep, (clip + offset).to(source.latents.device))
+        raise_unless_finite(offset, f"Sampling at timestep {t}")
+        yield SamplingStep(t, (clip + offset).to(source.latents.device))
 
 
-def _fitting(mask: Tensor | None, clip: Tensor) -> Tensor:
+def _as_factor(mask: Tensor | None, clip: Tensor) -> Tensor:
     """The mask as it is multiplied with latents; one everywhere if there is none.
 
     Raises:
         ValueError: it does not spread to the latents, or does not lie in [0, 1].
     """
-    free = model_float32(torch.ones(()) if mask is None else mask, clip.device)
+    free = to_float32(torch.ones(()) if mask is None else mask, clip.device)
     if not ((free >= 0) & (free <= 1)).all():  # NaN is neither
         raise ValueError("The mask must lie in [0, 1]: divide by its largest value, and look for NaN.")
     if any(ours not in (1, theirs) for ours, theirs in zip(free.shape[::-1], clip.shape[::-1], strict=False)):
@@ -126,7 +129,7 @@ def latent_mask(mask: Tensor, latents: Tensor) -> Tensor:
         latents: (b, c, f, h, w).
 
     Returns:
-        (1, 1, f, h, w) or (1, 1, 1, h, w), for `sample_beside`.
+        (1, 1, f, h, w) or (1, 1, 1, h, w), for `sample_with_source_branch`.
 
     Raises:
         ValueError: the mask is no such tensor, or has another number of frames.
@@ -139,20 +142,20 @@ def latent_mask(mask: Tensor, latents: Tensor) -> Tensor:
 
 
 def _branch(
-    source: SourceBranch, clip: Tensor, schedule: NoiseSchedule, timesteps: list[int], seed: int
+    source: SourceBranch, clip: Tensor, schedule: NoiseSchedule, steps: list[tuple[int, int]], seed: int
 ) -> Iterator[Tensor]:
     """The clip at the level of each timestep, (b, c, f, h, w)."""
     if source.trajectory is None:
         generator = torch.Generator().manual_seed(seed)
-        for timestep in timesteps:
+        for timestep, _ in steps:
             noise = torch.randn(clip.shape, generator=generator).to(clip.device)
             yield schedule.add_noise(clip, noise, timestep)
         return
     inverted = {step.timestep: step.latents for step in source.trajectory}
-    if missing := sorted(set(timesteps) - set(inverted)):
+    if missing := sorted({timestep for timestep, _ in steps} - set(inverted)):
         raise ValueError(
             f"The inversion did not pass timestep {missing[0]}: invert and sample with the same num_inference_steps "
             f"(inverted with {len(inverted)})."
         )
-    for timestep in timesteps:
-        yield model_float32(inverted[timestep], clip.device)
+    for timestep, _ in steps:
+        yield to_float32(inverted[timestep], clip.device)

@@ -1,7 +1,8 @@
-"""What a plan means for the device at hand: whether a step fits into its memory, and how many frames would."""
+"""The memory budget of a device: which settings fit it, and how many frames do."""
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from ..editing.sampling import SamplingConfig
 from ..tuning.config import CHECKPOINTING, TuningConfig
-from ..unet.inflate import VideoUNet
-from .estimate import OVERHEAD, frames_that_fit, plan
+from ..unet.video_unet import VideoUNet
+from .estimate import OVERHEAD, estimate_memory, frames_that_fit
 
 FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what was too much
-OUT_OF_MEMORY = (  # what errors without a type of their own say
+OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
     "out of memory",  # Apple's GPUs, drivers
     "allocate memory",  # the CPU's allocator
     "not enough memory",  # likewise, on Windows
@@ -26,25 +27,25 @@ OUT_OF_MEMORY = (  # what errors without a type of their own say
 )
 
 
-def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig, room: float) -> bool | str:
-    """The fastest `gradient_checkpointing` with which a step takes no more than so many bytes beside the weights.
+def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig, budget: float) -> bool | str:
+    """The fastest `gradient_checkpointing` with which a step stays within the budget.
 
     Arguments:
         video_unet: the model.
         latents: the clip, (1, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` does not count.
-        room: bytes.
+        budget: bytes, without the weights.
 
     Returns:
         False, "selective" or True, which is also where nothing fits.
     """
     *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
-    fitting = (c for c in faster if plan(video_unet, c, **clip_size(latents)).beside_weights <= room)
+    fitting = (c for c in faster if estimate_memory(video_unet, c, **clip_size(latents)).without_weights <= budget)
     return next(fitting, smallest).gradient_checkpointing
 
 
 def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig | SamplingConfig, memory: float) -> int:
-    """The most frames of a clip with which a step stays within so many bytes, tuning with checkpointing; 0 if none.
+    """The most frames of a clip with which a step stays within the memory, tuning with checkpointing; 0 if none.
 
     Arguments:
         video_unet, latents: as `checkpointing_within` takes them.
@@ -57,7 +58,7 @@ def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig |
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:
-    """Bytes that can be had of a device's memory, and all of them; without limit where nothing tells."""
+    """Free and total bytes of a device's memory; infinite where the device does not tell."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
@@ -68,12 +69,49 @@ def device_memory(device: torch.device) -> tuple[float, float]:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is, or is most likely, that of a device's memory that is full."""
+    """Whether an error is, or most likely is, that the device ran out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def clip_size(latents: Tensor) -> dict[str, Any]:
-    """The size of a clip's latents (1, c, f, h, w) as `plan` takes it."""
+    """The size of a clip's latents (1, c, f, h, w) as `estimate_memory` takes it."""
     return dict(zip(("num_frames", "height", "width"), latents.shape[2:], strict=True))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak so far: on a GPU of tensors, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    process = psutil.Process().memory_info()
+    if hasattr(process, "peak_wset"):  # Windows
+        return int(process.peak_wset)
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def out_of_memory_advice(
+    video_unet: VideoUNet, latents: Tensor, frames: Tensor, config: TuningConfig | SamplingConfig
+) -> str:
+    """What happened and which options to lower, to what.
+
+    Arguments:
+        video_unet: the model.
+        latents: the clip, (1, c, f, h, w).
+        frames: its pixels, (f, height, width, 3).
+        config: of the stage that ran out of memory.
+    """
+    count, height, width, _ = frames.shape
+    _, total = device_memory(video_unet.device)
+    fewer = min(int(count * FEWER_FRAMES), frames_within(video_unet, latents, config, total))
+    spares = isinstance(config, TuningConfig) and config.gradient_checkpointing is not True
+    remedies = ["--gradient-checkpointing on"] if spares else []
+    remedies += [f"--num-frames {fewer}"] if fewer else []
+    remedies += ["--dtype float16"] if video_unet.dtype == torch.float32 else []
+    return (
+        f"Out of memory on {count} frames of {width} x {height} pixels. "
+        f"Give {', or '.join([*remedies, 'a smaller --width and --height'])}."
+    )

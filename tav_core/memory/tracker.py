@@ -1,12 +1,11 @@
-"""What torch's operations do while a ledger listens: memory taken and given back, arithmetic, traffic.
+"""The memory that torch's operations allocate and free, and their arithmetic.
 
-The ledger hears of each operation before a device does it, so it works on real tensors and on those without storage.
+The tracker sees each operation before a device runs it, so it works on real tensors and on those without storage.
 """
 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
@@ -22,45 +21,22 @@ CPU_ATTENTION = aten._scaled_dot_product_flash_attention_for_cpu
 CPU_ATTENTION_BACKWARD = aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-@dataclass
-class Work:
-    """What operations did, in the units that cost time.
+class MemoryTracker(TorchDispatchMode):
+    """Counts the bytes that operations allocate until they are freed, and floating-point operations.
 
     Attributes:
-        flops: floating-point operations of matrix products, convolutions and attention.
-        bytes: read and written by operations that make a tensor: no view of another, and nothing in place.
-        scores: of attention, one for each query and key, two on the way back; their exponentials are no flops.
-        weight_bytes: of the weights of convolutions, which a CPU lays out anew in each.
-        operations: how many; each costs some time in Python and torch, views too.
-    """
-
-    flops: int = 0
-    bytes: int = 0
-    scores: int = 0
-    weight_bytes: int = 0
-    operations: int = 0
-
-
-class Ledger(TorchDispatchMode):
-    """Counts what operations allocate, until it is given up, and the work that they do.
-
-    Attributes:
-        alive, peak: bytes, now and at most, of storages that came into being under the ledger.
-        work: of all operations so far.
+        alive, peak: bytes, now and at most, of storages that were allocated under the tracker.
+        flops: of matrix products, convolutions and attention so far.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.alive = self.peak = 0
-        self.work = Work()
+        self.flops = 0
         self.entries: set[int] = set()
 
-    @property
-    def flops(self) -> int:
-        return self.work.flops
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace != "aten":  # what stand-ins without storage are asked beside, such as their device
+        if func.namespace != "aten":  # queries of tensors without storage, such as their device
             return func(*args, **(kwargs or {}))
         taken = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
         given = {self._key(tensor) for tensor in taken}
@@ -70,17 +46,8 @@ class Ledger(TorchDispatchMode):
             if self._key(tensor) not in given and self._key(tensor) not in self.entries:
                 self._enter(tensor.untyped_storage())
         self.peak = max(self.peak, self.alive)
-        self._count(func._overloadpacket, args, kwargs or {}, out)
-        if any(self._key(tensor) not in given for tensor in made):
-            self.work.bytes += sum(tensor.nbytes for tensor in [*taken, *made])
+        self.flops += _flops(func._overloadpacket, args, kwargs or {}, out)
         return out
-
-    def _count(self, operation: Any, args: Any, kwargs: Any, out: Any) -> None:
-        self.work.operations += 1
-        self.work.flops += _flops(operation, args, kwargs, out)
-        self.work.scores += _scores(operation, args)
-        if operation in (aten.convolution, aten.convolution_backward):
-            self.work.weight_bytes += args[1 if operation == aten.convolution else 2].nbytes
 
     @staticmethod
     def _key(tensor: Tensor) -> int:
@@ -107,12 +74,3 @@ def _flops(operation: Any, args: Any, kwargs: Any, out: Any) -> int:
         return 5 * 2 * prod(queries) * keys[-2]
     formula = flop_registry.get(operation)
     return int(formula(*args, **kwargs, out_val=out)) if formula else 0
-
-
-def _scores(operation: Any, args: Any) -> int:
-    name = operation.__name__
-    if not name.startswith("_scaled_dot_product"):
-        return 0
-    way_back = name.endswith("backward")
-    queries, keys = args[way_back : way_back + 2]
-    return (1 + way_back) * prod(queries.shape[:-1]) * keys.shape[-2]

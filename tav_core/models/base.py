@@ -1,8 +1,4 @@
-"""Base models from disk: a folder in diffusers' layout, or the small one that comes with the package. Never a network.
-
-The conversions between pixels, prompts and what the method computes on live here too: a clip's latents are
-`(1, c, f, h, w)` and already multiplied by the autoencoder's scaling factor; embeddings are `(b, n, d)`.
-"""
+"""Base models from disk: a folder in diffusers' layout, or the bundled one. Never from a network."""
 
 from __future__ import annotations
 
@@ -13,16 +9,13 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
-from einops import rearrange
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checks import check_kind, check_path, check_range, check_tensor, check_text, check_whole
-from ..unet.frames import check_clip, refuse_non_finite
+from ..checks import check_path, check_whole
 from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
-MAX_PROMPTS = 10_000  # encoded at once
 MAX_SAMPLE_SIZE = 2**16
 REASON_LENGTH = 300  # characters of a library's reason that are passed on
 DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
@@ -134,76 +127,3 @@ def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPT
             f"The tokenizer of the model in {folder} numbers its words up to {largest}, and the text encoder knows "
             f"{words}: they do not belong together. Copy the model again."
         )
-
-
-@torch.no_grad()
-def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
-    """Text embeddings of prompts, padded or cut to the encoder's length: (len(prompts), n, d).
-
-    The published pipeline asks the tokenizer for the same: end tokens up to 77, and no attention mask.
-
-    Raises:
-        TypeError, ValueError: if they are no texts, or there are none.
-    """
-    check_kind("prompts", prompts, list, "give a list of texts")
-    for prompt in prompts:
-        check_text("a prompt", prompt)
-    check_whole("the number of prompts", len(prompts), 1, MAX_PROMPTS)
-    length = model.text_encoder.config.max_position_embeddings
-    ids = model.tokenizer(
-        prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
-    return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
-
-
-@torch.no_grad()
-def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
-    """Latents of a clip, one frame at a time: the mode of the posterior, times the scaling factor.
-
-    Arguments:
-        frames: (f, h, w, 3) in [0, 1]; height and width multiples of `model.pixels_per_latent`.
-
-    Returns:
-        (1, c, f, h / 8, w / 8) for Stable Diffusion's autoencoder.
-
-    Raises:
-        TypeError, ValueError: frames of another shape, size or range, or with NaN.
-    """
-    check_tensor("frames", frames)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
-        raise ValueError(f"Expected frames of shape (f, h, w, 3) with at least one frame, got {tuple(frames.shape)}.")
-    unit = model.pixels_per_latent
-    if frames.shape[1] % unit or frames.shape[2] % unit or 0 in frames.shape:
-        raise ValueError(
-            f"Frames are {frames.shape[2]} x {frames.shape[1]} pixels; the autoencoder needs multiples of {unit}. "
-            f"Try {frames.shape[2] // unit * unit} x {frames.shape[1] // unit * unit}."
-        )
-    check_range("frames", frames, 0, 1)
-    vae = model.vae
-    images = rearrange(frames, "f h w c -> f c h w").to(vae.device, vae.dtype) * 2 - 1
-    latents = torch.cat([vae.encode(image).latent_dist.mode() for image in images.split(1)])
-    return rearrange(latents * vae.config.scaling_factor, "f c h w -> 1 c f h w").float()
-
-
-@torch.no_grad()
-def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
-    """Pixels of a clip's latents, one frame at a time.
-
-    Arguments:
-        latents: (1, c, f, h, w).
-
-    Returns:
-        (f, 8 h, 8 w, 3) for Stable Diffusion's autoencoder, float32 in [0, 1], on the CPU.
-
-    Raises:
-        FloatingPointError: if the pixels are not finite, as in float16 with some autoencoders.
-        TypeError, ValueError: latents of another shape, or with NaN.
-    """
-    check_tensor("latents", latents)
-    check_clip(latents, model.vae.config.latent_channels)
-    check_whole("the number of clips to decode", len(latents), 1, 1)
-    vae = model.vae
-    scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
-    images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])
-    refuse_non_finite(images, "Decoding")
-    return rearrange((images / 2 + 0.5).clamp(0, 1), "f c h w -> f h w c")

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from ..atomic import WINDOWS, replace
+from ..atomic import WINDOWS, flush, replace
 
 VERSION = "1"
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors
@@ -78,10 +78,10 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         save_file(content, temporary, described)
-        _flush(temporary)
+        flush(temporary)
         replace(temporary, path)
         with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
-            _flush(path.parent)
+            flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise _write_error(path, content, error) from error
     finally:
@@ -90,7 +90,7 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
 
 def read_file(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors on the CPU and metadata of a file of `write_file`. Check them with `refuse_damaged` before use.
+    """Tensors on the CPU and metadata of a file of `write_file`. Check them with `raise_if_damaged` before use.
 
     Arguments:
         path: of the file.
@@ -153,7 +153,7 @@ def _header_metadata(file: BinaryIO) -> dict[str, str]:
     return metadata
 
 
-def refuse_damaged(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def raise_if_damaged(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Compare content and checksum.
 
     Raises:
@@ -178,12 +178,3 @@ def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) ->
         f"The disk is full: {path} needs {needed:.1f} MB, {free:.1f} MB are free. Free some space and start again; "
         "what had been written before is whole."
     )
-
-
-def _flush(path: Path) -> None:
-    """Have the disk write a file, or the names in a folder."""
-    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

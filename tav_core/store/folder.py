@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..atomic import WINDOWS, remove
 from ..checks import check_path, check_whole
-from .files import read_file, read_metadata, refuse_damaged, write_file
+from .files import raise_if_damaged, read_file, read_metadata, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
 FORMATS = {
@@ -159,7 +159,7 @@ class EntryFolder:
     def _read(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         path = self._path(kind, key)
         tensors, metadata = read_file(path, FORMATS[kind])
-        refuse_damaged(path, tensors, metadata)
+        raise_if_damaged(path, tensors, metadata)
         if metadata.get("key") != key:
             raise ValueError(f"{path} holds the entry {metadata.get('key')}: it was renamed or swapped. Delete it.")
         return tensors, metadata

@@ -18,11 +18,12 @@ import diffusers
 import torch
 from torch import Tensor
 
+from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.inversion import InversionConfig
 from ..tuning.config import TuningConfig
-from ..unet.frames import ClipGroupNorm
-from ..unet.inflate import VideoUNet, trainable_parameters
+from ..unet.modules import ClipGroupNorm
+from ..unet.video_unet import VideoUNet, trainable_parameters
 from .files import digest
 
 ALGORITHM = 2  # to be raised when the same inputs come to other bits
@@ -36,7 +37,7 @@ _frozen_digests: WeakKeyDictionary[VideoUNet, tuple[list[tuple[str, int, int, in
 def result_key(
     video_unet: VideoUNet,
     latents: Tensor,
-    encoder_hidden_states: Tensor,
+    encoder_hidden_states: Tensor | Conditioning,
     scheduler: Any,
     config: TuningConfig | InversionConfig,
 ) -> str:
@@ -50,7 +51,8 @@ def result_key(
         32 hexadecimal digits.
     """
     schedule = NoiseSchedule.from_scheduler(scheduler)
-    given = {"latents": latents, "text": encoder_hidden_states, "alphas_cumprod": schedule.alphas_cumprod}
+    text = as_conditioning(encoder_hidden_states).text
+    given = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod}
     parts = {
         "run": type(config).__name__,
         "config": {name: value for name, value in asdict(config).items() if name not in CHANGES_ROUNDING},

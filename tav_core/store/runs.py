@@ -60,17 +60,17 @@ class StoredInversion(_Stored[InversionStep]):
         self._store = store
 
     @property
-    def likeness(self) -> float | None:
-        """How near sampling comes back from it to the clip, in dB as `inversion.likeness` has it, if that was kept."""
-        return self._store._likeness(self.key)
+    def reconstruction_snr(self) -> float | None:
+        """Of the inversion, in dB, see `editing/reconstruction.py`; None if it was not saved."""
+        return self._store._reconstruction_snr(self.key)
 
-    def keep_likeness(self, decibels: float) -> None:
+    def save_reconstruction_snr(self, decibels: float) -> None:
         """Keep how near sampling came back, so that it need not be sampled again.
 
         Raises:
             OSError: if the folder or its disk takes no file.
         """
-        self._store._keep_likeness(self.key, decibels)
+        self._store._save_reconstruction_snr(self.key, decibels)
 
 
 class Keeper:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from ..atomic import remove
 from ..checks import MAX_STEPS, check_kind, check_number, check_whole
+from ..conditioning import Conditioning
 from ..editing.inversion import InversionConfig, InversionStep, invert
 from ..tuning.config import TuningConfig, TuningStep
 from ..tuning.state import TuningState
 from ..tuning.tune import tune
-from ..unet.inflate import VideoUNet, check_inputs
+from ..unet.video_unet import VideoUNet, check_inputs
 from .files import read_metadata
 from .folder import FORMATS, EntryFolder
 from .keys import result_key
@@ -69,7 +70,7 @@ class Store(EntryFolder):
         self,
         video_unet: VideoUNet,
         latents: Tensor,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | Conditioning,
         scheduler: Any,
         config: TuningConfig = TuningConfig(),
     ) -> StoredTuning:
@@ -115,7 +116,7 @@ class Store(EntryFolder):
         self,
         video_unet: VideoUNet,
         latents: Tensor,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | Conditioning,
         scheduler: Any,
         config: InversionConfig = InversionConfig(),
     ) -> StoredInversion:
@@ -164,12 +165,12 @@ class Store(EntryFolder):
         with self._locked():
             self._put("inversion", key, tensors, {"about": about})
 
-    def _keep_likeness(self, key: str, decibels: float) -> None:
+    def _save_reconstruction_snr(self, key: str, decibels: float) -> None:
         with self._locked():
             tensors = {"decibels": torch.tensor(decibels, dtype=torch.float64)}
             self._put("likeness", key, tensors, {"about": f"an inversion that comes back at {decibels:.1f} dB"})
 
-    def _likeness(self, key: str) -> float | None:
+    def _reconstruction_snr(self, key: str) -> float | None:
         with self._locked():
             found = self._get("likeness", key)
         return None if found is None else float(found[0]["decibels"])

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_kind, check_number, check_path, check_text, shown
-from ..unet.inflate import COMPUTE_DTYPES, VideoUNet, trainable_parameters
-from .files import read_file, refuse_damaged, write_file
+from ..checks import check_choice, check_kind, check_path, check_text, shown
+from ..unet.families import COMPUTE_DTYPES
+from ..unet.video_unet import VideoUNet, trainable_parameters
+from .files import raise_if_damaged, read_file, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
-MAX_STRENGTH = 100
 POSITIONS = "temporal_positions"  # in the metadata, where the model was inflated with them
 
 
@@ -85,64 +85,28 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
         raise FileNotFoundError(f"No tuned weights at {path}.")
     tensors, metadata = read_file(path, FORMAT)
     try:
-        _refuse_foreign(tensors, trainable_parameters(video_unet))
-        _refuse_other_positions(metadata, video_unet)
+        video_unet.adapter.raise_unless_ours(tensors)
+        _raise_unless_same_positions(metadata, video_unet)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    refuse_damaged(path, tensors, metadata)
+    raise_if_damaged(path, tensors, metadata)
     apply_tuned(video_unet, tensors, strength=strength)
     return metadata
 
 
 def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strength: float = 1.0) -> None:
-    """Put trained tensors into a model at a strength s: base + s (tuned - base), all of them or none.
-
-    For the queries base is `video_unet.base_queries`, for the temporal output projection it is zero; the other temporal
-    weights, which act through it alone, are taken as they are. At 0 the model computes what the image model does.
-
-    Arguments:
-        video_unet: a model inflated from the same base.
-        tensors: the trained tensors by name, any floating type, on the CPU or the model's device.
-        strength: 1 for the tuned weights to the bit, 0 for the image model; others extend or fade the tuning.
+    """Load trained tensors into a model at a strength, see `QueryTemporal.load`.
 
     Raises:
         ValueError: if names or shapes are not the model's, or a number is not finite.
     """
-    check_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
-    parameters = trainable_parameters(video_unet)
-    _refuse_foreign(tensors, parameters)
-    with torch.inference_mode(False), torch.no_grad():
-        for name, parameter in parameters.items():
-            tuned = tensors[name].to(device=parameter.device, dtype=parameter.dtype)
-            if name in video_unet.base_queries:
-                tuned = torch.lerp(video_unet.base_queries[name].to(tuned), tuned, strength)
-            elif ".attn_temp.to_out." in name:
-                tuned = strength * tuned
-            parameter.copy_(tuned)
+    video_unet.adapter.load(tensors, strength)
 
 
-def _refuse_other_positions(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
+def _raise_unless_same_positions(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
     tuned_with = POSITIONS in metadata
     if tuned_with != video_unet.temporal_positions:
         raise ValueError(
             f"These weights were tuned {'with' if tuned_with else 'without'} temporal positions: "
             f"inflate the model with temporal_positions={tuned_with}."
         )
-
-
-def _refuse_foreign(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
-    missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
-    if missing or unknown:
-        example = min(missing | unknown)
-        raise ValueError(
-            f"These tuned weights belong to another model: {len(missing)} tensors are missing and {len(unknown)} "
-            f"unknown, such as {example}. Load the base model that was tuned."
-        )
-    for name, parameter in parameters.items():
-        if tensors[name].shape != parameter.shape:
-            raise ValueError(
-                f"These tuned weights belong to another model: {name} has shape {tuple(tensors[name].shape)}, "
-                f"this model's is {tuple(parameter.shape)}. Load the base model that was tuned."
-            )
-        if not torch.isfinite(tensors[name]).all():
-            raise ValueError(f"{name} holds a number that is not finite: the tuning diverged. Tune again.")

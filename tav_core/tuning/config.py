@@ -6,6 +6,7 @@ import torch
 
 from ..checks import MAX_SEED, MAX_STEPS, check_choice, check_number, check_pair, check_whole
 from ..unet.frames import SELECTIVE
+from .objective import NoisePrediction, Objective
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
 CHECKPOINTING: dict[str, bool | str] = {"off": False, SELECTIVE: SELECTIVE, "on": True}  # each slower and smaller
@@ -23,10 +24,8 @@ class TuningConfig:
         weight_decay, betas, eps: of AdamW.
         max_grad_norm: the norm to which the gradient of all trained weights together is clipped.
         gradient_accumulation_steps: draws of noise and timestep averaged in one update.
-        gradient_checkpointing: False keeps all activations for the way back, "selective" those that took most of the
-            time, True the fewest; the others are computed twice. The gradients are the same, to the bit on a CPU. True
-            keeps no gradient either, unless they add up or compute in float16: an update that is clipped takes twice
-            as long then.
+        gradient_checkpointing: False stores all activations for the backward pass, "selective" those that took most of
+            the time, True the fewest; the others are recomputed. The gradients are the same, to the bit on a CPU.
         seed: of the noise and the timesteps.
         timestep_range: the share of the schedule, from its clean end, that timesteps are drawn from, in (0, 1]. Where
             the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the
@@ -49,6 +48,11 @@ class TuningConfig:
     timestep_range: float = 1.0
     min_snr_gamma: float | None = None
     compute_dtype: torch.dtype | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """The loss that these settings ask for."""
+        return NoisePrediction(self.min_snr_gamma)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps, 1, MAX_STEPS)

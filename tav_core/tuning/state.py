@@ -1,4 +1,4 @@
-"""What a tuning must keep to go on later, to the bit.
+"""The state of a tuning between two updates, from which it resumes to the bit.
 
 Trained weights, the moments of AdamW, the place in the learning-rate schedule, the generator of noise and timesteps,
 and the scale of float16's loss. All of it lies as tensors in one flat mapping, so that safetensors can hold it.
@@ -6,17 +6,17 @@ and the scale of float16's loss. All of it lies as tensors in one flat mapping, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from ..gathering import MOMENTS, GatheringAdamW, gathers
-from ..unet.inflate import VideoUNet, trainable_parameters
+from ..unet.video_unet import VideoUNet, trainable_parameters
 from .config import SCHEDULES, TuningConfig, TuningStep
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 FUSED_DEVICES = ("cuda",)  # one pass over the weights, and no temporary as large as all of them; rounds otherwise
 
 
@@ -37,14 +37,13 @@ class TuningState:
         self.parameters = trainable_parameters(video_unet)
         half = (config.compute_dtype or video_unet.dtype) == torch.float16
         with torch.inference_mode(False):
-            self.optimizer = GatheringAdamW(
+            self.optimizer = torch.optim.AdamW(
                 list(self.parameters.values()),
                 lr=config.learning_rate,
                 betas=config.betas,
                 eps=config.eps,
                 weight_decay=config.weight_decay,
                 fused=True if video_unet.device.type in FUSED_DEVICES else None,
-                gathering=gathers(config, video_unet.dtype),
             )
             schedule = SCHEDULES[config.lr_schedule]
             scheduler = get_scheduler(schedule, self.optimizer, None, config.warmup_steps, config.steps)
@@ -56,8 +55,8 @@ class TuningState:
 
     @property
     def whole(self) -> bool:
-        """False while an update is being made, and for good if one broke off: weights or moments are of two steps."""
-        return not self._updating and self.optimizer.whole
+        """False while an update is made, and for good if one was interrupted: weights and moments are of two steps."""
+        return not self._updating
 
     @property
     def learning_rate(self) -> float:
@@ -70,33 +69,26 @@ class TuningState:
         Raises:
             RuntimeError: if an update itself broke off.
         """
-        self._refuse_broken()
+        self._raise_if_interrupted()
         self.generator.set_state(self._generator_state)
         before, self.scaler = self.scaler, self._new_scaler()
         self.scaler.load_state_dict(before.state_dict())
 
-    def gather(self, way: Callable[[], float], max_grad_norm: float) -> tuple[float, Tensor]:
-        """Gather the gradient of an update, clipped and without its scale.
-
-        Arguments:
-            way: the model's way there and back, to its loss.
-            max_grad_norm: to which the gradient of all weights together is clipped.
+    def clip_gradients(self, max_grad_norm: float) -> Tensor:
+        """Clip the gradient of all weights together.
 
         Returns:
-            The loss, and the norm of the gradient before it was clipped, ().
+            Its norm before it was clipped, without the scale of float16's loss, ().
         """
-        if self.optimizer.gathering or self.optimizer.taken:
-            return self.optimizer.gather(way, max_grad_norm)
-        loss = way()
         self.scaler.unscale_(self.optimizer)
-        return loss, nn.utils.clip_grad_norm_(list(self.parameters.values()), max_grad_norm)
+        return nn.utils.clip_grad_norm_(list(self.parameters.values()), max_grad_norm)
 
     def update(self, step: TuningStep) -> None:
-        """Make the update for which a gradient has been gathered."""
+        """Make the update from the gradients."""
         self._updating = True
         (group,) = self.optimizer.param_groups
         group["lr"] = self.learning_rate
-        self.scaler.step(self.optimizer)  # leaves out an update that overflowed in float16
+        self.scaler.step(self.optimizer)  # skips an update that overflowed in float16
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
@@ -116,7 +108,7 @@ class TuningState:
         Raises:
             RuntimeError: if an update broke off, so that there is no state to keep.
         """
-        self._refuse_broken()
+        self._raise_if_interrupted()
         return self._tensors()
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -132,7 +124,7 @@ class TuningState:
             tensors["scaler"] = torch.tensor([scaler["scale"], scaler["_growth_tracker"]], dtype=torch.float64)
         return tensors
 
-    def _refuse_broken(self) -> None:
+    def _raise_if_interrupted(self) -> None:
         if not self.whole:
             raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
 
@@ -159,10 +151,7 @@ class TuningState:
             }
             self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
             self.optimizer.zero_grad(set_to_none=True)
-        # Of an update that broke off on its way back, what had been taken is one update ahead.
-        ahead = zip(self.parameters.values(), tensors["updates"] > len(steps), strict=True)
-        self.optimizer.taken = {parameter for parameter, taken in ahead if taken}
-        self.optimizer.whole, self._updating = True, False
+        self._updating = False
         if self.scaler.is_enabled():
             scale, tracker = tensors["scaler"].tolist()
             self.scaler.load_state_dict(self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)})

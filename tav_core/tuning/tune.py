@@ -1,14 +1,13 @@
 """One-shot tuning: fit the inflated model to one clip and its caption (arXiv:2212.11565, section 3.3).
 
-    minimise  E over noise, t  of  || model(x_t, t, caption) - target ||^2     x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise
+    minimise  E over noise, t  of  objective(model under the caption, x_0, noise, t)
 
 over the query projections of sparse-causal and cross-attention and over the whole temporal attention; everything else
-stays frozen. The target is the noise or the velocity. x_0 and the caption's embedding come from outside, encoded once.
+stays frozen. x_0 and the caption's embedding come from outside, encoded once.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,21 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_kind
+from ..conditioning import Conditioning, as_conditioning
+from ..diffusion.denoiser import UNetDenoiser, to_float32, unet_denoiser
 from ..diffusion.schedule import NoiseSchedule
-from ..gathering import gathers
-from ..unet.frames import model_float32
-from ..unet.inflate import VideoUNet, check_inputs, trainable_parameters
+from ..unet.video_unet import VideoUNet, check_inputs, trainable_parameters
 from .config import TuningConfig, TuningStep
 from .state import TuningState
 
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
-LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is left out
+LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is skipped
 
 
 def tune(
     video_unet: VideoUNet,
     latents: Tensor,
-    encoder_hidden_states: Tensor,
+    encoder_hidden_states: Tensor | Conditioning,
     scheduler: Any,
     config: TuningConfig = TuningConfig(),
     *,
@@ -40,8 +39,8 @@ def tune(
 ) -> Generator[TuningStep, None, None]:
     """Tune `video_unet`, in place, one update for each item taken.
 
-    Stop by taking no more, or with `close()`. Between two items the model may be sampled. Under an outer
-    torch.inference_mode() it tunes all the same. Flags `requires_grad` and modes train/eval are put back at the end.
+    Stop by taking no more, or with `close()`. Between two items the model may be sampled. It also tunes under an outer
+    torch.inference_mode(). Flags `requires_grad` and modes train/eval are restored at the end.
 
     Arguments:
         video_unet: the inflated model.
@@ -51,86 +50,61 @@ def tune(
         config: how to tune.
         noise: the noise of each forward pass, in place of drawn ones, each like `latents`.
         timesteps: the timestep of each forward pass, each an int or (b,).
-        state: of this model and config. It is kept up to date; one that was loaded goes on where it stopped, to the
-            bit on the CPU.
+        state: of this model and config. It is updated in place; a state that was loaded resumes where it stopped, to
+            the bit on the CPU.
 
     Yields:
         A TuningStep after each update that is left to make.
 
     Raises:
-        FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 updates are left out
+        FloatingPointError: if loss or gradient is not finite; the update is not made. In float16 updates are skipped
             while a smaller scale of the loss may bring the gradient into range.
-        RuntimeError: if an update of the state broke off.
+        RuntimeError: if an update of the state was interrupted.
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
     check_kind("config", config, TuningConfig)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
-    _refuse_precision(video_unet, parameters, config)
+    _raise_unless_precise(video_unet, parameters, config)
+    video_unet.adapter.freeze_scale()
     state = state or TuningState(video_unet, config)
     if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
         raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
-    if state.optimizer.gathering != gathers(config, video_unet.dtype):
-        raise ValueError("The state was made for another config. Make one with TuningState(video_unet, config).")
     state.resume()
     draws = _draws(latents, schedule, config, state, noise, timesteps)
     with torch.inference_mode(False):
-        clip = model_float32(latents, video_unet.device).detach().clone()
-        text = encoder_hidden_states.to(video_unet.device).detach().clone()
-
+        clip = to_float32(latents, video_unet.device).detach().clone()
+        caption = as_conditioning(encoder_hidden_states).detach()
+    denoiser = unet_denoiser(video_unet, schedule, caption, config.compute_dtype)
     with _prepared(video_unet, parameters, config):
         for step in range(len(state.steps) + 1, config.steps + 1):
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
-                one_pass = config.gradient_accumulation_steps == 1  # which may be gone twice
-                drawn = [next(draws)] if one_pass else islice(draws, config.gradient_accumulation_steps)
-                way = partial(_there_and_back, video_unet, clip, text, schedule, config, state, drawn)
-                loss, norm = state.gather(way, config.max_grad_norm)
-                # The scaler leaves out an update that overflowed, and scales down, as long as that can be of help.
-                if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
-                    _refuse_non_finite("gradient", norm, step, config)
-                state.update(TuningStep(step, loss, state.learning_rate))
+                _update(denoiser, clip, config, state, islice(draws, config.gradient_accumulation_steps), step)
             yield state.steps[-1]
 
 
-def _there_and_back(
-    video_unet: VideoUNet,
+def _update(
+    denoiser: UNetDenoiser,
     clip: Tensor,
-    text: Tensor,
-    schedule: NoiseSchedule,
     config: TuningConfig,
     state: TuningState,
-    drawn: Iterable[tuple[Tensor, Tensor]],
-) -> float:
-    """The mean loss of the forward passes of an update, and the way back of each."""
-    losses = []
-    for noise, timestep in drawn:
-        loss = _loss(video_unet, clip, text, schedule, config, noise, timestep)
-        _refuse_non_finite("loss", loss, len(state.steps) + 1, config)
+    draws: Iterable[tuple[Tensor, Tensor]],
+    step: int,
+) -> None:
+    """Forward and backward passes, and the update."""
+    losses, objective = [], config.objective
+    for noise, timestep in draws:
+        loss = objective(denoiser, clip, to_float32(noise, clip.device), timestep)
+        _raise_unless_finite("loss", loss, step, config)
         state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
         losses.append(float(loss.detach()))
-    return sum(losses) / len(losses)
-
-
-def _loss(
-    video_unet: VideoUNet,
-    clip: Tensor,
-    text: Tensor,
-    schedule: NoiseSchedule,
-    config: TuningConfig,
-    noise: Tensor,
-    timestep: Tensor,
-) -> Tensor:
-    """Mean squared error of the prediction at x_t against its target, weighed for each clip if asked."""
-    noise = model_float32(noise, clip.device)
-    noisy = schedule.add_noise(clip, noise, timestep)
-    target = schedule.training_target(clip, noise, timestep)
-    prediction = video_unet(noisy, timestep, text, compute_dtype=config.compute_dtype)
-    errors = (prediction - target).square().flatten(1).mean(1)  # (b,)
-    if config.min_snr_gamma is not None:
-        errors = errors * schedule.min_snr_weight(timestep, config.min_snr_gamma).to(errors.device)
-    return errors.mean()
+    norm = state.clip_gradients(config.max_grad_norm)
+    # The scaler skips an update that overflowed, and scales down, as long as that can help.
+    if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
+        _raise_unless_finite("gradient", norm, step, config)
+    state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
 
 
 def _draws(
@@ -168,7 +142,7 @@ def _given_timestep(given: int | Tensor, clips: int, below: int) -> Tensor:
     return timestep.expand(clips)
 
 
-def _refuse_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:
+def _raise_unless_precise(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:
     compute_dtype = config.compute_dtype or video_unet.dtype
     wrong = {p.dtype for p in parameters if p.dtype in (torch.float16, torch.bfloat16)}
     if wrong:
@@ -184,7 +158,7 @@ def _refuse_precision(video_unet: VideoUNet, parameters: list[nn.Parameter], con
         raise ValueError("This model was moved under torch.inference_mode() and cannot train. Move it outside of it.")
 
 
-def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:
+def _raise_unless_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:
     if not torch.isfinite(value):
         raise FloatingPointError(
             f"The {what} of tuning step {step} is {value.item()}; the weights stay as step {step - 1} left them. "
@@ -194,20 +168,20 @@ def _refuse_non_finite(what: str, value: Tensor, step: int, config: TuningConfig
 
 @contextmanager
 def _prepared(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> Iterator[None]:
-    """Freeze all but `parameters`, and put every flag back afterwards, however tuning ended."""
+    """Freeze all but `parameters`, and restore every flag afterwards, however tuning ended."""
     flags = [(parameter, parameter.requires_grad) for parameter in video_unet.parameters()]
     modes = [(module, module.training) for module in video_unet.modules()]
-    checkpointing = video_unet.clip.checkpointing
+    checkpointing = video_unet.context.checkpointing
     try:
         video_unet.eval()  # dropout would draw from the global generator
         video_unet.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
             parameter.grad = None
-        video_unet.clip.checkpointing = config.gradient_checkpointing
+        video_unet.context.checkpointing = config.gradient_checkpointing
         yield
     finally:
-        video_unet.clip.checkpointing = checkpointing
+        video_unet.context.checkpointing = checkpointing
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
         for parameter in parameters:

@@ -22,30 +22,30 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from .frames import SELECTIVE, ClipState
+from .frames import SELECTIVE, FrameContext
 
 Part = Callable[..., Tensor]
 
 
-def checkpoint_whole(clip: ClipState, part: Part, *inputs: Tensor) -> Tensor:
+def checkpoint_whole(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), repeated under full checkpointing with all that it is made of."""
-    return repeated(part, *inputs) if _level(clip) is True else part(*inputs)
+    return repeated(part, *inputs) if _level(context) is True else part(*inputs)
 
 
-def checkpoint_cheap(clip: ClipState, part: Part, *inputs: Tensor) -> Tensor:
+def checkpoint_cheap(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), repeated under selective checkpointing; under full the whole is, of which this is a part."""
-    return repeated(part, *inputs) if _level(clip) == SELECTIVE else part(*inputs)
+    return repeated(part, *inputs) if _level(context) == SELECTIVE else part(*inputs)
 
 
-def checkpoint_around_attention(clip: ClipState, part: Part, *inputs: Tensor) -> Tensor:
+def checkpoint_around_attention(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), repeated; under selective checkpointing without the attention in it, whose result is kept."""
-    if _level(clip) == SELECTIVE:
+    if _level(context) == SELECTIVE:
         return repeated(part, *inputs, context_fn=partial(create_selective_checkpoint_contexts, _keep_attention))
-    return checkpoint_whole(clip, part, *inputs)
+    return checkpoint_whole(context, part, *inputs)
 
 
-def _level(clip: ClipState) -> bool | str:
-    return clip.checkpointing if torch.is_grad_enabled() else False
+def _level(context: FrameContext) -> bool | str:
+    return context.checkpointing if torch.is_grad_enabled() else False
 
 
 def repeated(part: Part, *inputs: Tensor, **options: Any) -> Tensor:

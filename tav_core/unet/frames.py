@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-SELECTIVE = "selective"  # between False and True, gradient checkpointing of what costs little time (`recompute.py`)
+SELECTIVE = "selective"  # between False and True, gradient checkpointing of what costs little time (`checkpointing.py`)
 
 
 @dataclass
-class ClipState:
-    """What all inflated modules of a model must know of the clip that is in it right now. They share one object.
+class FrameContext:
+    """The clip that the model is running on, as its inflated modules need it. They share one object.
 
     Attributes:
         num_frames: written by `VideoUNet.forward` alone, on entry.
@@ -37,33 +37,14 @@ def unfold_frames(images: Tensor, num_frames: int) -> Tensor:
     return rearrange(images, "(b f) c h w -> b c f h w", f=num_frames)
 
 
-class ClipGroupNorm(nn.GroupNorm):
-    """GroupNorm whose statistics pool all frames of a clip, over folded images (b f, c, h, w).
-
-    The published resnets normalise a 5-D tensor, so mean and variance are taken over (c / groups, f, h, w). It takes
-    the affine parameters of the norm that it replaces: state-dict keys stay.
-    """
-
-    def __init__(self, norm: nn.GroupNorm, clip: ClipState):
-        # Affine parameters are adopted, not made: affine=False allocates none.
-        super().__init__(norm.num_groups, norm.num_channels, norm.eps, affine=False)
-        self.affine = norm.affine
-        self.weight = norm.weight
-        self.bias = norm.bias
-        self.clip = clip
-
-    def forward(self, images: Tensor) -> Tensor:
-        return fold_frames(super().forward(unfold_frames(images, self.clip.num_frames)))
-
-
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """No casts, whatever holds outside. Of a device that knows no autocast none is asked."""
+    """Autocast off, also inside an outer autocast; nothing where the device has none."""
     casts = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if casts else nullcontext()
 
 
 def check_clip(latents: Tensor, channels: int) -> None:
-    """Refuse what is no clip of latents.
+    """Check the shape of a clip's latents.
 
     Arguments:
         latents: the tensor to check, to be (b, c, f, h, w) with at least one frame.
@@ -90,7 +71,7 @@ def check_clip(latents: Tensor, channels: int) -> None:
 
 
 def check_embeddings(encoder_hidden_states: Tensor, batch: int, width: int) -> None:
-    """Refuse text embeddings that do not belong to the clip or to the model.
+    """Check that text embeddings fit the clip and the model.
 
     Arguments:
         encoder_hidden_states: the tensor to check, to be (b, n, d): one prompt for each clip, not for each frame.
@@ -115,21 +96,3 @@ def check_embeddings(encoder_hidden_states: Tensor, batch: int, width: int) -> N
             f"This model takes text embeddings of width {width}, got {shape[2]} in shape {shape}. "
             "Encode the prompt with the text encoder that belongs to this model."
         )
-
-
-def refuse_non_finite(result: Tensor, step: str) -> None:
-    """Stop where a step came to NaN or infinity, which all later steps would keep.
-
-    Raises:
-        FloatingPointError: with the name of the step and the remedy.
-    """
-    if not torch.isfinite(result).all():
-        raise FloatingPointError(
-            f"{step} came to numbers that are not finite. Compute in bfloat16 or float32 instead of float16; "
-            "if it does, tune again with a lower learning_rate, or lower guidance_scale."
-        )
-
-
-def model_float32(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor as float32 on `device`, the type in which latents are kept between two steps."""
-    return tensor.to(device=device, dtype=torch.float32)

@@ -19,7 +19,7 @@ Points = np.ndarray  # (h, w, 2), float32: where the points of one frame lie in 
 
 
 @dataclass(frozen=True, eq=False)
-class Near:
+class Neighbour:
     """A frame near another one: its number, where the points of the other lie in it, which are seen (h, w), bool.
 
     ground: where they would lie if all moved as most of the picture does. Around what moves the flow moves too.
@@ -31,7 +31,7 @@ class Near:
     ground: Points
 
 
-def follow(pictures: np.ndarray, tolerance: float) -> Iterator[list[Near]]:
+def follow(pictures: np.ndarray, tolerance: float) -> Iterator[list[Neighbour]]:
     """For each frame of a clip, the frames within `REACH`, itself among them, which sees all.
 
     Arguments:
@@ -49,7 +49,7 @@ def follow(pictures: np.ndarray, tolerance: float) -> Iterator[list[Near]]:
         earlier = [(j - 1, behind[j - 1], ahead[j - 1]) for j in range(i, max(0, i - REACH), -1)]
         itself = i, here, np.ones(pictures.shape[1:], bool)
         near = [*reversed(list(_walk(here, earlier, tolerance))), itself, *_walk(here, later, tolerance)]
-        yield [Near(index, points, seen, here + (places[index] - places[i])) for index, points, seen in near]
+        yield [Neighbour(index, points, seen, here + (places[index] - places[i])) for index, points, seen in near]
 
 
 def _walk(

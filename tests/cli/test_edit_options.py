@@ -3,7 +3,7 @@
 from tav_core import InversionConfig, SamplingConfig, TuningConfig
 from tav_core.cli.edit_options import edit_settings, kept, steadied
 from tav_core.cli.main import parser
-from tav_core.demo.run import BESIDE, INVERSION, SAMPLING, TUNING
+from tav_core.demo.run import INVERSION, SAMPLING, SOURCE_BRANCH, TUNING
 
 REST = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
 
@@ -17,7 +17,7 @@ def test_a_models_own_settings_are_the_published_ones():
 
 
 def test_the_bundled_model_has_the_settings_of_the_demo_and_keeps_its_clip():
-    assert settings() == settings("--keep", "inversion") == (TUNING, INVERSION, BESIDE)
+    assert settings() == settings("--keep", "inversion") == (TUNING, INVERSION, SOURCE_BRANCH)
     assert settings("--keep", "nothing") == (TUNING, INVERSION, SAMPLING)
     given = {(): "noise", ("--keep", "inversion"): "inversion", ("--model", "sd"): "nothing"}
     assert {options: kept(parser().parse_args([*REST, *options])) for options in given} == given

@@ -216,7 +216,7 @@ def room_beside_a_dead_model() -> dict:
     del patchers[1], patcher
     dead = [model.is_dead() for model in management.current_loaded_models]
     reserved = management.extra_reserved_memory()
-    room = memory.room_for_a_step(SimpleNamespace(weights=0)) + reserved
+    room = memory.memory_budget(SimpleNamespace(weights=0)) + reserved
     management.current_loaded_models.clear()
     management.get_torch_device, management.get_free_memory = before
     return dict(dead=dead, room=room)

@@ -156,7 +156,7 @@ def test_an_inversion_found_again_is_not_sampled_again_to_say_how_near_it_comes(
     first = said()
     (kept,) = [entry for entry in store.entries() if entry.kind == "likeness" and entry.path not in before]
     assert said() == first
-    store._keep_likeness(kept.key, 12.3)
+    store._save_reconstruction_snr(kept.key, 12.3)
     assert said().startswith("Comes back at 12.3 dB")
 
 

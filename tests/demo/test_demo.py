@@ -27,7 +27,7 @@ def demo(tmp_path_factory):
         patch.setattr(run, "TUNING", replace(run.TUNING, steps=60))
         patch.setattr(run, "INVERSION", replace(run.INVERSION, num_inference_steps=20))
         patch.setattr(run, "SAMPLING", replace(run.SAMPLING, num_inference_steps=20))
-        patch.setattr(run, "BESIDE", replace(run.BESIDE, num_inference_steps=20))
+        patch.setattr(run, "SOURCE_BRANCH", replace(run.SOURCE_BRANCH, num_inference_steps=20))
         report = run.run_demo(folder, progress)
     assert labels == ["tune", "invert", "reconstruction", *run.EDITS]
     return folder, report

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tav_core import NoiseSchedule, plain_noise
-from tav_core.diffusion.schedule import EARLY, clean_and_noise, ddim_inverse_step, ddim_step, undo_ddim_step
+from tav_core.diffusion.ddim import clean_and_noise, ddim_inverse_step, ddim_step, undo_ddim_step
+from tav_core.diffusion.schedule import HIGH_NOISE
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, draw
 
 SCHEDULERS = [EPSILON, EPSILON | {"prediction_type": "v_prediction"}, VELOCITY_ZERO_SNR]
@@ -49,8 +50,8 @@ def test_denoise_keeps_the_steps_with_the_least_noise(denoise: float, kept: int)
 
 def test_the_noisy_part_begins_with_its_first_timestep() -> None:
     schedule = NoiseSchedule.from_scheduler(EPSILON)
-    border = int(EARLY * 1000)
-    assert [schedule.early(timestep) for timestep in (border - 1, border, 999)] == [False, True, True]
+    border = int(HIGH_NOISE * 1000)
+    assert [schedule.is_high_noise(timestep) for timestep in (border - 1, border, 999)] == [False, True, True]
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import steady as steady_frames
+from tav_core import deflicker as steady_frames
 from tav_core.editing.deflicker import _means
 from tav_core.metrics import estimate_motion, psnr, warp_error
-from tav_core.video.optical_flow import Near
+from tav_core.video.optical_flow import Neighbour
 
 SIZE, COUNT = 96, 6
 
 
-def steady(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
+def deflicker(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
     return torch.stack(list(steady_frames(edit, clip, decoded)))
 
 
@@ -54,7 +54,7 @@ def test_flicker_goes_and_the_edit_comes_nearer_to_the_truth() -> None:
     clip = moving_clip()
     truth = recoloured(clip)
     edit = flickering(truth)
-    steadied = steady(*tensors(edit, clip)).numpy()
+    steadied = deflicker(*tensors(edit, clip)).numpy()
     motion = estimate_motion(clip)
     assert psnr(steadied, truth) > psnr(edit, truth) + 3
     assert warp_error(steadied, motion).mean() < 0.5 * warp_error(edit, motion).mean()
@@ -64,7 +64,7 @@ def test_a_frame_that_shows_something_else_spoils_none_and_stays() -> None:
     clip = moving_clip()
     edit = recoloured(clip)
     edit[2] = 1 - clip[2]
-    steadied = steady(*tensors(edit, clip)).numpy()
+    steadied = deflicker(*tensors(edit, clip)).numpy()
     others = [0, 1, 3, 4, 5]
     assert psnr(steadied[others], recoloured(clip)[others]) > 35
     assert psnr(steadied[2:3], edit[2:3]) > 25
@@ -75,9 +75,9 @@ def test_a_point_that_is_not_seen_in_a_frame_near_it_takes_nothing_from_there() 
     edited[1] = 0.55
     y, x = np.mgrid[:8, :8].astype(np.float32)
     here, away = np.stack([x, y], -1), np.stack([x + 100, y], -1)
-    itself = Near(0, here, np.ones((8, 8), bool), here)
+    itself = Neighbour(0, here, np.ones((8, 8), bool), here)
     half = np.arange(8) < 4
-    _, frame = _means(np.zeros_like(edited), edited, 0, [itself, Near(1, here, np.tile(half, (8, 1)), away)])
+    _, frame = _means(np.zeros_like(edited), edited, 0, [itself, Neighbour(1, here, np.tile(half, (8, 1)), away)])
     assert np.all(frame[:, half] > 0.52) and np.all(frame[:, ~half] == np.float32(0.5))
 
 
@@ -92,23 +92,23 @@ def test_a_new_ground_stays_sharp_around_what_moves() -> None:
         np.stack([np.where((d < 14)[..., None], colour, ground) for d in far]).astype(np.float32)
         for colour, ground in ((np.float32([1, 0.7, 0.8]), plain), (np.float32([1, 1, 1]), stripes))
     )
-    steadied = steady(*tensors(edit, clip)).numpy()
+    steadied = deflicker(*tensors(edit, clip)).numpy()
     around = np.stack([(d > 18) & (d < 30) for d in far])
     assert np.square(steadied - edit)[around].mean() < 5e-4  # 33 dB; along the flow alone 29.6
 
 
 def test_what_was_not_edited_stays_to_the_bit() -> None:
     clip = moving_clip()
-    assert torch.equal(steady(*tensors(clip, clip)), torch.from_numpy(clip))
+    assert torch.equal(deflicker(*tensors(clip, clip)), torch.from_numpy(clip))
     lossy = np.clip(clip + 0.02, 0, 1)
-    assert torch.equal(steady(*tensors(lossy, clip, lossy)), torch.from_numpy(clip))
+    assert torch.equal(deflicker(*tensors(lossy, clip, lossy)), torch.from_numpy(clip))
 
 
 def test_what_the_autoencoder_lost_comes_back_beside_the_edit_only() -> None:
     clip = moving_clip()
     lossy = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in clip])
     edit, left = recoloured(lossy), slice(75, None)  # the last rows are ground alone
-    without, given = steady(*tensors(edit, clip)).numpy(), steady(*tensors(edit, clip, lossy)).numpy()
+    without, given = deflicker(*tensors(edit, clip)).numpy(), deflicker(*tensors(edit, clip, lossy)).numpy()
     assert psnr(given[:, left], clip[:, left]) > psnr(without[:, left], clip[:, left]) + 10
     inside = (slice(None), slice(40, 56), slice(60, 70))
     all_back = edit + clip - lossy
@@ -119,18 +119,18 @@ def test_inputs_are_left_alone_and_one_frame_has_no_flicker() -> None:
     clip = moving_clip(1)
     edit, same, decoded = tensors(recoloured(clip), clip, clip)
     before = edit.clone()
-    assert (steady(edit.half(), same, decoded) - before).abs().max() < 2e-3
-    assert (steady(edit, same) - before).abs().max() < 1e-5
+    assert (deflicker(edit.half(), same, decoded) - before).abs().max() < 2e-3
+    assert (deflicker(edit, same) - before).abs().max() < 1e-5
     assert torch.equal(edit, before)
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
     edit, clip = tensors(moving_clip(2), moving_clip(3))
     with pytest.raises(ValueError, match="for the clip, \\(3, 96, 96, 3\\)"):
-        steady(edit, clip)
+        deflicker(edit, clip)
     with pytest.raises(ValueError, match="for the decoded clip"):
-        steady(edit, edit, clip)
+        deflicker(edit, edit, clip)
     with pytest.raises(ValueError, match="the clip"):
-        steady(edit, edit * 3)
+        deflicker(edit, edit * 3)
     with pytest.raises(TypeError):
-        steady("edit", edit)  # type: ignore[arg-type]
+        deflicker("edit", edit)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from diffusers import DDIMInverseScheduler
 from torch import Tensor
 
 from tav_core import InversionConfig, SamplingConfig, inflate, invert, sample
-from tav_core.editing.inversion import likeness
+from tav_core.editing.reconstruction import reconstruction_snr
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
 
 SCHEDULERS = [EPSILON, VELOCITY_ZERO_SNR]
@@ -175,8 +175,8 @@ def test_likeness_is_the_variance_over_the_error_in_decibels() -> None:
     clip = draw(1, 4, 3, 6, 6)
     noise = draw(1, 4, 3, 6, 6, seed=1)
     expected = 10 * float(torch.log10(clip.var() / (0.01 * noise).square().mean()))
-    assert likeness(clip, clip + 0.01 * noise) == pytest.approx(expected, abs=1e-3)
-    assert likeness(clip, clip) == float("inf")
-    assert likeness(clip.half(), clip + noise) < 3
+    assert reconstruction_snr(clip, clip + 0.01 * noise) == pytest.approx(expected, abs=1e-3)
+    assert reconstruction_snr(clip, clip) == float("inf")
+    assert reconstruction_snr(clip.half(), clip + noise) < 3
     with pytest.raises(ValueError, match="give one shape"):
-        likeness(clip, clip[:, :, :2])
+        reconstruction_snr(clip, clip[:, :, :2])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tav_core.editing.propagation import Carrier, _mean, latent_pictures
+from tav_core.editing.propagation import FlowPropagation, _mean, latent_pictures
 from tav_core.video.optical_flow import REACH
 from tests.conftest import draw, relative_error
 
@@ -31,16 +31,16 @@ def at_the_blob(changes: Tensor) -> Tensor:
 def test_a_frame_takes_the_mean_of_what_moves_with_it() -> None:
     clip = moving_clip(5)
     changes = torch.arange(5.0)[None, None, :, None, None] * (clip[:, :1] > 0.3)
-    shared = at_the_blob(Carrier(clip).share(changes))
+    shared = at_the_blob(FlowPropagation(clip).share(changes))
     assert (shared - 2).abs().max() < 0.3, shared  # the mean of 0 to 4
     still = torch.zeros_like(clip)
-    apart = at_the_blob(Carrier(still).share(changes))
+    apart = at_the_blob(FlowPropagation(still).share(changes))
     assert (apart - 2).abs().max() > 0.5, "without motion the changes are fetched from where the blob is not"
 
 
 def test_a_clip_that_stands_still_shares_plain_means() -> None:
     clip, changes = draw(1, 4, 1, 6, 9).expand(1, 4, 3, 6, 9), draw(1, 4, 3, 6, 9, seed=1)
-    assert relative_error(Carrier(clip).share(changes), changes.mean(2, keepdim=True).expand_as(changes)) < 5e-3
+    assert relative_error(FlowPropagation(clip).share(changes), changes.mean(2, keepdim=True).expand_as(changes)) < 5e-3
 
 
 def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
@@ -54,23 +54,23 @@ def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
 
 def test_no_change_is_carried_exactly_and_one_frame_keeps_its_own() -> None:
     clip = moving_clip(3)
-    assert torch.equal(Carrier(clip).share(torch.zeros_like(clip)), torch.zeros_like(clip))
+    assert torch.equal(FlowPropagation(clip).share(torch.zeros_like(clip)), torch.zeros_like(clip))
     alone = draw(1, 4, 1, 16, 16)
-    assert relative_error(Carrier(clip[:, :, :1]).share(alone), alone) < 1e-5
+    assert relative_error(FlowPropagation(clip[:, :, :1]).share(alone), alone) < 1e-5
 
 
 def test_each_clip_of_a_batch_has_a_motion_of_its_own() -> None:
     first, second, changes = moving_clip(3), moving_clip(3).flip(-1), draw(2, 4, 3, 16, 16)
-    both = Carrier(torch.cat([first, second])).share(changes)
-    assert torch.equal(both[:1], Carrier(first).share(changes[:1]))
-    assert torch.equal(both[1:], Carrier(second).share(changes[1:]))
+    both = FlowPropagation(torch.cat([first, second])).share(changes)
+    assert torch.equal(both[:1], FlowPropagation(first).share(changes[:1]))
+    assert torch.equal(both[1:], FlowPropagation(second).share(changes[1:]))
 
 
 def test_frames_out_of_reach_have_no_part() -> None:
     count = REACH + 3
     clip, changes = draw(1, 4, 1, 4, 4).expand(1, 4, count, 4, 4), torch.zeros(1, 4, count, 4, 4)
     changes[:, :, -1] = 1
-    shared = Carrier(clip).share(changes)[0, 0, :, 0, 0]
+    shared = FlowPropagation(clip).share(changes)[0, 0, :, 0, 0]
     assert shared[:2].abs().max() == 0
     assert shared[2:].min() > 0
 
@@ -78,7 +78,7 @@ def test_frames_out_of_reach_have_no_part() -> None:
 def test_latents_of_any_type_and_size_make_pictures() -> None:
     assert latent_pictures(draw(4, 2, 5, 9)).shape == (2, 130, 234)
     assert latent_pictures(torch.ones(4, 2, 200, 150)).shape == (2, 200, 150)
-    assert len(Carrier(draw(1, 4, 2, 8, 8).half()).paths[0]) == 2
+    assert len(FlowPropagation(draw(1, 4, 2, 8, 8).half()).paths[0]) == 2
 
 
 def test_beyond_the_border_lies_the_border() -> None:

@@ -50,7 +50,7 @@ def test_early_guidance_acts_while_places_are_decided_and_not_after(make_unet: M
     early, late = {"denoise": 1.0}, {"denoise": 0.4}  # of ten steps, four lie below NoiseSchedule.early
     for part, acts in ((early, True), (late, False)):
         plain, guided = (
-            last(video_unet, num_inference_steps=10, guidance_scale=2.0, early_guidance_scale=scale, **part)
+            last(video_unet, num_inference_steps=10, guidance_scale=2.0, high_noise_guidance_scale=scale, **part)
             for scale in (None, 9.0)
         )
         assert torch.equal(plain, guided) != acts

@@ -12,10 +12,10 @@ from tav_core import (
     inflate,
     invert,
     latent_mask,
-    sample_beside,
+    sample_with_source_branch,
 )
-from tav_core.diffusion.schedule import ddim_step
-from tav_core.editing.propagation import Carrier
+from tav_core.diffusion.ddim import ddim_step
+from tav_core.editing.propagation import FlowPropagation
 from tav_core.editing.sampling import guided_prediction
 from tav_core.editing.source_branch import _branch
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
@@ -25,7 +25,7 @@ CONFIG = SamplingConfig(num_inference_steps=10, guidance_scale=4.0, denoise=0.6)
 
 
 def edit(video_unet, source, positive=PROMPT, scheduler=EPSILON, config=CONFIG, negative=NEGATIVE, **options) -> Tensor:
-    *_, step = sample_beside(video_unet, source, positive, negative, scheduler, config, **options)
+    *_, step = sample_with_source_branch(video_unet, source, positive, negative, scheduler, config, **options)
     return step.latents
 
 
@@ -52,7 +52,7 @@ def test_the_offset_grows_by_the_difference_of_two_guided_steps(video_unet):
     schedule, by_timestep = NoiseSchedule.from_scheduler(EPSILON), {step.timestep: step.latents for step in trajectory}
     offset = torch.zeros_like(CLIP)
     source = SourceBranch(CLIP, CAPTION, trajectory)
-    for step in sample_beside(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, carry=False):
+    for step in sample_with_source_branch(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, carry=False):
         t, branch = step.timestep, by_timestep[step.timestep]
         levels = schedule.alpha(t), schedule.alpha(t - 100), "epsilon"
         with torch.no_grad():
@@ -73,7 +73,7 @@ def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
 
 
 def test_what_is_carried_into_a_locked_place_is_left_out(video_unet, source, monkeypatch):
-    monkeypatch.setattr(Carrier, "share", lambda carrier, offset: offset.roll(3, -1))
+    monkeypatch.setattr(FlowPropagation, "share", lambda carrier, offset: offset.roll(3, -1))
     mask = torch.zeros(1, 1, 3, 6, 6)
     mask[..., :3] = 1
     edited = edit(video_unet, source, mask=mask)
@@ -113,7 +113,7 @@ def test_fresh_noise_is_drawn_anew_for_each_step():
 
 def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
     still, config = CLIP[:, :, :1].expand_as(CLIP), SamplingConfig(10, 4.0, denoise=0.6)
-    steps = list(sample_beside(video_unet, SourceBranch(still, CAPTION), PROMPT, NEGATIVE, EPSILON, config))
+    steps = list(sample_with_source_branch(video_unet, SourceBranch(still, CAPTION), PROMPT, NEGATIVE, EPSILON, config))
     for step in steps:
         apart = relative_error(step.latents, step.latents[:, :, :1].expand_as(still))
         assert apart < 5e-3 if step.timestep > 400 else apart > 0.01, step.timestep
@@ -123,9 +123,9 @@ def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
 
 def test_early_guidance_acts_early_and_nowhere_else(video_unet):
     source, late = SourceBranch(CLIP, CAPTION), SamplingConfig(10, 4.0, denoise=0.4)
-    config = SamplingConfig(10, 4.0, denoise=0.6, early_guidance_scale=9.0)
+    config = SamplingConfig(10, 4.0, denoise=0.6, high_noise_guidance_scale=9.0)
     assert relative_error(edit(video_unet, source, config=config), edit(video_unet, source)) > 0.01
-    early = SamplingConfig(10, 4.0, denoise=0.4, early_guidance_scale=9.0)
+    early = SamplingConfig(10, 4.0, denoise=0.4, high_noise_guidance_scale=9.0)
     assert torch.equal(edit(video_unet, source, config=early), edit(video_unet, source, config=late))
 
 

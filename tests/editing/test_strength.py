@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, Trial, TuningConfig, best, load_model
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, Trial, TuningConfig, load_model
 from tav_core.demo import shapes as world
 from tav_core.editing.strength import invert_and_sample, judge
-from tav_core.models.base import encode_frames
+from tav_core.models.codec import encode_frames
 
 CAPTION, PROMPT = "a blue ring on a forest background", "a yellow ring on a forest background"
 SAMPLING, INVERSION = SamplingConfig(4, guidance_scale=2.5), InversionConfig(4)

@@ -13,7 +13,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from tav_core import VideoUNet, inflate, load_model, load_tuned, read_video, save_tuned, write_video
-from tav_core.models.base import ASSETS, encode_prompts
+from tav_core.models.base import ASSETS
+from tav_core.models.codec import encode_prompts
 from tav_core.video import Audio
 from tests.conftest import EPSILON, SD1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tav_core.store.files import read_file, refuse_damaged, write_file
+from tav_core.store.files import raise_if_damaged, read_file, write_file
 from tests.forks import CONTEXT
 
 KIND, MEGABYTES = "a test", 8
@@ -29,7 +29,7 @@ def read_while_cut(path: Path, rounds: int) -> None:
     try:
         while len(outcomes) < 2 or (rounds := rounds - 1) > 0:
             try:
-                refuse_damaged(path, *read_file(path, KIND))
+                raise_if_damaged(path, *read_file(path, KIND))
                 outcomes.add("read")
             except ValueError:
                 outcomes.add("refused")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tav_core import InversionConfig, SamplingConfig, TuningConfig, VideoUNet, inflate, invert, load_model, sample, tune
-from tav_core.models.base import decode_latents, encode_frames, encode_prompts
+from tav_core.models.codec import decode_latents, encode_frames, encode_prompts
 from tests.conftest import EPSILON, MakeUNet, draw
 
 from .clear import clear_error

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tav_core import inflate, load_model, load_tuned
-from tav_core.models.base import ModelError
+from tav_core.models.folder import ModelError
 from tests.conftest import MakeUNet
 
 from .readers import make_model

@@ -33,11 +33,11 @@ from tav_core import (
     read_video,
     sample,
     save_tuned,
-    steady,
     tune,
     write_video,
 )
-from tav_core.models.base import decode_latents, encode_frames, encode_prompts, load_model
+from tav_core.models.base import load_model
+from tav_core.models.codec import decode_latents, encode_frames, encode_prompts
 from tav_core.viz.captions import caption_strip
 from tav_core.viz.figures import contact_sheet, save_curves, save_loss_plot, save_picture, side_by_side
 from tests.conftest import EPSILON, SD1
@@ -266,7 +266,7 @@ def test_steadying(tmp_path: Path, edit: Any, clip: Any, decoded: Any, size: Any
     if size is not None:
         edit, clip = torch.rand(*size, 3), torch.rand(*size, 3)
     with ours():
-        for frame in steady(edit, clip, decoded):
+        for frame in deflicker(edit, clip, decoded):
             assert frame.isfinite().all() and frame.min() >= 0 and frame.max() <= 1
 
 

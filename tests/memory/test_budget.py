@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tav_core import ClipEditor, SamplingConfig, TuningConfig, VideoUNet, inflate, plan
+from tav_core import ClipEditor, SamplingConfig, TuningConfig, VideoUNet, estimate_memory, inflate
 from tav_core.cli import edit as edit_command
 from tav_core.cli.edit import out_of_memory
 from tav_core.cli.edit_options import frozen_dtype
@@ -35,7 +35,7 @@ def video_unet(make_unet: MakeUNet) -> VideoUNet:
 @pytest.mark.parametrize("given", [False, True])
 def test_checkpointing_is_the_fastest_that_fits(video_unet: VideoUNet, given: bool) -> None:
     def needed(checkpointing: bool | str) -> float:
-        planned = plan(video_unet, TuningConfig(gradient_checkpointing=checkpointing), **SIZE)
+        planned = estimate_memory(video_unet, TuningConfig(gradient_checkpointing=checkpointing), **SIZE)
         return OVERHEAD * (planned.peak - planned.weights)
 
     def chosen(room: float) -> bool | str:
@@ -63,7 +63,7 @@ def test_the_memory_of_a_gpu_includes_what_torch_holds_and_no_tensor_needs(monke
 
 def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet) -> None:
     least = TuningConfig(gradient_checkpointing=True)
-    peaks = [plan(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
+    peaks = [estimate_memory(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
     for fit, memory in ((2, peaks[1] + 1), (1, peaks[1] - 1), (0, peaks[0] - 1)):
         assert fitting.frames_within(video_unet, LATENTS, TuningConfig(), OVERHEAD * memory) == fit
 

@@ -11,22 +11,22 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tav_core import (
-    Plan,
+    MemoryEstimate,
     Rates,
     SamplingConfig,
     TuningConfig,
     VideoUNet,
+    estimate_memory,
     frames_that_fit,
     inflate,
-    plan,
     rates,
     trainable_parameters,
     tune,
 )
 from tav_core.editing.sampling import guided_prediction
 from tav_core.memory import estimate as planner
-from tav_core.memory.estimate import _Rehearsal
-from tav_core.memory.tracker import Ledger, Work
+from tav_core.memory.estimate import _DryRun
+from tav_core.memory.tracker import MemoryTracker, Work
 from tests.conftest import EPSILON, MakeUNet, draw
 
 SIZE = dict(num_frames=4, height=16, width=16)
@@ -96,7 +96,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_predicts_what_a_step_allocates(make_unet: MakeUNet, shape: str, name: str) -> None:
     video_unet = inflate(make_unet(shape))
-    planned = plan(video_unet, CONFIGS[name], **SIZE)
+    planned = estimate_memory(video_unet, CONFIGS[name], **SIZE)
     tolerance = 5e-4 if "checkpointing" in name else 0.02  # where little is kept, a gradient is seen
     assert planned.activations == pytest.approx(allocated(video_unet, CONFIGS[name]), rel=tolerance)
 
@@ -109,7 +109,7 @@ def test_gradients_that_are_kept_count(make_unet: MakeUNet, monkeypatch: pytest.
     def planned() -> list[int]:
         monkeypatch.setattr(planner, "_plans", {})
         size = dict(num_frames=1, height=2, width=2)
-        return [plan(video_unet, config, dtype=dtype, **size).activations for config, dtype in kinds]
+        return [estimate_memory(video_unet, config, dtype=dtype, **size).activations for config, dtype in kinds]
 
     gathered = planned()
     monkeypatch.setattr(planner, "gathers", lambda *_: False)
@@ -119,7 +119,7 @@ def test_gradients_that_are_kept_count(make_unet: MakeUNet, monkeypatch: pytest.
 
 def test_counts_the_arithmetic_of_torch_and_the_attention_of_the_cpu(make_unet: MakeUNet) -> None:
     video_unet, config = inflate(make_unet()), SamplingConfig(guidance_scale=1.0)
-    planned = plan(video_unet, config, **SIZE)
+    planned = estimate_memory(video_unet, config, **SIZE)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         guided_prediction(video_unet, LATENTS, 500, TEXT, None, config)
     # Scores and values of each attention: 4 x queries x keys x width. Three blocks have 16 x 16 positions and 16
@@ -136,17 +136,17 @@ def test_a_plan_touches_nothing(make_unet: MakeUNet) -> None:
     video_unet, random = inflate(make_unet()), torch.get_rng_state()
     before = {name: weight.clone() for name, weight in video_unet.state_dict().items()}
     with torch.inference_mode():
-        plan(video_unet, CONFIGS["tuning, checkpointing"], **SIZE)
+        estimate_memory(video_unet, CONFIGS["tuning, checkpointing"], **SIZE)
     assert all(torch.equal(weight, before[name]) for name, weight in video_unet.state_dict().items())
     assert all(parameter.grad is None for parameter in trainable_parameters(video_unet).values())
-    assert not video_unet.clip.checkpointing and torch.equal(torch.get_rng_state(), random)
+    assert not video_unet.context.checkpointing and torch.equal(torch.get_rng_state(), random)
 
 
 def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     trained = sum(parameter.numel() for parameter in trainable_parameters(video_unet).values())
     total = sum(parameter.numel() for parameter in video_unet.parameters())
-    full, half = (plan(video_unet, TuningConfig(), dtype=dtype, **SIZE) for dtype in (None, torch.bfloat16))
+    full, half = (estimate_memory(video_unet, TuningConfig(), dtype=dtype, **SIZE) for dtype in (None, torch.bfloat16))
     assert (full.weights, half.weights) == (4 * total, 4 * trained + 2 * (total - trained))
     assert full.moments == half.moments == 8 * trained
     assert half.activations < 0.8 * full.activations and half.peak < full.peak
@@ -154,7 +154,7 @@ def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
 
 def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
-    plain, selective, full = (plan(video_unet, CONFIGS[name], **SIZE) for name in list(CONFIGS)[2:5])
+    plain, selective, full = (estimate_memory(video_unet, CONFIGS[name], **SIZE) for name in list(CONFIGS)[2:5])
     assert full.activations < selective.activations < 0.5 * plain.activations
     assert plain.flops < selective.flops < full.flops < 1.3 * plain.flops
     assert selective.flops - plain.flops < 0.5 * (full.flops - plain.flops)
@@ -162,7 +162,8 @@ def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None
 
 def test_the_work_of_many_passes_is_many_times_that_of_one_and_the_peak_that_of_two(make_unet: MakeUNet) -> None:
     one, two, ten = (
-        plan(inflate(make_unet()), TuningConfig(gradient_accumulation_steps=passes), **SIZE) for passes in (1, 2, 10)
+        estimate_memory(inflate(make_unet()), TuningConfig(gradient_accumulation_steps=passes), **SIZE)
+        for passes in (1, 2, 10)
     )
     assert one.activations < two.activations == ten.activations
     assert (two.flops, ten.flops) == (2 * one.flops, 10 * one.flops)
@@ -172,16 +173,16 @@ def test_the_work_of_many_passes_is_many_times_that_of_one_and_the_peak_that_of_
 def test_counts_the_work_that_a_real_step_does(make_unet: MakeUNet, name: str) -> None:
     """Where no tensor has storage, as where all have. The plan leaves the optimiser out, here it is not run."""
     video_unet, config = inflate(make_unet()), CONFIGS[name]
-    with Ledger() as ledger:
-        _Rehearsal(video_unet, config)(LATENTS, TEXT)
-    real, planned = asdict(ledger.work), asdict(plan(video_unet, config, **SIZE).work)
+    with MemoryTracker() as ledger:
+        _DryRun(video_unet, config)(LATENTS, TEXT)
+    real, planned = asdict(ledger.work), asdict(estimate_memory(video_unet, config, **SIZE).work)
     assert all(planned[kind] == pytest.approx(amount, rel=0.02) and amount for kind, amount in real.items())
 
 
 def test_time_is_a_sum_over_the_kinds_of_work() -> None:
     work = Work(flops=1, bytes=20, scores=300, weight_bytes=4000, operations=50000)
     assert Rates(1.0, 0.1, 0.01, 0.001, 0.0001).seconds(work) == pytest.approx(1 + 2 + 3 + 4 + 5)
-    planned = Plan(weights=0, moments=0, activations=0, work=work)
+    planned = MemoryEstimate(weights=0, moments=0, activations=0, work=work)
     assert planned.seconds(Rates(0.0, 0.0, 0.0, 0.0, 1.0)) == 50000
 
 
@@ -190,7 +191,7 @@ def test_rates_are_solved_from_programs_of_known_speed(monkeypatch: pytest.Monke
     true, random = Rates(1e-11, 1e-10, 1e-9, 5e-10, 1e-5), torch.get_rng_state()
 
     def timed(probe: Callable[[], object], device: torch.device) -> float:
-        with Ledger() as ledger:
+        with MemoryTracker() as ledger:
             probe()
         return true.seconds(ledger.work)
 
@@ -206,7 +207,11 @@ def test_the_same_plan_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.Mon
     made = []
     monkeypatch.setattr(planner, "_made", lambda *given: made.append(given) or len(made))
     first, second = inflate(make_unet()), inflate(make_unet())
-    assert plan(first, TuningConfig(steps=3), **SIZE) == plan(second, TuningConfig(steps=9, seed=1), **SIZE) == 1
+    assert (
+        estimate_memory(first, TuningConfig(steps=3), **SIZE)
+        == estimate_memory(second, TuningConfig(steps=9, seed=1), **SIZE)
+        == 1
+    )
     for video_unet, config, size in (
         (first, TuningConfig(gradient_checkpointing=True), SIZE),
         (first, TuningConfig(gradient_checkpointing="selective"), SIZE),
@@ -223,13 +228,13 @@ def test_the_same_plan_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.Mon
         (inflate(make_unet("sd2")), TuningConfig(), SIZE),
     ):
         count = len(made)
-        assert plan(video_unet, config, **size) == plan(video_unet, config, **size) == count + 1
+        assert estimate_memory(video_unet, config, **size) == estimate_memory(video_unet, config, **size) == count + 1
 
 
 @pytest.mark.parametrize("name", list(CONFIGS)[:5])
 def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) -> None:
     video_unet, config, size = inflate(make_unet()), CONFIGS[name], dict(height=16, width=16)
-    memory = plan(video_unet, config, num_frames=5, **size).peak
+    memory = estimate_memory(video_unet, config, num_frames=5, **size).peak
     assert frames_that_fit(video_unet, config, memory, num_frames=9, **size) == 5
     assert frames_that_fit(video_unet, config, memory, num_frames=3, **size) == 3
     assert frames_that_fit(video_unet, config, memory / 10, num_frames=9, **size) == 0
@@ -238,7 +243,7 @@ def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) ->
 def test_frames_that_fit_with_one_prompt_after_the_other_are_found(make_unet: MakeUNet) -> None:
     """At 9 frames the batch of two prompts ends, and with it most of the peak."""
     video_unet, config, size = inflate(make_unet()), SamplingConfig(), dict(height=32, width=32)
-    peaks = {frames: plan(video_unet, config, num_frames=frames, **size).peak for frames in (7, 8, 9, 10)}
+    peaks = {frames: estimate_memory(video_unet, config, num_frames=frames, **size).peak for frames in (7, 8, 9, 10)}
     assert peaks[9] < peaks[10] < peaks[7] < peaks[8]
     assert frames_that_fit(video_unet, config, peaks[10], num_frames=12, **size) == 10
     assert frames_that_fit(video_unet, config, peaks[7], num_frames=8, **size) == 7
@@ -247,12 +252,12 @@ def test_frames_that_fit_with_one_prompt_after_the_other_are_found(make_unet: Ma
 
 def test_a_ledger_counts_a_product_and_an_attention_as_one_does_by_hand() -> None:
     first, second = torch.ones(3, 5), torch.ones(5, 7)
-    with Ledger() as ledger:
+    with MemoryTracker() as ledger:
         product = first @ second
     assert ledger.work == Work(flops=2 * 3 * 5 * 7, bytes=4 * (15 + 35 + 21), operations=1)
     assert ledger.alive == ledger.peak == product.nbytes == 84
     queries, keys, values = (torch.ones(2, 3, count, 8, requires_grad=True) for count in (4, 6, 6))
-    with Ledger() as ledger:
+    with MemoryTracker() as ledger:
         attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values)
         there = replace(ledger.work)
         attended.sum().backward()
@@ -263,6 +268,6 @@ def test_a_ledger_counts_a_product_and_an_attention_as_one_does_by_hand() -> Non
 
 def test_guidance_in_a_part_of_the_steps_is_planned_for(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
-    early = plan(video_unet, SamplingConfig(guidance_scale=1.0, early_guidance_scale=4.0), **SIZE)
-    assert early == plan(video_unet, SamplingConfig(), **SIZE)
-    assert early.flops > 1.9 * plan(video_unet, SamplingConfig(guidance_scale=1.0), **SIZE).flops
+    early = estimate_memory(video_unet, SamplingConfig(guidance_scale=1.0, high_noise_guidance_scale=4.0), **SIZE)
+    assert early == estimate_memory(video_unet, SamplingConfig(), **SIZE)
+    assert early.flops > 1.9 * estimate_memory(video_unet, SamplingConfig(guidance_scale=1.0), **SIZE).flops

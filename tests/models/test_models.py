@@ -9,7 +9,9 @@ import torch
 from safetensors import safe_open
 
 from tav_core import load_model
-from tav_core.models.base import ASSETS, ModelError, decode_latents, encode_frames, encode_prompts
+from tav_core.models.base import ASSETS
+from tav_core.models.codec import decode_latents, encode_frames, encode_prompts
+from tav_core.models.folder import ModelError
 
 
 @pytest.fixture(scope="module")

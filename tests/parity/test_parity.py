@@ -22,8 +22,8 @@ from tav_core import (
     trainable_parameters,
     tune,
 )
-from tav_core.diffusion.schedule import ddim_step
-from tav_core.editing.sampling import guided_prediction
+from tav_core.diffusion.ddim import ddim_step
+from tav_core.editing.sampling import guided_denoiser
 from tests.conftest import relative_error
 
 DATA = Path(__file__).parent / "data"
@@ -74,7 +74,7 @@ def test_trainable_names_and_count() -> None:
 @pytest.mark.parametrize("checkpointing", [False, "selective", True])
 def test_gradients(checkpointing: bool | str) -> None:
     video_unet = reference_model()
-    video_unet.clip.checkpointing = checkpointing
+    video_unet.context.checkpointing = checkpointing
     schedule = NoiseSchedule.from_scheduler(SCHEDULER)
     noise, step = INPUTS["noise.F3"][0], META["one_step"]
     prediction = video_unet(schedule.add_noise(INPUTS["x0.F3"], noise, step["timestep"]), step["timestep"], COND)
@@ -130,7 +130,7 @@ def test_sampling_step_by_step_from_given_latents() -> None:
     given = [start, *expected[:-1]]
     for timestep, latents, published in zip(META["ddim"]["timesteps"], given, expected, strict=True):
         with torch.no_grad():
-            prediction = guided_prediction(video_unet, latents, timestep, COND, UNCOND, config)
+            prediction = guided_denoiser(video_unet, COND, UNCOND, SCHEDULER, config)(latents, timestep)
         alpha, alpha_prev = schedule.alpha(timestep), schedule.alpha(timestep - schedule.stride(10))
         got = ddim_step(latents, prediction, alpha, alpha_prev, schedule.prediction_type)
         assert relative_error(got, published) < 1e-4, timestep

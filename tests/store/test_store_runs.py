@@ -205,7 +205,7 @@ def test_a_model_is_as_before_while_an_error_in_keeping_lives(
     monkeypatch.setattr(Store, "_keep_tuning", full)
     with pytest.raises(OSError, match="full") as kept:
         list(store.tune(video_unet, LATENTS, TEXT, EPSILON, config))
-    assert kept.value.__traceback__ is not None and not video_unet.clip.checkpointing
+    assert kept.value.__traceback__ is not None and not video_unet.context.checkpointing
 
 
 def test_a_run_that_is_behind_another_process_does_not_write_over_it(make_unet: MakeUNet, store: Store) -> None:
@@ -251,7 +251,7 @@ def test_how_near_an_inversion_comes_back_is_kept_with_it(make_unet: MakeUNet, s
     walk = store.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4))
     assert walk.likeness is None
     list(walk)
-    walk.keep_likeness(31.25)
+    walk.save_reconstruction_snr(31.25)
     assert kinds(store) == ["inversion", "likeness"]
     again = Store(store.folder)
     assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4)).likeness == 31.25
@@ -262,7 +262,7 @@ def test_how_near_it_comes_back_takes_no_inversion_away(make_unet: MakeUNet, tmp
     store = Store(tmp_path, max_bytes=1000)
     walk = store.invert(inflate(make_unet()), LATENTS, TEXT, EPSILON, InversionConfig(4))
     list(walk)
-    walk.keep_likeness(31.25)
+    walk.save_reconstruction_snr(31.25)
     assert kinds(store) == ["inversion", "likeness"]
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tav_core import NoiseSchedule, TuningConfig, TuningStep, VideoUNet, inflate, trainable_parameters, tune
 from tav_core.tuning.state import TuningState
-from tav_core.unet.resnet import ClipResnet
+from tav_core.unet.modules import ClipResnet
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw
 
 LATENTS, TEXT = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1)
@@ -77,7 +77,7 @@ def test_timesteps_are_drawn_from_the_clean_end_of_the_schedule(make_unet: MakeU
 
 
 def gradients(video_unet: VideoUNet, checkpointing: bool | str = False) -> dict[str, Tensor]:
-    video_unet.clip.checkpointing = checkpointing
+    video_unet.context.checkpointing = checkpointing
     video_unet(LATENTS, 437, TEXT).square().mean().backward()
     return {name: parameter.grad for name, parameter in trainable_parameters(video_unet).items()}
 
@@ -105,7 +105,7 @@ def test_checkpointing_tunes_to_the_same_weights(
         video_unet = inflate(make_unet(), attention=attention)
         config = TuningConfig(steps=2, gradient_checkpointing=checkpointing, compute_dtype=compute_dtype)
         list(tune(video_unet, LATENTS, TEXT, EPSILON, config))
-        assert not video_unet.clip.checkpointing
+        assert not video_unet.context.checkpointing
         tuned_weights[checkpointing] = weights(video_unet)
     assert same(tuned_weights["selective"], tuned_weights[False])
     assert same(tuned_weights[True], tuned_weights[False])

@@ -12,10 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import CheckpointPolicy
 
-from tav_core.memory.tracker import Ledger
+from tav_core.memory.tracker import MemoryTracker
 from tav_core.unet import checkpointing as recompute
 from tav_core.unet.attention import (
-    SpatioTemporalBlock,
     _has_fused_kernel,
     attend,
     cross_attention,
@@ -23,7 +22,8 @@ from tav_core.unet.attention import (
     sparse_causal_attention,
     temporal_attention,
 )
-from tav_core.unet.frames import ClipState
+from tav_core.unet.block import SpatioTemporalBlock
+from tav_core.unet.frames import FrameContext
 from tests.conftest import draw
 
 
@@ -77,7 +77,7 @@ def test_a_block_in_pieces_is_the_block_and_projects_the_text_once(
     checkpointing: bool | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, block = make_block()
-    block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
+    block.context.num_frames, block.context.checkpointing = 3, checkpointing
     for parameter in block.attn_temp.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
     block.double()
@@ -116,7 +116,7 @@ def test_nothing_is_checkpointed_where_there_is_no_way_back(
     monkeypatch: pytest.MonkeyPatch, checkpointing: bool | str
 ) -> None:
     _, block = make_block()
-    block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
+    block.context.num_frames, block.context.checkpointing = 3, checkpointing
     monkeypatch.setattr(recompute, "checkpoint", lambda *_, **__: pytest.fail("checkpointed"))
     with torch.no_grad():
         block(draw(3, 7, 8), draw(1, 5, 5))
@@ -125,7 +125,7 @@ def test_nothing_is_checkpointed_where_there_is_no_way_back(
 @pytest.mark.parametrize("positions", [64, 65, 66, 67])
 def test_a_block_has_four_pieces_at_most(positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, block = make_block()
-    block.clip.num_frames, ran = 3, []
+    block.context.num_frames, ran = 3, []
     monkeypatch.setattr("tav_core.unet.attention.POSITIONS_AT_ONCE", 1)
     block.ff.register_forward_hook(lambda module, args, output: ran.append(output.shape[1]))
     block(draw(3, positions, 8), draw(1, 5, 5))
@@ -150,11 +150,11 @@ def test_without_a_fused_kernel_some_queries_attend_at_a_time(
 ) -> None:
     _, block = make_block()
     block.double()
-    block.clip.num_frames, block.clip.checkpointing = 3, checkpointing
+    block.context.num_frames, block.context.checkpointing = 3, checkpointing
     frames, text = draw(3, 256, 8).double().requires_grad_(), draw(1, 7, 5).double()
 
     def step() -> tuple[list[torch.Tensor], int]:
-        with Ledger() as ledger, sdpa_kernel(kernels):
+        with MemoryTracker() as ledger, sdpa_kernel(kernels):
             loss = block(frames, text).square().sum()
             gradients = torch.autograd.grad(loss, [frames, *block.attn_temp.parameters()])
         return [loss, *gradients], ledger.peak
@@ -200,7 +200,7 @@ def make_block(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5, **options).requires_grad_(False)
-    block = SpatioTemporalBlock(image_block, ClipState(1), attention)
+    block = SpatioTemporalBlock(image_block, FrameContext(1), attention)
     block.initialise_temporal(torch.Generator().manual_seed(0))
     return image_block, block
 
@@ -221,7 +221,7 @@ def test_block_of_one_frame_starts_as_the_image_block(options: dict[str, object]
 
 def test_per_frame_block_keeps_the_image_models_self_attention() -> None:
     image_block, block = make_block("per_frame")
-    block.clip.num_frames = 3
+    block.context.num_frames = 3
     frames, text = draw(3, 6, 8), draw(1, 7, 5)
     torch.testing.assert_close(
         block(frames, encoder_hidden_states=text), image_block(frames, encoder_hidden_states=text.expand(3, -1, -1))
@@ -231,7 +231,7 @@ def test_per_frame_block_keeps_the_image_models_self_attention() -> None:
 def test_output_projection_starts_at_zero_and_draws_leave_the_global_generator_alone() -> None:
     image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5)
     before = torch.get_rng_state()
-    block = SpatioTemporalBlock(image_block, ClipState(1), "sparse_causal")
+    block = SpatioTemporalBlock(image_block, FrameContext(1), "sparse_causal")
     block.initialise_temporal(torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.any() for parameter in block.attn_temp.to_out.parameters())

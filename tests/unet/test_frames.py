@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from tav_core.unet.frames import (
-    ClipGroupNorm,
-    ClipState,
+    FrameContext,
     check_clip,
     check_embeddings,
     fold_frames,
     unfold_frames,
     without_autocast,
 )
+from tav_core.unet.modules import ClipGroupNorm
 from tests.conftest import draw
 
 
@@ -33,14 +33,14 @@ def random_norm() -> nn.GroupNorm:
 
 def test_clip_group_norm_pools_statistics_over_frames() -> None:
     norm, clip = random_norm(), draw(2, 8, 3, 4, 5)
-    got = ClipGroupNorm(norm, ClipState(3))(fold_frames(clip))
+    got = ClipGroupNorm(norm, FrameContext(3))(fold_frames(clip))
     expected = F.group_norm(clip, 2, norm.weight, norm.bias, 1e-3)
     torch.testing.assert_close(unfold_frames(got, 3), expected)
 
 
 def test_clip_group_norm_of_one_frame_is_the_image_norm_with_its_parameters() -> None:
     norm, image = random_norm(), draw(2, 8, 4, 5)
-    replaced = ClipGroupNorm(norm, ClipState(1))
+    replaced = ClipGroupNorm(norm, FrameContext(1))
     torch.testing.assert_close(replaced(image), norm(image))
     assert replaced.weight is norm.weight
     assert list(replaced.state_dict()) == list(norm.state_dict())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tav_core.unet.frozen import FrozenConv2d
+from tav_core.unet.modules import FrozenConv2d
 from tests.conftest import draw
 
 

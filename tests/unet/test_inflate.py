@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionMode
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 
 from tav_core import inflate, trainable_parameters
-from tav_core.unet.attention import SpatioTemporalBlock
-from tav_core.unet.frames import ClipGroupNorm
+from tav_core.unet.block import SpatioTemporalBlock
+from tav_core.unet.modules import ClipGroupNorm
 from tests.conftest import SD1, MakeUNet, draw
 
 
@@ -129,8 +129,8 @@ def test_a_copy_counts_its_own_frames(make_unet: MakeUNet) -> None:
     twin = copy.deepcopy(video_unet)
     with torch.no_grad():
         twin(draw(1, 4, 3, 8, 8), 437, draw(1, 7, 12))
-    assert (video_unet.clip.num_frames, twin.clip.num_frames) == (1, 3)
-    assert next(iter(twin.blocks.values())).clip is twin.clip
+    assert (video_unet.context.num_frames, twin.context.num_frames) == (1, 3)
+    assert next(iter(twin.blocks.values())).context is twin.context
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""What a sampler calls: the model under one conditioning, at a noise level.
+
+    prediction = denoiser(x_t, t)
+
+The idea is that of k-diffusion and azula: a sampler knows nothing of prompts, guidance or the network's arguments, and
+whatever is called this way can be sampled, inverted and tuned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..conditioning import Conditioning, as_conditioning
+from ..unet.video_unet import VideoUNet
+from .schedule import NoiseSchedule
+
+
+class Denoiser(Protocol):
+    """Predicts noise or velocity, as `schedule.prediction_type` says."""
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise levels of the model."""
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """The prediction (b, c, f, h, w) at latents x_t of that shape and at timestep t, one for all clips or (b,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class UNetDenoiser:
+    """An inflated UNet under one conditioning.
+
+    Attributes:
+        video_unet: the model.
+        schedule: its noise levels.
+        conditioning: what it is conditioned on, on the model's device.
+        compute_dtype: the type of matrix products and convolutions; None for that of the frozen weights.
+    """
+
+    video_unet: VideoUNet
+    schedule: NoiseSchedule
+    conditioning: Conditioning
+    compute_dtype: torch.dtype | None = None
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self.video_unet(x_t, t, self.conditioning.text, compute_dtype=self.compute_dtype)
+
+    def beside(self, other: Denoiser) -> UNetDenoiser | None:
+        """Both as one denoiser of twice the batch, this one's clips first; None where they cannot share a pass."""
+        if not isinstance(other, UNetDenoiser) or other.video_unet is not self.video_unet:
+            return None
+        if not self.conditioning.fits(other.conditioning) or other.compute_dtype != self.compute_dtype:
+            return None
+        both = self.conditioning.cat(other.conditioning)
+        return UNetDenoiser(self.video_unet, self.schedule, both, self.compute_dtype)
+
+
+def unet_denoiser(
+    video_unet: VideoUNet, scheduler: Any, text: Tensor | Conditioning, compute_dtype: torch.dtype | None = None
+) -> UNetDenoiser:
+    """The model under a prompt, with the prompt on the model's device.
+
+    Arguments:
+        video_unet: the inflated model.
+        scheduler: what `NoiseSchedule.from_scheduler` takes.
+        text: text embeddings (b, n, d), any device.
+        compute_dtype: see `UNetDenoiser`.
+    """
+    schedule = NoiseSchedule.from_scheduler(scheduler)
+    return UNetDenoiser(video_unet, schedule, as_conditioning(text).to(video_unet.device), compute_dtype)
+
+
+def to_float32(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor as float32 on `device`: the type in which latents are stored between two steps."""
+    return tensor.to(device=device, dtype=torch.float32)

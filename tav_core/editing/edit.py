@@ -1,0 +1,81 @@
+"""The edit, from whichever start: the inverted clip, fresh noise, or the clip's own branch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..conditioning import Conditioning
+from ..diffusion.schedule import NoiseSchedule, plain_noise
+from ..unet.video_unet import VideoUNet
+from .inversion import InversionStep
+from .sampling import SamplingConfig, SamplingStep, sample
+from .source_branch import SourceBranch, sample_with_source_branch
+
+# "inversion" samples the inverted noise, as published; "noise" samples fresh noise; "source_branch" preserves the clip.
+START_FROM = ("inversion", "noise", "source_branch")
+
+
+def edit(
+    video_unet: VideoUNet,
+    start: Tensor | SourceBranch,
+    positive: Tensor | Conditioning,
+    negative: Tensor | Conditioning | None,
+    scheduler: Any,
+    config: SamplingConfig = SamplingConfig(),
+    *,
+    mask: Tensor | None = None,
+    propagate: bool = True,
+) -> Iterator[SamplingStep]:
+    """Sample an edit from latents, see `sample`, or along a source branch, see `sample_with_source_branch`.
+
+    Arguments:
+        start: latents at the level of the first timestep, (b, c, f, h, w), or the clip that the edit preserves.
+        video_unet, positive, negative, scheduler, config: as both take them.
+        mask, propagate: of a source-preserving edit.
+
+    Yields:
+        A SamplingStep for each timestep, falling; the last one holds the edit.
+
+    Raises:
+        ValueError: a mask without a source branch, or as the two say.
+    """
+    if isinstance(start, SourceBranch):
+        return sample_with_source_branch(
+            video_unet, start, positive, negative, scheduler, config, mask=mask, propagate=propagate
+        )
+    if mask is not None:
+        raise ValueError('A mask locks parts of a source-preserving edit: start from "source_branch", or remove it.')
+    return sample(video_unet, start, positive, negative, scheduler, config)
+
+
+def inverted_start(trajectory: Sequence[InversionStep], scheduler: Any, config: SamplingConfig) -> Tensor:
+    """The inverted clip at the level from which sampling starts, (b, c, f, h, w).
+
+    Arguments:
+        trajectory: what `invert` yielded.
+        scheduler: what `NoiseSchedule.from_scheduler` takes.
+        config: read for steps and denoise.
+
+    Raises:
+        ValueError: the inversion took another number of steps.
+    """
+    first = NoiseSchedule.from_scheduler(scheduler).timesteps(config.num_inference_steps, config.denoise)[0]
+    for step in trajectory:
+        if step.timestep == first:
+            return step.latents
+    raise ValueError(
+        f"Sampling starts at timestep {first}, which the inversion did not pass. Invert and sample with the same "
+        f"num_inference_steps (inverted with {len(trajectory)}, sampling with {config.num_inference_steps})."
+    )
+
+
+def fresh_noise(shape: tuple[int, ...], config: SamplingConfig) -> Tensor:
+    """Noise of the config's seed, (b, c, f, h, w).
+
+    Raises:
+        ValueError: with denoise below 1, where sampling would need the clip.
+    """
+    if config.denoise < 1:
+        raise ValueError("Fresh noise holds nothing of the clip to start partway from. Set denoise to 1.")
+    return plain_noise(shape, config.seed)

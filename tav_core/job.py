@@ -1,0 +1,318 @@
+"""One edit as data, and the function that runs it: the command line, batches and tests make an `EditJob`."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .checks import check_choice, check_device, check_number
+from .editing.edit import START_FROM
+from .editing.inversion import InversionConfig
+from .editing.reconstruction import reconstruction_snr
+from .editing.sampling import SamplingConfig
+from .editing.strength import STRENGTHS, Trial, best_trial
+from .editor import ClipEditor
+from .memory.budget import checkpointing_within, device_memory, out_of_memory_advice, peak_memory, ran_out_of_memory
+from .models.base import DEMO_MODEL, load_model
+from .presets import BUNDLED, PUBLISHED, Preset
+from .store import Store
+from .tuning.config import CHECKPOINTING, TuningConfig
+from .tuning.tune import LOSS_SCALING_DEVICES
+from .unet.adapters import MAX_STRENGTH
+from .video import VideoClip, check_output, read_video, write_video
+
+AUTO = "auto"
+DTYPES = ("float32", "float16", "bfloat16")
+SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {  # field of a job -> the stages that it sets, their field
+    "tuning_steps": (("tuning",), "steps"),
+    "learning_rate": (("tuning",), "learning_rate"),
+    "timestep_range": (("tuning",), "timestep_range"),
+    "num_inference_steps": (("inversion", "sampling"), "num_inference_steps"),
+    "refinements": (("inversion",), "refinements"),
+    "guidance_scale": (("sampling",), "guidance_scale"),
+    "high_noise_guidance_scale": (("sampling",), "high_noise_guidance_scale"),
+    "denoise": (("sampling",), "denoise"),
+    "seed": (("tuning", "sampling"), "seed"),
+}
+
+Step = TypeVar("Step")
+Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of each stage."""
+
+    tuning: TuningConfig
+    inversion: InversionConfig
+    sampling: SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditJob:
+    """Everything that one edit needs. Fields are named as the options of `python -m tav_core edit`.
+
+    Where a setting is None, the preset of the model decides (`presets.py`).
+    """
+
+    video: str | Path
+    source_prompt: str
+    prompt: str
+    output: Path
+    negative_prompt: str = ""
+    model: str | Path = DEMO_MODEL
+    num_frames: int = 16
+    start: float = 0.0
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    tuning_steps: int | None = None
+    learning_rate: float | None = None
+    timestep_range: float | None = None
+    num_inference_steps: int | None = None
+    refinements: int | None = None
+    guidance_scale: float | None = None
+    high_noise_guidance_scale: float | None = None
+    denoise: float | None = None
+    seed: int | None = None
+    start_from: str | None = None
+    mask: str | Path | None = None
+    deflicker: bool | None = None
+    strength: float | str = 1.0
+    gradient_checkpointing: str = AUTO
+    store: Path | None = None
+    device: str | torch.device = "cpu"
+    dtype: str = AUTO
+    report: Path | None = None
+
+    @property
+    def preset(self) -> Preset:
+        """The preset of the model."""
+        return BUNDLED if self.model == DEMO_MODEL else PUBLISHED
+
+    @property
+    def starts_from(self) -> str:
+        """How the edit starts: as given, or as the preset says."""
+        return self.start_from or self.preset.start_from
+
+    @property
+    def deflickers(self) -> bool:
+        """Whether the edit is deflickered: as given, or if it is source-preserving."""
+        return self.starts_from == "source_branch" if self.deflicker is None else self.deflicker
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Of frozen weights: as given, or on a GPU float16, in which the published script computes.
+
+        The bundled model is small and stays in float32.
+        """
+        if self.dtype != AUTO:
+            return getattr(torch, self.dtype)
+        half = torch.device(self.device).type in LOSS_SCALING_DEVICES and self.model != DEMO_MODEL
+        return torch.float16 if half else torch.float32
+
+    def settings(self) -> Settings:
+        """The preset's settings, changed by those that are given."""
+        preset = self.preset
+        configs: dict[str, Any] = {
+            "tuning": preset.tuning,
+            "inversion": preset.inversion,
+            "sampling": preset.sampling_from(self.starts_from),
+        }
+        for name, (stages, setting) in SETTINGS.items():
+            if (given := getattr(self, name)) is not None:
+                configs |= {stage: replace(configs[stage], **{setting: given}) for stage in stages}
+        return Settings(**configs)
+
+    def check(self) -> None:
+        """Check what can be checked before anything is loaded.
+
+        Raises:
+            OSError, TypeError, ValueError: with the remedy.
+        """
+        check_choice("start_from", self.starts_from, START_FROM)
+        if self.mask is not None and self.starts_from != "source_branch":
+            raise ValueError("--mask locks parts of a source-preserving edit: give --start-from source_branch with it.")
+        if self.strength != AUTO:
+            check_number("--strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH)
+        check_output(self.output)
+        check_device(torch.device(self.device))
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What an edit came to.
+
+    Attributes:
+        output: the video.
+        job: the job that was run.
+        settings: of each stage, with the gradient checkpointing that was chosen.
+        reconstruction_snr: dB of the inverted clip sampled again, where a report was asked for; None without inversion.
+        trials: of the strength search; empty without one.
+        strength: of the tuning, as set or found.
+        seconds: by stage: "tune", "invert", "sample", "decode", "all".
+        peak_memory: bytes, on a GPU of tensors, else of the process.
+    """
+
+    output: Path
+    job: EditJob
+    settings: Settings
+    reconstruction_snr: float | None
+    trials: tuple[Trial, ...]
+    strength: float
+    seconds: dict[str, float]
+    peak_memory: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: settings, versions, reconstruction, seconds, peak memory."""
+        packages = ("torch", "diffusers", "transformers")
+        trials = [
+            {name: getattr(t, name) for name in ("strength", "prompt_score", "source_score")} for t in self.trials
+        ]
+        return {
+            "output": str(self.output),
+            "job": {name: _plain(value) for name, value in vars(self.job).items()},
+            "settings": {name: _plain(value) for name, value in asdict(self.settings).items()},
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "reconstruction": {"snr_db": self.reconstruction_snr},
+            "strength": {"taken": self.strength, "trials": trials},
+            "seconds": {name: round(spent, 2) for name, spent in self.seconds.items()},
+            "peak_memory_bytes": self.peak_memory,
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value if isinstance(value, (str, int, float, list, tuple, type(None))) else str(value)
+
+
+def run_edit(job: EditJob, progress: Progress | None = None) -> EditReport:
+    """Tune, invert, sample, decode and write.
+
+    Arguments:
+        job: the edit.
+        progress: wraps the steps of each stage to show them: progress(steps, label, how many).
+
+    Raises:
+        MemoryError: the device ran out of memory, with what to lower and to what.
+        FloatingPointError, OSError, TypeError, ValueError: as the stages say.
+    """
+    job.check()
+    return _Run(job, progress or (lambda steps, label, total: steps)).run()
+
+
+class _Run:
+    """One edit while it runs."""
+
+    def __init__(self, job: EditJob, progress: Progress):
+        self.job, self.progress = job, progress
+        self.settings = job.settings()
+        self.seconds: dict[str, float] = {}
+        self.trials: tuple[Trial, ...] = ()
+        self.snr: float | None = None
+        self.strength = 1.0
+
+    def run(self) -> EditReport:
+        began = time.monotonic()
+        editor, clip = self._prepare()
+        stage: TuningConfig | SamplingConfig = self.settings.tuning
+        try:
+            self._take(editor.tune(self.settings.tuning), "tune", self.settings.tuning.steps)
+            stage = self.settings.sampling
+            latents = self._search(editor) if self.job.strength == AUTO else self._sample(editor)
+            with _Clock(self.seconds, "decode"):
+                frames = editor.decode(latents)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise MemoryError(out_of_memory_advice(editor.video_unet, editor.latents, editor.frames, stage)) from error
+        if self.job.deflickers:
+            frames = torch.stack(self._take(editor.deflicker(frames), "deflicker", len(frames)))
+        write_video(self.job.output, frames, clip.fps, audio=clip.audio)
+        self.seconds["all"] = time.monotonic() - began
+        peak = peak_memory(editor.video_unet.device)
+        outcome = self.snr, self.trials, self.strength, self.seconds, peak
+        return EditReport(self.job.output, self.job, self.settings, *outcome)
+
+    def _prepare(self) -> tuple[ClipEditor, VideoClip]:
+        """The model and the clip, and the gradient checkpointing that fits."""
+        job = self.job
+        model = load_model(job.model, device=job.device, dtype=job.weight_dtype)
+        width, height = job.width or model.image_size, job.height or model.image_size
+        clip = read_video(
+            job.video, num_frames=job.num_frames, start=job.start, fps=job.fps, width=width, height=height
+        )
+        self.mask = None if job.mask is None else _read_mask(job.mask, clip.frames)
+        store = None if job.store is None else Store(job.store)
+        editor = ClipEditor(model, clip.frames, job.source_prompt, store=store)
+        if job.gradient_checkpointing == AUTO:
+            free, _ = device_memory(editor.video_unet.device)
+            level = checkpointing_within(editor.video_unet, editor.latents, self.settings.tuning, free)
+        else:
+            level = CHECKPOINTING[job.gradient_checkpointing]
+        tuning = replace(self.settings.tuning, gradient_checkpointing=level)
+        self.settings = replace(self.settings, tuning=tuning)
+        return editor, clip
+
+    def _options(self) -> dict[str, Any]:
+        return dict(start_from=self.job.starts_from, mask=self.mask, negative_prompt=self.job.negative_prompt)
+
+    def _sample(self, editor: ClipEditor) -> Tensor:
+        """The edit's latents at the strength of the job."""
+        editor.set_strength(float(self.job.strength))
+        self.strength, inversion, sampling = float(self.job.strength), self.settings.inversion, self.settings.sampling
+        if self.job.starts_from == "inversion":
+            self._take(editor.invert(inversion), "invert", inversion.num_inference_steps)
+            if self.job.report is not None:
+                self._check_reconstruction(editor)
+        steps = editor.schedule.timesteps(sampling.num_inference_steps, sampling.denoise)
+        return self._take(editor.edit(self.job.prompt, sampling, **self._options()), "sample", len(steps))[-1].latents
+
+    def _check_reconstruction(self, editor: ClipEditor) -> None:
+        steps = editor.reconstruct()
+        last = self._take(steps, "reconstruct", len(editor.trajectory))[-1]
+        self.snr = reconstruction_snr(editor.latents, last.latents)
+
+    def _search(self, editor: ClipEditor) -> Tensor:
+        """The edit's latents at the best of several strengths."""
+        job, settings = self.job, self.settings
+        trials = editor.try_strengths(job.prompt, settings.sampling, inversion=settings.inversion, **self._options())
+        self.trials = tuple(self._take(trials, "strength search", len(STRENGTHS)))
+        best = best_trial(self.trials)
+        self.strength = best.strength
+        return best.latents
+
+    def _take(self, steps: Iterator[Step], label: str, total: int) -> list[Step]:
+        """All steps of a stage, shown and timed."""
+        with _Clock(self.seconds, label):
+            return list(self.progress(steps, label, total))
+
+
+class _Clock:
+    """Adds the seconds of a block to those of a label."""
+
+    def __init__(self, seconds: dict[str, float], label: str):
+        self.seconds, self.label = seconds, label
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.label] = self.seconds.get(self.label, 0.0) + time.monotonic() - self.began
+
+
+def _read_mask(path: str | Path, frames: Tensor) -> Tensor:
+    """The brightness of a mask at the size of the frames, (f, h, w) or (1, h, w)."""
+    drawn = read_video(path, width=frames.shape[2], height=frames.shape[1]).frames.mean(-1)
+    if len(drawn) not in (1, len(frames)):
+        raise ValueError(f"--mask has {len(drawn)} frames and the clip {len(frames)}; give as many, or one for all.")
+    return drawn

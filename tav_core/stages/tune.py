@@ -1,0 +1,105 @@
+"""The tuning stage: updates, from the store where they were made before, with previews of the edit between them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..conditioning import Conditioning
+from ..diffusion.schedule import NoiseSchedule, plain_noise
+from ..editing.sampling import SamplingConfig, sample
+from ..store import Store
+from ..tuning.config import TuningConfig, TuningStep
+from ..tuning.tune import tune
+from ..unet.video_unet import VideoUNet
+
+PREVIEW = SamplingConfig(num_inference_steps=10, guidance_scale=1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PreviewConfig:
+    """Previews of an edit while it is tuned.
+
+    Attributes:
+        every: updates from one to the next.
+        prompt: the embedding of the edit's prompt, (1, n, d).
+    """
+
+    every: int
+    prompt: Tensor | Conditioning
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """A preview. Attributes: latents of the middle frame of a quick edit, (1, c, 1, h, w)."""
+
+    latents: Tensor
+
+
+class TuningRun(Iterator[TuningStep | Preview]):
+    """The updates that are left to make, one for each item taken, and the previews between them.
+
+    Attributes:
+        losses: of all updates made so far, those of earlier runs included.
+    """
+
+    def __init__(self, losses: list[float], left: Generator[TuningStep | Preview, None, None]):
+        self.losses = losses
+        self._left = left
+
+    def __next__(self) -> TuningStep | Preview:
+        item = next(self._left)
+        if isinstance(item, TuningStep):
+            self.losses.append(item.loss)
+        return item
+
+    def close(self) -> None:
+        """Stop. With a store the state is saved."""
+        self._left.close()
+
+
+def tune_clip(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    caption: Tensor | Conditioning,
+    scheduler: Any,
+    config: TuningConfig = TuningConfig(),
+    *,
+    store: Store | None = None,
+    preview: PreviewConfig | None = None,
+) -> TuningRun:
+    """Tune, see `tav_core.tune`. Only updates that the store lacks are made.
+
+    Arguments:
+        video_unet, latents, caption, scheduler, config: as `tune` takes them.
+        store: of tunings; None to save nothing.
+        preview: of the edit; None for none. The model may be moved away while a preview is shown, and is to be back
+            before the next item is taken.
+    """
+    run = tune if store is None else store.tune
+    updates = run(video_unet, latents, caption, scheduler, config)
+    losses = [step.loss for step in getattr(updates, "steps", [])]
+    return TuningRun(losses, _with_previews(updates, video_unet, latents, scheduler, preview))
+
+
+def _with_previews(
+    updates: Any, video_unet: VideoUNet, latents: Tensor, scheduler: Any, preview: PreviewConfig | None
+) -> Generator[TuningStep | Preview, None, None]:
+    with closing(updates):
+        for step in updates:
+            yield step
+            if preview is not None and step.step % preview.every == 0:
+                yield _preview(video_unet, latents, preview.prompt, NoiseSchedule.from_scheduler(scheduler))
+
+
+def _preview(video_unet: VideoUNet, latents: Tensor, prompt: Tensor | Conditioning, schedule: NoiseSchedule) -> Preview:
+    """A quick sample of the edit from the noised clip."""
+    first = schedule.timesteps(PREVIEW.num_inference_steps)[0]
+    noised = schedule.add_noise(latents, plain_noise(tuple(latents.shape), 0).to(latents.device), first)
+    *_, last = sample(video_unet, noised, prompt, None, schedule, PREVIEW)
+    middle = latents.shape[2] // 2
+    return Preview(last.latents[:, :, middle : middle + 1])

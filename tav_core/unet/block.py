@@ -1,0 +1,129 @@
+"""The spatio-temporal transformer block of Tune-A-Video (arXiv:2212.11565, section 3.2, "Network Inflation").
+
+For a clip z_1 .. z_f the image model's block becomes, in this order,
+
+    attn1      sparse-causal attention   Q = W_q z_i,  K = W_k [z_1, z_{i-1}],  V = W_v [z_1, z_{i-1}]
+    attn2      cross-attention           from each frame to the text, as in the image model
+    ff         feed-forward              as in the image model
+    attn_temp  temporal attention        new: each position attends to itself in all frames
+
+Inside a block hidden states are (b f, s, c) with s = h w positions of one frame. After attn1 no position needs another
+one, so that all that follows is done for some positions at once, of all frames.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from .attention import cross_attention, self_attention, sparse_causal_attention, temporal_attention
+from .checkpointing import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole
+from .frames import FrameContext
+from .positions import sinusoidal_positions
+
+ATTENTION_MODES = ("sparse_causal", "per_frame")
+# Positions, of all frames together, that are worked on at once. Where none needs another: few of them stay in the
+# caches of a CPU, and the eightfold width of a feed-forward makes no large tensor.
+POSITIONS_AT_ONCE = 1024
+MOST_PIECES = 4
+
+
+class SpatioTemporalBlock(nn.Module):
+    """A transformer block of the image model, made to see a clip.
+
+    It adopts the children of the block that it replaces under their old names (`norm1`, `attn1`, `norm2`, `attn2`,
+    `norm3`, `ff`) and adds `norm_temp` and `attn_temp`, whose weights rest in float32 or finer. `initialise_temporal`
+    must be called before the first use: these weights are allocated, not drawn.
+
+    Arguments:
+        block: the block to replace; its children are shared, not copied.
+        context: shared by the whole model.
+        attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
+        temporal_positions: whether the temporal attention is told where in the clip each frame stands.
+    """
+
+    def __init__(
+        self, block: BasicTransformerBlock, context: FrameContext, attention: str, temporal_positions: bool = False
+    ):
+        super().__init__()
+        self.norm1, self.attn1 = block.norm1, block.attn1
+        self.norm2, self.attn2 = block.norm2, block.attn2
+        self.norm3, self.ff = block.norm3, block.ff
+        self.context = context
+        self.attention = attention
+        self.temporal_positions = temporal_positions
+
+        like = block.attn1.to_q.weight
+        dim, affine = block.norm1.normalized_shape[0], block.norm1.elementwise_affine
+        self.norm_temp = nn.LayerNorm(dim, block.norm1.eps, affine, device=like.device, dtype=like.dtype)
+        with torch.device("meta"):  # no draw from the global generator
+            attn_temp = Attention(
+                query_dim=dim,
+                heads=block.attn1.heads,
+                dim_head=block.attn1.inner_dim // block.attn1.heads,
+                dropout=block.attn1.dropout,
+                bias=block.attn1.use_bias,
+                upcast_attention=block.attn1.upcast_attention,
+            )
+        self.attn_temp = attn_temp.to(torch.promote_types(like.dtype, torch.float32)).to_empty(device=like.device)
+
+    def initialise_temporal(self, generator: torch.Generator) -> None:
+        """Draw the temporal projections as nn.Linear does, and set the output projection to zero: an exact identity.
+
+        Arguments:
+            generator: a CPU generator, so that the weights are the same on every device.
+        """
+        for projection in (self.attn_temp.to_q, self.attn_temp.to_k, self.attn_temp.to_v):
+            bound = projection.in_features**-0.5
+            for parameter in projection.parameters():
+                in_place = parameter.device.type == "cpu" and parameter.dtype == torch.float32
+                drawn = parameter.data if in_place else torch.empty(parameter.shape)
+                drawn.uniform_(-bound, bound, generator=generator)
+                if not in_place:
+                    parameter.data.copy_(drawn)
+        for parameter in self.attn_temp.to_out.parameters():
+            parameter.data.zero_()
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, entry: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states (b f, s, c), text (b, n, d); returns (b f, s, c).
+
+        `entry` makes the hidden states from what is given in their place, and on the way back makes them again.
+        """
+        seen = checkpoint_around_attention(self.context, partial(self._attend_frames, entry), hidden_states)
+        text = self.attn2.to_k(encoder_hidden_states), self.attn2.to_v(encoder_hidden_states)
+        frames, positions = seen.shape[:2]
+        pieces = seen.split(max(1, POSITIONS_AT_ONCE // frames, ceil(positions / MOST_PIECES)), dim=1)
+        return torch.cat([checkpoint_whole(self.context, self._at_positions, piece, *text) for piece in pieces], dim=1)
+
+    def _attend_frames(self, entry: Callable[[Tensor], Tensor] | None, hidden_states: Tensor) -> Tensor:
+        hidden_states = entry(hidden_states) if entry else hidden_states
+        normed = self.norm1(hidden_states)
+        if self.attention == "sparse_causal":
+            return hidden_states + sparse_causal_attention(self.attn1, normed, self.context.num_frames)
+        return hidden_states + self_attention(self.attn1, normed)
+
+    def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """All that follows, in which no position needs another one: some positions (b f, p, c) -> (b f, p, c)."""
+        hidden_states = checkpoint_cheap(self.context, self._attend_text, hidden_states, key, value)
+        return checkpoint_cheap(self.context, self._attend_time, hidden_states)
+
+    def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """With the feed-forward, whose last product is not needed again."""
+        attended = cross_attention(self.attn2, self.norm2(hidden_states), key, value, self.context.num_frames)
+        hidden_states = hidden_states + attended
+        return hidden_states + self.ff(self.norm3(hidden_states))
+
+    def _attend_time(self, hidden_states: Tensor) -> Tensor:
+        num_frames = self.context.num_frames
+        normed = self.norm_temp(hidden_states)
+        if self.temporal_positions:
+            placed = normed.unflatten(0, (-1, num_frames))  # b f s c
+            positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
+            normed = (placed + positions[:, None]).flatten(0, 1)
+        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)

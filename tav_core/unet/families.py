@@ -1,0 +1,83 @@
+"""Which UNets can be inflated: Stable Diffusion 1 and 2, and what is shaped like them."""
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import nn
+
+from .block import SpatioTemporalBlock
+
+COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+PLAIN_BLOCK_TYPES = {
+    "CrossAttnDownBlock2D",
+    "DownBlock2D",
+    "UNetMidBlock2DCrossAttn",
+    "CrossAttnUpBlock2D",
+    "UpBlock2D",
+}
+UNSUPPORTED_CONDITIONS = (
+    "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type", "only_cross_attention",
+    "mid_block_only_cross_attention", "dual_cross_attention", "resnet_skip_time_act",
+)  # fmt: skip
+
+
+def raise_unless_supported(unet: nn.Module) -> None:
+    """Say why a model cannot be inflated, before anything is changed.
+
+    Raises:
+        TypeError, ValueError: see `inflate`.
+    """
+    modules = unet.modules() if isinstance(unet, nn.Module) else ()
+    if any(isinstance(module, SpatioTemporalBlock) for module in modules):
+        raise ValueError("This UNet is inflated already. Use the VideoUNet you have, or load the UNet anew.")
+    if not isinstance(unet, UNet2DConditionModel):
+        raise TypeError(
+            f"Expected a diffusers UNet2DConditionModel (Stable Diffusion 1 or 2), got {type(unet).__name__}. "
+            "Three-dimensional and motion models have a notion of time already; give the image model."
+        )
+    config = unet.config
+    strange = [key for key in UNSUPPORTED_CONDITIONS if _is_set(config.get(key))]
+    if strange:
+        raise ValueError(
+            f"This UNet has {', '.join(f'{key}={config[key]!r}' for key in strange)}: it takes more than "
+            "a prompt, or attends otherwise than Stable Diffusion 1 and 2 do. Give a UNet of that family."
+        )
+    types = {*config.down_block_types, *config.up_block_types, config.mid_block_type or "no middle block"}
+    if types - PLAIN_BLOCK_TYPES:
+        raise ValueError(f"This UNet has {sorted(types - PLAIN_BLOCK_TYPES)}; known are {sorted(PLAIN_BLOCK_TYPES)}.")
+    if config.resnet_time_scale_shift != "default":
+        raise ValueError(
+            f"This UNet has resnet_time_scale_shift={config.resnet_time_scale_shift!r}: its resnets are not those of "
+            "Stable Diffusion 1 and 2. Give a UNet of that family."
+        )
+    if config.in_channels != config.out_channels:
+        raise ValueError(
+            f"This UNet takes {config.in_channels} channels and returns {config.out_channels}: an inpainting or "
+            "instruction model. Give the plain text-to-image model."
+        )
+    _raise_unless_trainable(unet)
+
+
+def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
+    if any(parameter.is_inference() for parameter in unet.parameters()):
+        raise ValueError("This UNet was made under torch.inference_mode() and can never train. Load it outside of it.")
+    dtypes = {parameter.dtype for parameter in unet.parameters()}
+    if not dtypes <= set(COMPUTE_DTYPES):
+        raise ValueError(f"Weights are one of {COMPUTE_DTYPES}, got {dtypes}. Load the model without quantisation.")
+    blocks = [module for module in unet.modules() if isinstance(module, BasicTransformerBlock)]
+    if not blocks:
+        raise ValueError("This UNet has no transformer block, so nothing to tune. Give a text-to-image UNet.")
+    for block in blocks:
+        plain = block.norm_type == "layer_norm" and block.attn2 is not None and block.pos_embed is None
+        if not plain or hasattr(block, "fuser"):
+            raise ValueError("This UNet has gated, adaptive or positional blocks; give a Stable Diffusion 1 or 2 UNet.")
+        for attn in (block.attn1, block.attn2):
+            if isinstance(attn.processor, nn.Module) or not isinstance(attn.to_q, nn.Linear):
+                raise ValueError("This UNet carries an adapter. Fuse a LoRA into the weights, unload an IP-Adapter.")
+    widths = {block.attn2.to_k.in_features for block in blocks}
+    if len(widths) > 1:
+        raise ValueError(f"This UNet takes text of several widths, {sorted(widths)}; one is supported.")
+
+
+def _is_set(value: object) -> bool:
+    return any(value) if isinstance(value, (list, tuple)) else bool(value)
