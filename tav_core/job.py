@@ -155,7 +155,7 @@ class EditReport:
         output: the video.
         job: the job that was run.
         settings: of each stage, with the gradient checkpointing that was chosen.
-        reconstruction_snr: dB of the inverted clip sampled again, where a report was asked for; None without inversion.
+        reconstruction_snr: dB of the inverted clip sampled again, where there is a report and an inversion; else None.
         trials: of the strength search; empty without one.
         strength: of the tuning, as set or found.
         seconds: by stage: "tune", "invert", "sample", "decode", "all".

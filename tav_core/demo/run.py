@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..atomic import write_text
 from ..editing.sampling import SamplingConfig
 from ..editor import ClipEditor
 from ..job import Progress, Step
@@ -38,9 +39,9 @@ EDITS = {
 
 @dataclass(frozen=True)
 class EditScore:
-    """How an edit did against what was asked of it.
+    """How well an edit shows its prompt and preserves its clip.
 
-    success: share of frames that show the asked shape, colour and background. position_error: median over frames, in
+    success: share of frames that show the prompted shape, colour and background. position_error: median over frames, in
     pixels, of the distance from the source's path. background_psnr: in dB against the source, over the clip, None
     where the background was to change. size_jitter: standard deviation over mean of the object's radius along the clip.
     """
@@ -57,13 +58,13 @@ def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene]
     Arguments:
         frames, source: edit and source clip, (f, h, w, 3) in [0, 1].
         scenes: the truth of the source, one a frame.
-        words: what the edit was asked to change, as `Scene.edited` takes it.
+        words: what the prompt changes, as `Scene.edited` takes it.
     """
-    asked = [scene.edited(**words) for scene in scenes]
+    truth = [scene.edited(**words) for scene in scenes]
     readings = [judge.read(frame) for frame in frames]
-    pairs = list(zip(readings, asked, strict=True))
+    pairs = list(zip(readings, truth, strict=True))
     covered = np.stack(
-        [world.draw(before)[1] + world.draw(after)[1] for before, after in zip(scenes, asked, strict=True)]
+        [world.draw(before)[1] + world.draw(after)[1] for before, after in zip(scenes, truth, strict=True)]
     )
     radii = np.array([reading.radius or 0.0 for reading in readings])
     return EditScore(
@@ -113,7 +114,7 @@ class _Demo:
         _write_pictures(self.output, clips, losses, self.source.fps)
         self.seconds["all"] = time.monotonic() - began
         report = self._report(edits, clips, losses)
-        (self.output / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
+        write_text(self.output / "report.json", json.dumps(report, indent=2, default=str) + "\n")
         return report
 
     def _watch(self, name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:

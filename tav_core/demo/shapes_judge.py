@@ -39,7 +39,7 @@ class Reading:
     overlap: float = 0.0
 
     def shows(self, scene: world.Scene) -> bool:
-        """Whether shape, colour and background are those of `scene`; the place is not asked."""
+        """Whether shape, colour and background are those of `scene`; the position does not count."""
         return (self.shape, self.colour, self.background) == (scene.shape, scene.colour, scene.background)
 
     def distance(self, scene: world.Scene) -> float:

@@ -35,8 +35,8 @@ def ddim_step(
     """
     clean, predicted_noise = clean_and_noise(latents, model_output, alpha, prediction_type)
     sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5 if eta and alpha < 1 else 0.0
-    left = max(0.0, 1 - alpha_prev - sigma**2)  # which rounding can bring below zero where alpha is 0
-    stepped = alpha_prev**0.5 * clean + left**0.5 * predicted_noise
+    direction = max(0.0, 1 - alpha_prev - sigma**2)  # rounding can bring it below zero where alpha is 0
+    stepped = alpha_prev**0.5 * clean + direction**0.5 * predicted_noise
     return stepped if noise is None else stepped + sigma * noise
 
 
@@ -81,7 +81,7 @@ def clean_and_noise(latents: Tensor, model_output: Tensor, alpha: float, predict
     """The clean latents x_0 and the noise that the model sees in `latents` at the level `alpha`.
 
     Raises:
-        ValueError: with epsilon prediction at a level without signal, where x_0 cannot be told.
+        ValueError: with epsilon prediction at a level without signal, where x_0 is unknown.
     """
     if prediction_type == "v_prediction":
         clean = alpha**0.5 * latents - (1 - alpha) ** 0.5 * model_output

@@ -2,8 +2,8 @@
 
     prediction = denoiser(x_t, t)
 
-The idea is that of k-diffusion and azula: a sampler knows nothing of prompts, guidance or the network's arguments, and
-whatever is called this way can be sampled, inverted and tuned.
+As in k-diffusion and azula, a sampler does not depend on prompts, guidance or the network's arguments, and whatever is
+called this way can be sampled, inverted and tuned.
 """
 
 from __future__ import annotations

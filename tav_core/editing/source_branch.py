@@ -94,11 +94,11 @@ def sample_with_source_branch(
     for (t, s), branch in zip(steps, _branch(source, clip, schedule, steps, config.seed), strict=True):
         levels = schedule.alpha(t), schedule.alpha(s)
         with torch.no_grad():
-            edited, kept = (
+            edited, source_step = (
                 ddim_step(x_t, denoiser(x_t, t), *levels, schedule.prediction_type)
                 for denoiser, x_t in ((under_prompt, branch + offset), (under_caption, branch))
             )
-        offset = edited - kept
+        offset = edited - source_step
         if propagation is not None and schedule.is_high_noise(t):
             offset = propagation.propagate(offset)
         offset = free * offset

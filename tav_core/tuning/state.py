@@ -21,7 +21,7 @@ FUSED_DEVICES = ("cuda",)  # one pass over the weights, and no temporary as larg
 
 
 class TuningState:
-    """A tuning between two updates. `tune` is given one, works on it and keeps it up to date.
+    """A tuning between two updates. `tune` updates it in place.
 
     Arguments:
         video_unet: the model to tune; its trained weights are part of the state and are not copied.
@@ -60,14 +60,14 @@ class TuningState:
 
     @property
     def learning_rate(self) -> float:
-        """That of the next update."""
+        """The learning rate of the next update."""
         return float(self._base_rate * self._factor(len(self.steps)))
 
     def resume(self) -> None:
-        """Go back to the end of the last update, if something was drawn or scaled for the next one and it broke off.
+        """Return to the end of the last update, where the next one was interrupted after it had drawn or scaled.
 
         Raises:
-            RuntimeError: if an update itself broke off.
+            RuntimeError: if an update itself was interrupted.
         """
         self._raise_if_interrupted()
         self.generator.set_state(self._generator_state)
@@ -91,7 +91,7 @@ class TuningState:
         self.scaler.step(self.optimizer)  # skips an update that overflowed in float16
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        # A step that breaks off later has drawn from the generator by then; `resume` draws the same again.
+        # A step that is interrupted later has drawn from the generator by then; `resume` restores this state.
         self._generator_state = self.generator.get_state()
         self.steps.append(step)
         self._updating = False
@@ -101,12 +101,12 @@ class TuningState:
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that `load_state_dict` needs beside `steps`: "weights.NAME", moments by NAME, and the small rest.
+        """What `load_state_dict` takes beside `steps`: "weights.NAME", moments by NAME, generator and scaler.
 
-        Weights and moments are those that the next update changes: write them, or copy them, before.
+        Weights and moments are not copied, and the next update changes them.
 
         Raises:
-            RuntimeError: if an update broke off, so that there is no state to keep.
+            RuntimeError: if an update was interrupted, so that there is no valid state.
         """
         self._raise_if_interrupted()
         return self._tensors()
@@ -126,10 +126,10 @@ class TuningState:
 
     def _raise_if_interrupted(self) -> None:
         if not self.whole:
-            raise RuntimeError("The last update broke off in its midst: go on from a state that was kept before it.")
+            raise RuntimeError("The last update was interrupted: resume from a state that was saved before it.")
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], steps: Sequence[TuningStep]) -> None:
-        """Go back to a state of the same tuning, also after an update that broke off.
+        """Load a state of the same tuning, also after an update that was interrupted.
 
         Arguments:
             tensors: of `state_dict`, on any device.

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.backends.cuda import SDPAParams, can_use_efficient_attention, can_use_flash_attention
 
-from .checkpointing import repeated
+from .checkpointing import recomputed
 from .frames import without_autocast
 
 # Queries that attend at once: the doubled keys and values, and their gradients, would be large.
@@ -54,7 +54,7 @@ def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) 
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     attend_some = partial(F.scaled_dot_product_attention, scale=scale)
     pieces = query.split(max(1, at_once), dim=2)
-    return torch.cat([repeated(attend_some, piece, key, value) for piece in pieces], dim=2)
+    return torch.cat([recomputed(attend_some, piece, key, value) for piece in pieces], dim=2)
 
 
 def _has_fused_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -63,11 +63,11 @@ def _has_fused_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
         return True
     if not query.is_cuda:
         return False
-    asked: Any = partial(SDPAParams, query, key, value, None, 0.0, False)  # no mask, no dropout, not causal
+    make_params: Any = partial(SDPAParams, query, key, value, None, 0.0, False)  # no mask, no dropout, not causal
     try:
-        params = asked(False)  # nor heads that share keys, as torch wants to know from 2.5 on
+        params = make_params(False)  # no grouped queries, an argument since torch 2.5
     except TypeError:
-        params = asked()
+        params = make_params()
     return can_use_flash_attention(params) or can_use_efficient_attention(params)
 
 
@@ -104,7 +104,7 @@ def _attend_first_and_former(attn: Attention, hidden_states: Tensor, num_frames:
     """Sparse-causal attention without its output projection, before which all tensors in here are given back."""
     projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
     query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
-    # Copies, so that keys and values of all frames need not be kept for the sake of the first.
+    # Copies, so that the backward pass need not store keys and values of all frames for the first one.
     first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
     out = [attend(attn, query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
     if num_frames > 2:

@@ -26,8 +26,8 @@ from .frames import FrameContext
 from .positions import sinusoidal_positions
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
-# Positions, of all frames together, that are worked on at once. Where none needs another: few of them stay in the
-# caches of a CPU, and the eightfold width of a feed-forward makes no large tensor.
+# Positions, of all frames together, that are computed at once where none needs another: few of them stay in the caches
+# of a CPU, and the eightfold width of a feed-forward makes no large tensor.
 POSITIONS_AT_ONCE = 1024
 MOST_PIECES = 4
 
@@ -43,7 +43,7 @@ class SpatioTemporalBlock(nn.Module):
         block: the block to replace; its children are shared, not copied.
         context: shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
-        temporal_positions: whether the temporal attention is told where in the clip each frame stands.
+        temporal_positions: whether the temporal attention is given the position of each frame in the clip.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SpatioTemporalBlock(nn.Module):
     ) -> Tensor:
         """Hidden states (b f, s, c), text (b, n, d); returns (b f, s, c).
 
-        `entry` makes the hidden states from what is given in their place, and on the way back makes them again.
+        `entry` computes the hidden states from what is passed in their place, in the forward pass and when recomputing.
         """
         seen = checkpoint_around_attention(self.context, partial(self._attend_frames, entry), hidden_states)
         text = self.attn2.to_k(encoder_hidden_states), self.attn2.to_v(encoder_hidden_states)
@@ -109,12 +109,12 @@ class SpatioTemporalBlock(nn.Module):
         return hidden_states + self_attention(self.attn1, normed)
 
     def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """All that follows, in which no position needs another one: some positions (b f, p, c) -> (b f, p, c)."""
+        """The rest of the block for some positions, since no position needs another one: (b f, p, c) -> (b f, p, c)."""
         hidden_states = checkpoint_cheap(self.context, self._attend_text, hidden_states, key, value)
         return checkpoint_cheap(self.context, self._attend_time, hidden_states)
 
     def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """With the feed-forward, whose last product is not needed again."""
+        """Cross-attention and feed-forward in one checkpoint: the last product of the latter is not recomputed."""
         attended = cross_attention(self.attn2, self.norm2(hidden_states), key, value, self.context.num_frames)
         hidden_states = hidden_states + attended
         return hidden_states + self.ff(self.norm3(hidden_states))

@@ -1,17 +1,17 @@
-"""Gradient checkpointing: what is kept of a step for the way back, and what is computed again.
+"""Gradient checkpointing: what is stored for the backward pass, and what is recomputed.
 
-                                      False    "selective"    True
-    convolutions                      kept     kept           again, one of two
-    sparse-causal attention           kept     kept           again
-    its projections, keys doubled     kept     again          again
-    text and temporal attention       kept     again          again
-    feed-forward                      kept     again          again
-    norms, activations                kept     again          again
+                                      False     "selective"   True
+    convolutions                      stored    stored        one of two recomputed
+    sparse-causal attention           stored    stored        recomputed
+    its projections, keys doubled     stored    recomputed    recomputed
+    text and temporal attention       stored    recomputed    recomputed
+    feed-forward                      stored    recomputed    recomputed
+    norms, activations                stored    recomputed    recomputed
 
 The upper two rows take most of the time of a step, and the lower ones most of its memory.
 
-A part is repeated without reentrance: reentrant checkpoints need an input that requires a gradient, which the down path
-has not. Nothing in the model draws random numbers, so that no generator's state needs to be kept.
+Checkpoints are not reentrant: reentrant ones need an input that requires a gradient, which the down path lacks. Nothing
+in the model draws random numbers, so no generator's state needs to be stored.
 """
 
 from collections.abc import Callable
@@ -28,19 +28,19 @@ Part = Callable[..., Tensor]
 
 
 def checkpoint_whole(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
-    """part(*inputs), repeated under full checkpointing with all that it is made of."""
-    return repeated(part, *inputs) if _level(context) is True else part(*inputs)
+    """part(*inputs), recomputed as a whole under full checkpointing."""
+    return recomputed(part, *inputs) if _level(context) is True else part(*inputs)
 
 
 def checkpoint_cheap(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
-    """part(*inputs), repeated under selective checkpointing; under full the whole is, of which this is a part."""
-    return repeated(part, *inputs) if _level(context) == SELECTIVE else part(*inputs)
+    """part(*inputs), recomputed under selective checkpointing; full checkpointing recomputes the whole around it."""
+    return recomputed(part, *inputs) if _level(context) == SELECTIVE else part(*inputs)
 
 
 def checkpoint_around_attention(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
-    """part(*inputs), repeated; under selective checkpointing without the attention in it, whose result is kept."""
+    """part(*inputs), recomputed; selective checkpointing stores the result of the attention in it."""
     if _level(context) == SELECTIVE:
-        return repeated(part, *inputs, context_fn=partial(create_selective_checkpoint_contexts, _keep_attention))
+        return recomputed(part, *inputs, context_fn=partial(create_selective_checkpoint_contexts, _store_attention))
     return checkpoint_whole(context, part, *inputs)
 
 
@@ -48,15 +48,15 @@ def _level(context: FrameContext) -> bool | str:
     return context.checkpointing if torch.is_grad_enabled() else False
 
 
-def repeated(part: Part, *inputs: Tensor, **options: Any) -> Tensor:
-    """part(*inputs), of which the inputs alone are kept for the way back."""
+def recomputed(part: Part, *inputs: Tensor, **options: Any) -> Tensor:
+    """part(*inputs), of which only the inputs are stored for the backward pass."""
     return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
 
-def _keep_attention(_context: object, operation: Any, *_args: object, **_kwargs: object) -> CheckpointPolicy:
-    """Keep the result of softmax(Q K^T) V, unless its kernel makes a matrix of scores, which would be kept too.
+def _store_attention(_context: object, operation: Any, *_args: object, **_kwargs: object) -> CheckpointPolicy:
+    """Store the result of softmax(Q K^T) V, unless its kernel makes a matrix of scores, which would be stored too.
 
-    Each kernel is an operation of its own, with a name that begins alike.
+    Each kernel is an operation of its own; their names begin alike.
     """
     name = operation.__name__
     attention = name.startswith("_scaled_dot_product") and "math" not in name

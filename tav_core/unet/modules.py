@@ -41,9 +41,9 @@ class ClipGroupNorm(nn.GroupNorm):
 class ClipResnet(nn.Module):
     """A resnet that adopts the children of the one that it replaces, under their old names.
 
-    Recomputing stops where the last tensor is found that the way back needs, which lies in front of a convolution. So
-    selective checkpointing keeps what either norm is given, and no convolution runs twice; full checkpointing keeps the
-    inputs alone, and neither the second convolution nor the shortcut does.
+    Recomputation stops at the last tensor that the backward pass needs, which is the input of a convolution. So
+    selective checkpointing stores the input of either norm, and no convolution runs twice; full checkpointing stores
+    only the inputs, and neither the second convolution nor the shortcut runs twice.
 
     Arguments:
         resnet: the resnet to replace; its children are shared, not copied.
@@ -69,10 +69,10 @@ class ClipResnet(nn.Module):
         return checkpoint_whole(self.context, self._run, images, time_embedding)
 
     def _run(self, images: Tensor, time_embedding: Tensor) -> Tensor:
-        again = partial(checkpoint_cheap, self.context)
-        hidden = again(self._first, images)
+        checkpointed = partial(checkpoint_cheap, self.context)
+        hidden = checkpointed(self._first, images)
         hidden = hidden + self.time_emb_proj(self.nonlinearity(time_embedding))[:, :, None, None]
-        hidden = again(self._second, hidden)
+        hidden = checkpointed(self._second, hidden)
         shortcut = images if self.conv_shortcut is None else self.conv_shortcut(images)
         output = shortcut + hidden
         return output if self.output_scale_factor == 1 else output / self.output_scale_factor
@@ -86,6 +86,9 @@ class ClipResnet(nn.Module):
 
 class ClipTransformer(nn.Module):
     """A transformer that adopts the children of the one that it replaces, under their old names.
+
+    Nothing but the blocks trains. Under gradient checkpointing the first block stores the input images, which are
+    stored in any case, and recomputes its tokens from them, for one small projection.
 
     Arguments:
         transformer: the transformer to replace; its children are shared, not copied.
@@ -130,7 +133,11 @@ class ClipTransformer(nn.Module):
 
 
 class FrozenConv2d(nn.Conv2d):
-    """A convolution that adopts the weights of the one that it replaces, and keeps no input while they are frozen."""
+    """A convolution that adopts the weights of the one that it replaces, and stores no input while they are frozen.
+
+    torch stores the input of each convolution for the gradient of its weight, even where no such gradient is wanted.
+    The gradient of the input needs the weight alone.
+    """
 
     def __init__(self, conv: nn.Conv2d):
         geometry: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
@@ -153,13 +160,13 @@ class _FrozenConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
-        # Not among the saved tensors: to find it there again, a checkpoint would run the convolution twice.
+        # Not among the saved tensors: to restore it, a checkpoint would run the convolution twice.
         ctx.weight, ctx.input_shape, ctx.options = weight, images.shape, options
         return F.conv2d(images, weight, bias, *options)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        # Under autocast the way there had its weight cast; the way back has to do it itself.
+        # Under autocast the forward pass casts the weight; the backward pass has to cast it too.
         grad = conv2d_input(ctx.input_shape, ctx.weight.to(grad_output.dtype), grad_output, *ctx.options)
         return grad, *[None] * 6
