@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -229,7 +230,7 @@ class _Run:
             self._take(editor.tune(self.settings.tuning), "tune", self.settings.tuning.steps)
             stage = self.settings.sampling
             latents = self._search(editor) if self.job.strength == AUTO else self._sample(editor)
-            with _Clock(self.seconds, "decode"):
+            with _timed(self.seconds, "decode"):
                 frames = editor.decode(latents)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
@@ -293,21 +294,16 @@ class _Run:
 
     def _take(self, steps: Iterator[Step], label: str, total: int) -> list[Step]:
         """All steps of a stage, shown and timed."""
-        with _Clock(self.seconds, label):
+        with _timed(self.seconds, label):
             return list(self.progress(steps, label, total))
 
 
-class _Clock:
-    """Adds the seconds of a block to those of a label."""
-
-    def __init__(self, seconds: dict[str, float], label: str):
-        self.seconds, self.label = seconds, label
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.label] = self.seconds.get(self.label, 0.0) + time.monotonic() - self.began
+@contextmanager
+def _timed(seconds: dict[str, float], label: str) -> Iterator[None]:
+    """Add the seconds of a block to those of a label."""
+    began = time.monotonic()
+    yield
+    seconds[label] = seconds.get(label, 0.0) + time.monotonic() - began
 
 
 def _read_mask(path: str | Path, frames: Tensor) -> Tensor:
