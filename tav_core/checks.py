@@ -19,7 +19,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = 200  # characters: a path is to be seen whole
 
 
-def check_whole(name: str, value: object, low: int, high: int, error: type[ValueError] = ValueError) -> None:
+def check_integer(name: str, value: object, low: int, high: int, error: type[ValueError] = ValueError) -> None:
     """Refuse what is no whole number from `low` to `high`, be it True or 2.0.
 
     Raises:
@@ -58,7 +58,7 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
 
 
-def check_kind(name: str, value: object, kind: type, remedy: str = "") -> None:
+def check_type(name: str, value: object, kind: type, remedy: str = "") -> None:
     """Refuse what is no object of a class.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .checks import check_choice, check_kind, check_text
+from .checks import check_choice, check_text, check_type
 from .diffusion.schedule import NoiseSchedule
 from .editing.deflicker import deflicker
 from .editing.edit import START_FROM, edit, fresh_noise, inverted_start
@@ -63,7 +63,7 @@ class ClipEditor:
         temporal_positions: bool = False,
         store: Store | None = None,
     ):
-        check_kind("model", model, BaseModel, "load one with load_model()")
+        check_type("model", model, BaseModel, "load one with load_model()")
         check_text("source_prompt", source_prompt)
         self.model = model
         self.store = store

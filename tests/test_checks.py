@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tav_core import InversionConfig, SamplingConfig, Store, TuningConfig, inflate, load_tuned, plain_noise, save_tuned
-from tav_core.checks import check_choice, check_number, check_path, check_tensor, check_whole, shown
+from tav_core.checks import check_choice, check_integer, check_number, check_path, check_tensor, shown
 from tests.conftest import MakeUNet
 from tests.hostile.clear import clear_error
 
@@ -83,7 +83,7 @@ def test_plain_noise_of_no_shape(shape: Any) -> None:
 
 def test_sentences() -> None:
     with pytest.raises(ValueError, match=r"^steps must be a whole number from 1 to 9, not 1\.5\.$"):
-        check_whole("steps", 1.5, 1, 9)
+        check_integer("steps", 1.5, 1, 9)
     with pytest.raises(ValueError, match=r"^eta must be a number in \[0, 1\], not nan\.$"):
         check_number("eta", math.nan, 0, 1)
     with pytest.raises(ValueError, match=r"^rate must be a number in \(0, 1\), not 1\.$"):

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_number, check_whole, shown
+from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_integer, check_number, shown
 
 BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
@@ -59,7 +59,7 @@ class NoiseSchedule:
         if prediction_type not in PREDICTION_TYPES:
             raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {shown(prediction_type)}.")
         betas = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
-        check_whole("num_train_timesteps", betas.get("num_train_timesteps", 1), 1, MAX_STEPS)
+        check_integer("num_train_timesteps", betas.get("num_train_timesteps", 1), 1, MAX_STEPS)
         try:
             with torch.inference_mode(False):
                 alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod.double()
@@ -90,7 +90,7 @@ class NoiseSchedule:
         Raises:
             ValueError: if there are no steps, or more than in training.
         """
-        check_whole("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
+        check_integer("num_inference_steps", num_inference_steps, 1, self.num_train_timesteps)
         return self.num_train_timesteps // num_inference_steps
 
     def timesteps(self, num_inference_steps: int, denoise: float = 1.0) -> list[int]:
@@ -173,7 +173,7 @@ def plain_noise(shape: tuple[int, ...], seed: int) -> Tensor:
     if not isinstance(shape, (tuple, list)) or len(shape) != 5:
         raise ValueError(f"shape must be (batch, channels, frames, height, width), not {shown(shape)}.")
     for axis, size in enumerate(shape):
-        check_whole(f"shape[{axis}]", size, 1, MAX_NUMBERS)
-    check_whole("the product of shape", math.prod(shape), 1, MAX_NUMBERS)
-    check_whole("seed", seed, 0, MAX_SEED)
+        check_integer(f"shape[{axis}]", size, 1, MAX_NUMBERS)
+    check_integer("the product of shape", math.prod(shape), 1, MAX_NUMBERS)
+    check_integer("seed", seed, 0, MAX_SEED)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

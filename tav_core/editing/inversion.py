@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import MAX_STEPS, check_kind, check_number, check_whole, raise_unless_finite
+from ..checks import MAX_STEPS, check_integer, check_number, check_type, raise_unless_finite
 from ..conditioning import Conditioning
 from ..diffusion.ddim import ddim_inverse_step, undo_ddim_step
 from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
@@ -40,8 +40,8 @@ class InversionConfig:
     tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
-        check_whole("refinements", self.refinements, 0, MAX_STEPS)
+        check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_integer("refinements", self.refinements, 0, MAX_STEPS)
         check_number("tolerance", self.tolerance, 0, 1)
 
 
@@ -83,7 +83,7 @@ def invert(
         TypeError, ValueError: if a shape, a type or a number does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
-    check_kind("config", config, InversionConfig)
+    check_type("config", config, InversionConfig)
     denoiser = unet_denoiser(video_unet, scheduler, encoder_hidden_states)
     for step in ddim_invert(denoiser, to_float32(latents, video_unet.device), config):
         yield InversionStep(step.timestep, step.latents.to(latents.device))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import MAX_SEED, MAX_STEPS, check_kind, check_number, check_whole, raise_unless_finite
+from ..checks import MAX_SEED, MAX_STEPS, check_integer, check_number, check_type, raise_unless_finite
 from ..conditioning import Conditioning
 from ..diffusion.ddim import ddim_step
 from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
@@ -44,10 +44,10 @@ class SamplingConfig:
     high_noise_guidance_scale: float | None = None
 
     def __post_init__(self) -> None:
-        check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
         check_number("guidance_scale", self.guidance_scale, 0, 1000)
         check_number("eta", self.eta, 0, 1)
-        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_integer("seed", self.seed, 0, MAX_SEED)
         check_number("guidance_rescale", self.guidance_rescale, 0, 1)
         check_number("denoise", self.denoise, 0, 1, without="low")
         if self.high_noise_guidance_scale is not None:
@@ -135,7 +135,7 @@ def check_sampling(
     Raises:
         TypeError, ValueError: as `check_inputs`, or guidance without a negative embedding.
     """
-    check_kind("config", config, SamplingConfig)
+    check_type("config", config, SamplingConfig)
     check_inputs(video_unet, latents, **embeddings | ({} if negative is None else {"negative": negative}))
     if config.guided and negative is None:
         scale = config.guidance_scale if config.guidance_scale != 1 else config.high_noise_guidance_scale

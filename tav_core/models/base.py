@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checks import check_path, check_whole
+from ..checks import check_integer, check_path
 from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -39,7 +39,7 @@ class BaseModel:
             ModelError: its unet does not say, or says two.
         """
         size = self.unet.config.sample_size
-        check_whole("The sample_size in the unet's config.json", size, 1, MAX_SAMPLE_SIZE, ModelError)
+        check_integer("The sample_size in the unet's config.json", size, 1, MAX_SAMPLE_SIZE, ModelError)
         return size * self.pixels_per_latent
 
     @property

@@ -6,7 +6,7 @@ A clip's latents are (1, c, f, h, w), multiplied by the autoencoder's scaling fa
 import torch
 from einops import rearrange
 
-from ..checks import check_kind, check_range, check_tensor, check_text, check_whole, raise_unless_finite
+from ..checks import check_integer, check_range, check_tensor, check_text, check_type, raise_unless_finite
 from ..unet.frames import check_clip
 from .base import BaseModel
 
@@ -22,10 +22,10 @@ def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
     Raises:
         TypeError, ValueError: if they are no texts, or there are none.
     """
-    check_kind("prompts", prompts, list, "give a list of texts")
+    check_type("prompts", prompts, list, "give a list of texts")
     for prompt in prompts:
         check_text("a prompt", prompt)
-    check_whole("the number of prompts", len(prompts), 1, MAX_PROMPTS)
+    check_integer("the number of prompts", len(prompts), 1, MAX_PROMPTS)
     length = model.text_encoder.config.max_position_embeddings
     ids = model.tokenizer(
         prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -78,7 +78,7 @@ def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
     """
     check_tensor("latents", latents)
     check_clip(latents, model.vae.config.latent_channels)
-    check_whole("the number of clips to decode", len(latents), 1, 1)
+    check_integer("the number of clips to decode", len(latents), 1, 1)
     vae = model.vae
     scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
     images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])

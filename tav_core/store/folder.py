@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..atomic import WINDOWS, remove
-from ..checks import check_path, check_whole
+from ..checks import check_integer, check_path
 from .files import raise_if_damaged, read_file, read_metadata, write_file
 from .tuned import FORMAT as TUNED_FORMAT
 
@@ -208,5 +208,5 @@ class EntryFolder:
 
 
 def _checked(max_bytes: int) -> int:
-    check_whole("max_bytes", max_bytes, 0, LARGEST_LIMIT)
+    check_integer("max_bytes", max_bytes, 0, LARGEST_LIMIT)
     return max_bytes

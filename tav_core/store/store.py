@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import remove
-from ..checks import MAX_STEPS, check_kind, check_number, check_whole
+from ..checks import MAX_STEPS, check_integer, check_number, check_type
 from ..conditioning import Conditioning
 from ..editing.inversion import InversionConfig, InversionStep, invert
 from ..tuning.config import TuningConfig, TuningStep
@@ -61,7 +61,7 @@ class Store(EntryFolder):
         remedy: str = "",
     ):
         super().__init__(folder, max_bytes=max_bytes, remedy=remedy)
-        check_whole("save_every", save_every, 1, MAX_STEPS)
+        check_integer("save_every", save_every, 1, MAX_STEPS)
         check_number("save_share", save_share, 0, math.inf, without="low")
         self.save_every = save_every
         self.save_share = save_share
@@ -92,7 +92,7 @@ class Store(EntryFolder):
             ValueError: if an entry is damaged, or as `tav_core.tune` says.
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
-        check_kind("config", config, TuningConfig)
+        check_type("config", config, TuningConfig)
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
         state = TuningState(video_unet, config)
         with self._locked():
@@ -135,7 +135,7 @@ class Store(EntryFolder):
             ValueError: if an entry is damaged, or as `tav_core.invert` says.
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
-        check_kind("config", config, InversionConfig)
+        check_type("config", config, InversionConfig)
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
         with self._locked():
             found = self._get("inversion", key)

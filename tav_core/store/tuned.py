@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_kind, check_path, check_text, shown
+from ..checks import check_choice, check_path, check_text, check_type, shown
 from ..unet.families import COMPUTE_DTYPES
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .files import raise_if_damaged, read_file, write_file
@@ -44,9 +44,9 @@ def save_tuned(
         TypeError, ValueError: if an argument is something else than said, say metadata that are no strings.
         OSError: if it cannot be written, say because the disk is full; an old file of this name is whole then.
     """
-    check_kind("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
     check_choice("dtype", dtype, (None, *COMPUTE_DTYPES))
-    check_kind("metadata", metadata or {}, Mapping, "give strings by name")
+    check_type("metadata", metadata or {}, Mapping, "give strings by name")
     for key, value in (metadata or {}).items():
         check_text("a name in metadata", key)
         check_text(f"metadata[{shown(key)}]", value)
@@ -79,7 +79,7 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no such file, is damaged, belongs to another model, or holds a number that is not finite.
     """
-    check_kind("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
     path = check_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No tuned weights at {path}.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..checks import MAX_SEED, MAX_STEPS, check_choice, check_number, check_pair, check_whole
+from ..checks import MAX_SEED, MAX_STEPS, check_choice, check_integer, check_number, check_pair
 from ..unet.frames import SELECTIVE
 from .objective import NoisePrediction, Objective
 
@@ -55,19 +55,19 @@ class TuningConfig:
         return NoisePrediction(self.min_snr_gamma)
 
     def __post_init__(self) -> None:
-        check_whole("steps", self.steps, 1, MAX_STEPS)
+        check_integer("steps", self.steps, 1, MAX_STEPS)
         check_number("learning_rate", self.learning_rate, 0, 1, without="low")
         check_choice("lr_schedule", self.lr_schedule, list(SCHEDULES))
-        check_whole("warmup_steps", self.warmup_steps, 0, MAX_STEPS)
+        check_integer("warmup_steps", self.warmup_steps, 0, MAX_STEPS)
         check_number("weight_decay", self.weight_decay, 0, 1000)
         check_pair("betas", self.betas)
         check_number("betas[0]", self.betas[0], 0, 1, without="high")
         check_number("betas[1]", self.betas[1], 0, 1, without="high")
         check_number("eps", self.eps, 0, 1, without="low")
         check_number("max_grad_norm", self.max_grad_norm, 0, 1e9, without="low")
-        check_whole("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, MAX_STEPS)
+        check_integer("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, MAX_STEPS)
         check_choice("gradient_checkpointing", self.gradient_checkpointing, list(CHECKPOINTING.values()))
-        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_integer("seed", self.seed, 0, MAX_SEED)
         check_number("timestep_range", self.timestep_range, 0, 1, without="low")
         if self.min_snr_gamma is not None:
             check_number("min_snr_gamma", self.min_snr_gamma, 0, 1e6, without="low")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_kind
+from ..checks import check_type
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.denoiser import UNetDenoiser, to_float32, unet_denoiser
 from ..diffusion.schedule import NoiseSchedule
@@ -63,7 +63,7 @@ def tune(
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
-    check_kind("config", config, TuningConfig)
+    check_type("config", config, TuningConfig)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     parameters = list(trainable_parameters(video_unet).values())
     _raise_unless_precise(video_unet, parameters, config)

@@ -4,7 +4,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from ..checks import check_kind, check_tensor
+from ..checks import check_tensor, check_type
 from ..conditioning import Conditioning, as_conditioning
 from .adapters import QueryTemporal
 from .block import SpatioTemporalBlock
@@ -111,7 +111,7 @@ def check_inputs(video_unet: VideoUNet, latents: Tensor, **embeddings: Tensor | 
         TypeError: if one of them is something else.
         ValueError: if a shape, a type of number, a place or a number does not fit.
     """
-    check_kind("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
     check_tensor("latents", latents)
     check_clip(latents, video_unet.unet.config.in_channels)
     for name, embedding in embeddings.items():

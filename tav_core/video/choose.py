@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ..checks import shown
-from .media import MAX_SIDE, VideoError, as_rate, check_whole, find_images, local_path
+from .media import MAX_SIDE, VideoError, as_rate, check_integer, find_images, local_path
 
 _DEFAULT_IMAGE_RATE = Fraction(8)
 _MAX_COUNT = 10**9  # frames
@@ -58,9 +58,9 @@ def checked(
     if stride is not None and fps is not None:
         raise VideoError("stride and fps both choose the frames: give one of them.")
     if num_frames is not None:
-        check_whole("num_frames", num_frames, 1, _MAX_COUNT)
+        check_integer("num_frames", num_frames, 1, _MAX_COUNT)
     if stride is not None:
-        check_whole("stride", stride, 1, _MAX_COUNT)
+        check_integer("stride", stride, 1, _MAX_COUNT)
     if not isinstance(start, Real) or isinstance(start, bool) or not 0 <= start <= _MAX_START:
         raise VideoError(f"start must be a time from 0 to {_MAX_START} seconds, not {shown(start)}.")
     rate = None if fps is None else as_rate(fps)
@@ -74,7 +74,7 @@ def checked(
 def check_size(width: int | None, height: int | None, fit: str) -> None:
     for name, value in (("width", width), ("height", height)):
         if value is not None:
-            check_whole(name, value, 1, MAX_SIDE)
+            check_integer(name, value, 1, MAX_SIDE)
     if fit not in FITS:
         raise VideoError(f"fit must be one of {', '.join(FITS)}, not {shown(fit)}.")
 

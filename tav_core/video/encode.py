@@ -19,7 +19,7 @@ import torch
 from ..atomic import replace
 from ..checks import shown
 from . import png
-from .media import Audio, VideoError, as_rate, beside, check_whole, is_pattern, kept_beside, local_path
+from .media import Audio, VideoError, as_rate, beside, check_integer, is_pattern, kept_beside, local_path
 from .output import Clip
 from .streams import FORMATS, encode_film, encode_gif
 
@@ -64,7 +64,7 @@ def write_video(
     clip = Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}), before_frame)
     suffix = target.suffix.lower()
     if crf is not None and suffix in FORMATS:
-        check_whole(f"crf of {suffix}", crf, 0, FORMATS[suffix].max_crf)
+        check_integer(f"crf of {suffix}", crf, 0, FORMATS[suffix].max_crf)
     if suffix == ".png":
         png.write_folder(target.parent, target.name, clip)
     elif suffix == "" or target.is_dir():

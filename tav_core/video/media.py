@@ -58,9 +58,9 @@ def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
     return Fraction(fps).limit_denominator(100_000)
 
 
-def check_whole(name: str, value: object, low: int, high: int) -> None:
-    """`checks.check_whole`, with a VideoError."""
-    checks.check_whole(name, value, low, high, VideoError)
+def check_integer(name: str, value: object, low: int, high: int) -> None:
+    """`checks.check_integer`, with a VideoError."""
+    checks.check_integer(name, value, low, high, VideoError)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:

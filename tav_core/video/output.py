@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..checks import shown
-from .media import MAX_SIDE, Audio, VideoError, check_whole
+from .media import MAX_SIDE, Audio, VideoError, check_integer
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by the number of channels
 _MAX_SAMPLE_RATE = 384_000  # Hz
@@ -40,9 +40,9 @@ class Clip:
         shape = tuple(self.frames.shape)
         if len(shape) != 4 or shape[3] != 3 or 0 in shape:
             raise VideoError(f"frames must be (frames, height, width, 3) and not empty, not {shape}.")
-        check_whole("the number of frames", shape[0], 1, _MAX_FRAMES)
+        check_integer("the number of frames", shape[0], 1, _MAX_FRAMES)
         for name, side in (("height", shape[1]), ("width", shape[2])):
-            check_whole(f"the frames' {name}", side, 1, MAX_SIDE)
+            check_integer(f"the frames' {name}", side, 1, MAX_SIDE)
         kind = str(self.frames.dtype).removeprefix("torch.")
         if kind not in ("uint8", "float16", "bfloat16", "float32", "float64"):
             raise VideoError(f"frames must be float in [0, 1] or uint8, not {kind}.")
@@ -83,4 +83,4 @@ def _check_audio(audio: Audio) -> None:
         raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
     if not samples.isfinite().all():
         raise VideoError("audio holds NaN or infinite samples: look for a failure in the step that made them.")
-    check_whole("the sample rate", audio.sample_rate, 1, _MAX_SAMPLE_RATE)
+    check_integer("the sample rate", audio.sample_rate, 1, _MAX_SAMPLE_RATE)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..checks import check_kind, check_path, check_tensor, check_whole, shown
+from ..checks import check_integer, check_path, check_tensor, check_type, shown
 from .captions import caption_strip
 
 MOST = 10_000  # clips, columns, frames and panels
@@ -32,8 +32,8 @@ def side_by_side(clips: Mapping[str, Tensor], columns: int = 3, enlarge: int = 2
         (f, H, W, 3) in [0, 1]; a last row that is not full is filled with white.
     """
     _check_clips(clips)
-    check_whole("columns", columns, 1, MOST)
-    check_whole("enlarge", enlarge, 1, MOST)
+    check_integer("columns", columns, 1, MOST)
+    check_integer("enlarge", enlarge, 1, MOST)
     panels = _same_height([_captioned(_enlarged(frames, enlarge), caption) for caption, frames in clips.items()])
     panels += [torch.ones_like(panels[0])] * (-len(panels) % columns)
     rows = [torch.cat(panels[i : i + columns], dim=2) for i in range(0, len(panels), columns)]
@@ -43,7 +43,7 @@ def side_by_side(clips: Mapping[str, Tensor], columns: int = 3, enlarge: int = 2
 def contact_sheet(clips: Mapping[str, Tensor], num_frames: int = 8) -> Tensor:
     """Evenly spaced frames of each clip in a row of its own, under its caption: (H, W, 3) in [0, 1]."""
     _check_clips(clips)
-    check_whole("num_frames", num_frames, 1, MOST)
+    check_integer("num_frames", num_frames, 1, MOST)
     rows = []
     for caption, frames in clips.items():
         chosen = torch.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().long()
@@ -90,7 +90,7 @@ def save_loss_plot(file: Path | BinaryIO, losses: Sequence[float]) -> None:
 
 def save_curves(file: Path | BinaryIO, curves: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Plot figures over time, one panel each: what -> {line's name: a value for each frame, or pair of frames}."""
-    check_whole("the number of measures to plot", len(curves), 1, MOST)
+    check_integer("the number of measures to plot", len(curves), 1, MOST)
     figure = Figure(figsize=(7, 2 * len(curves)), layout="constrained")
     panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
     colours = {"source": "#9ab", "edit": "#c33"}
@@ -112,10 +112,10 @@ def _check_clips(clips: Mapping[str, Tensor]) -> None:
     Raises:
         TypeError, ValueError: with the reason.
     """
-    check_kind("clips", clips, Mapping, "give clips by their captions")
-    check_whole("the number of clips", len(clips), 1, MOST)
+    check_type("clips", clips, Mapping, "give clips by their captions")
+    check_integer("the number of clips", len(clips), 1, MOST)
     for caption, frames in clips.items():
-        check_kind("a caption", caption, str)
+        check_type("a caption", caption, str)
         check_tensor("the frames of a clip", frames)
     shapes = {tuple(frames.shape) for frames in clips.values()}
     (shape,) = shapes if len(shapes) == 1 else [()]
