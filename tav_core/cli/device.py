@@ -7,9 +7,10 @@ import argparse
 import torch
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add --device; whether the machine has it is for the command to check (`checks.check_device`)."""
-    parser.add_argument("--device", type=_named, default="cuda" if torch.cuda.is_available() else "cpu")
+def add_device(parser: argparse.ArgumentParser, text: str | None = None) -> None:
+    """Add --device; the command checks whether the machine has it (`checks.check_device`)."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=_named, default=default, help=text)
 
 
 def _named(text: str) -> torch.device:

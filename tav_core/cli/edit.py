@@ -5,16 +5,43 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 
 from ..atomic import write_text
 from ..job import EditJob, run_edit
+from ..presets import BUNDLED, PUBLISHED
+from .device import add_device
 from .progress import show_progress
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An option for each field of `EditJob`."""
+    for option in fields(EditJob):
+        if option.name == "device":
+            add_device(parser, option.metadata["help"])
+            continue
+        argument = dict(option.metadata) | {"help": option.metadata["help"] + _shown_default(option)}
+        for ours in ("setting", "stages"):
+            argument.pop(ours, None)
+        given = {"required": True} if option.default is MISSING else {"default": option.default}
+        parser.add_argument(f"--{option.name.replace('_', '-')}", **argument, **given)
+
+
+def _shown_default(option: Field) -> str:
+    """The presets' values of a setting, for its help."""
+    if "setting" not in option.metadata:
+        return ""
+    name, stage = option.metadata["setting"], option.metadata["stages"][0]
+    sampling = PUBLISHED.sampling, BUNDLED.source_branch
+    configs = sampling if stage == "sampling" else (getattr(PUBLISHED, stage), getattr(BUNDLED, stage))
+    published, bundled = (getattr(config, name) for config in configs)
+    shown = "the same" if published is None else f"{published:g}"
+    return f" (default: {shown})" if published == bundled else f" (default: {shown}, bundled model: {bundled:g})"
+
+
 def run(args: argparse.Namespace) -> None:
-    """Run the job that the options describe, and write its report if one is asked for."""
-    job = EditJob(**{field.name: getattr(args, field.name) for field in fields(EditJob)})
+    """Run the job that the options describe, and write its report if there is to be one."""
+    job = EditJob(**{option.name: getattr(args, option.name) for option in fields(EditJob)})
     report = run_edit(job, show_progress)
     for trial in report.trials:
         mark = " (taken)" if trial.strength == report.strength else ""

@@ -18,7 +18,6 @@ from ..presets import BUNDLED
 from ..store import Store
 from ..tuning.config import TuningConfig
 from . import edit as edit_command
-from . import edit_options
 from . import evaluate as evaluation
 from .progress import show_progress
 
@@ -97,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     edit = _command(
         commands, "edit", edit_command.run, "tune a model on a clip and sample the clip under another prompt"
     )
-    edit_options.add_arguments(edit)
+    edit_command.add_arguments(edit)
 
     measure = _command(
         commands, "evaluate", evaluation.run, "measure an edit, or all edits of a data set; write a page"

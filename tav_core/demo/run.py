@@ -19,7 +19,7 @@ from torch import Tensor
 from ..atomic import write_text
 from ..editing.sampling import SamplingConfig
 from ..editor import ClipEditor
-from ..job import Progress, Step
+from ..job.run import Progress, Step
 from ..metrics import background_psnr
 from ..models.base import ASSETS, load_model
 from ..presets import BUNDLED

@@ -1,4 +1,4 @@
-"""One edit as data, and the function that runs it: the command line, batches and tests make an `EditJob`."""
+"""Run one edit: tune, invert, sample, decode, write, and report."""
 
 from __future__ import annotations
 
@@ -14,138 +14,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .checks import check_choice, check_device, check_number
-from .editing.edit import START_FROM
-from .editing.inversion import InversionConfig
-from .editing.reconstruction import reconstruction_snr
-from .editing.sampling import SamplingConfig
-from .editing.strength import STRENGTHS, Trial, best_trial
-from .editor import ClipEditor
-from .memory.budget import checkpointing_within, device_memory, out_of_memory_advice, peak_memory, ran_out_of_memory
-from .models.base import DEMO_MODEL, load_model
-from .presets import BUNDLED, PUBLISHED, Preset
-from .store import Store
-from .tuning.config import CHECKPOINTING, TuningConfig
-from .tuning.tune import LOSS_SCALING_DEVICES
-from .unet.adapters import MAX_STRENGTH
-from .video import VideoClip, check_output, read_video, write_video
-
-AUTO = "auto"
-DTYPES = ("float32", "float16", "bfloat16")
-SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {  # field of a job -> the stages that it sets, their field
-    "tuning_steps": (("tuning",), "steps"),
-    "learning_rate": (("tuning",), "learning_rate"),
-    "timestep_range": (("tuning",), "timestep_range"),
-    "num_inference_steps": (("inversion", "sampling"), "num_inference_steps"),
-    "refinements": (("inversion",), "refinements"),
-    "guidance_scale": (("sampling",), "guidance_scale"),
-    "high_noise_guidance_scale": (("sampling",), "high_noise_guidance_scale"),
-    "denoise": (("sampling",), "denoise"),
-    "seed": (("tuning", "sampling"), "seed"),
-}
+from ..editing.reconstruction import reconstruction_snr
+from ..editing.sampling import SamplingConfig
+from ..editing.strength import STRENGTHS, Trial, best_trial
+from ..editor import ClipEditor
+from ..memory.budget import checkpointing_within, device_memory, out_of_memory_advice, peak_memory, ran_out_of_memory
+from ..models.base import load_model
+from ..store import Store
+from ..tuning.config import CHECKPOINTING, TuningConfig
+from ..video import VideoClip, read_video, write_video
+from .job import AUTO, EditJob, Settings
 
 Step = TypeVar("Step")
 Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of each stage."""
-
-    tuning: TuningConfig
-    inversion: InversionConfig
-    sampling: SamplingConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditJob:
-    """Everything that one edit needs. Fields are named as the options of `python -m tav_core edit`.
-
-    Where a setting is None, the preset of the model decides (`presets.py`).
-    """
-
-    video: str | Path
-    source_prompt: str
-    prompt: str
-    output: Path
-    negative_prompt: str = ""
-    model: str | Path = DEMO_MODEL
-    num_frames: int = 16
-    start: float = 0.0
-    fps: float | None = None
-    width: int | None = None
-    height: int | None = None
-    tuning_steps: int | None = None
-    learning_rate: float | None = None
-    timestep_range: float | None = None
-    num_inference_steps: int | None = None
-    refinements: int | None = None
-    guidance_scale: float | None = None
-    high_noise_guidance_scale: float | None = None
-    denoise: float | None = None
-    seed: int | None = None
-    start_from: str | None = None
-    mask: str | Path | None = None
-    deflicker: bool | None = None
-    strength: float | str = 1.0
-    gradient_checkpointing: str = AUTO
-    store: Path | None = None
-    device: str | torch.device = "cpu"
-    dtype: str = AUTO
-    report: Path | None = None
-
-    @property
-    def preset(self) -> Preset:
-        """The preset of the model."""
-        return BUNDLED if self.model == DEMO_MODEL else PUBLISHED
-
-    @property
-    def starts_from(self) -> str:
-        """How the edit starts: as given, or as the preset says."""
-        return self.start_from or self.preset.start_from
-
-    @property
-    def deflickers(self) -> bool:
-        """Whether the edit is deflickered: as given, or if it is source-preserving."""
-        return self.starts_from == "source_branch" if self.deflicker is None else self.deflicker
-
-    @property
-    def weight_dtype(self) -> torch.dtype:
-        """Of frozen weights: as given, or on a GPU float16, in which the published script computes.
-
-        The bundled model is small and stays in float32.
-        """
-        if self.dtype != AUTO:
-            return getattr(torch, self.dtype)
-        half = torch.device(self.device).type in LOSS_SCALING_DEVICES and self.model != DEMO_MODEL
-        return torch.float16 if half else torch.float32
-
-    def settings(self) -> Settings:
-        """The preset's settings, changed by those that are given."""
-        preset = self.preset
-        configs: dict[str, Any] = {
-            "tuning": preset.tuning,
-            "inversion": preset.inversion,
-            "sampling": preset.sampling_from(self.starts_from),
-        }
-        for name, (stages, setting) in SETTINGS.items():
-            if (given := getattr(self, name)) is not None:
-                configs |= {stage: replace(configs[stage], **{setting: given}) for stage in stages}
-        return Settings(**configs)
-
-    def check(self) -> None:
-        """Check what can be checked before anything is loaded.
-
-        Raises:
-            OSError, TypeError, ValueError: with the remedy.
-        """
-        check_choice("start_from", self.starts_from, START_FROM)
-        if self.mask is not None and self.starts_from != "source_branch":
-            raise ValueError("--mask locks parts of a source-preserving edit: give --start-from source_branch with it.")
-        if self.strength != AUTO:
-            check_number("--strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH)
-        check_output(self.output)
-        check_device(torch.device(self.device))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""One edit as data: the command line, batches and tests make an `EditJob`."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError, BooleanOptionalAction
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checks import check_choice, check_device, check_number
+from ..editing.edit import START_FROM
+from ..editing.inversion import InversionConfig
+from ..editing.sampling import SamplingConfig
+from ..editing.strength import STRENGTHS
+from ..models.base import DEMO_MODEL
+from ..presets import BUNDLED, PUBLISHED, Preset
+from ..tuning.config import CHECKPOINTING, TuningConfig
+from ..tuning.tune import LOSS_SCALING_DEVICES
+from ..unet.adapters import MAX_STRENGTH
+from ..video import check_output
+
+AUTO = "auto"
+_TRIED = ", ".join(map(str, STRENGTHS))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of each stage."""
+
+    tuning: TuningConfig
+    inversion: InversionConfig
+    sampling: SamplingConfig
+
+
+def _number_or_auto(text: str) -> float | str:
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"a number or auto is expected, not {text!r}") from None
+
+
+def _option(default: Any, text: str, **argument: Any) -> Any:
+    """A field of a job that is an option of the command line too: its help, and what argparse takes beside it."""
+    return field(default=default, metadata={"help": text} | argument)
+
+
+def _setting(kind: type, text: str, name: str, *stages: str) -> Any:
+    """An option that overrides a setting of some stages; None leaves it to the preset."""
+    return field(default=None, metadata={"help": text, "type": kind, "setting": name, "stages": stages})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditJob:
+    """Everything that one edit needs. Fields are the options of `python -m tav_core edit`, with their help.
+
+    Where a setting is None, the preset of the model decides (`presets.py`).
+    """
+
+    video: str | Path = field(metadata={"help": "the clip: a video file, a GIF or a folder of images"})
+    source_prompt: str = field(metadata={"help": "the clip's caption"})
+    prompt: str = field(metadata={"help": "what the edit is to show"})
+    output: Path = field(metadata={"help": "the edit: NAME.mp4, .webm or .gif", "type": Path})
+    negative_prompt: str = _option("", "what to guide away from")
+    model: str | Path = _option(DEMO_MODEL, "a local model folder in diffusers' layout (default: the bundled model)")
+    num_frames: int = _option(16, "frames to take (default: 16)", type=int)
+    start: float = _option(0.0, "seconds into the clip", type=float)
+    fps: float | None = _option(None, "frames per second to take (default: every frame)", type=float)
+    width: int | None = _option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
+    height: int | None = _option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
+    tuning_steps: int | None = _setting(int, "updates of the weights", "steps", "tuning")
+    learning_rate: float | None = _setting(float, "of the tuning", "learning_rate", "tuning")
+    timestep_range: float | None = _setting(
+        float, "share of the noise levels that tuning draws from, in (0, 1]", "timestep_range", "tuning"
+    )
+    num_inference_steps: int | None = _setting(
+        int, "steps of inversion and of sampling", "num_inference_steps", "inversion", "sampling"
+    )
+    refinements: int | None = _setting(
+        int, "more predictions for each step of inversion, for a closer reconstruction", "refinements", "inversion"
+    )
+    guidance_scale: float | None = _setting(float, "how strongly the prompt acts", "guidance_scale", "sampling")
+    high_noise_guidance_scale: float | None = _setting(
+        float, "the guidance scale at high noise, where the layout is decided", "high_noise_guidance_scale", "sampling"
+    )
+    denoise: float | None = _setting(
+        float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "denoise", "sampling"
+    )
+    seed: int | None = _setting(int, "of noise and timesteps", "seed", "tuning", "sampling")
+    start_from: str | None = _option(
+        None,
+        "inversion: the inverted clip, as published; noise: fresh noise; source_branch: a source-preserving edit, goes "
+        "well with --denoise 0.75 (default: inversion, bundled model: source_branch)",
+        choices=START_FROM,
+    )
+    mask: str | Path | None = _option(
+        None, "with source_branch: a video or folder of images, white where the edit may change the clip"
+    )
+    deflicker: bool | None = _option(
+        None,
+        "deflicker the edit along the optical flow of the clip (default: with source_branch)",
+        action=BooleanOptionalAction,
+    )
+    strength: float | str = _option(
+        1.0,
+        f"of the tuning: 0 is the untuned model, above 1 it is extended; auto samples at {_TRIED} and takes the one "
+        "that scores best on prompt and clip (default: 1)",
+        type=_number_or_auto,
+    )
+    gradient_checkpointing: str = _option(
+        AUTO,
+        "tune in less memory, more slowly, to the same result; selective saves most of it for the least time (default: "
+        "auto, the first of off, selective and on that fits into the free memory)",
+        choices=(AUTO, *CHECKPOINTING),
+        nargs="?",
+        const="on",
+    )
+    store: Path | None = _option(
+        None, "a folder for tunings and inversions: started again, the command resumes from there", type=Path
+    )
+    device: str | torch.device = _option("cpu", "cpu, cuda, cuda:1 or mps (default: cuda where there is one)")
+    dtype: str = _option(
+        AUTO,
+        "of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
+        choices=(AUTO, "float32", "float16", "bfloat16"),
+    )
+    report: Path | None = _option(None, "a JSON file for settings, versions, times and memory", type=Path)
+
+    @property
+    def preset(self) -> Preset:
+        """The preset of the model."""
+        return BUNDLED if self.model == DEMO_MODEL else PUBLISHED
+
+    @property
+    def starts_from(self) -> str:
+        """How the edit starts: as given, or as the preset says."""
+        return self.start_from or self.preset.start_from
+
+    @property
+    def deflickers(self) -> bool:
+        """Whether the edit is deflickered: as given, or if it is source-preserving."""
+        return self.starts_from == "source_branch" if self.deflicker is None else self.deflicker
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Of frozen weights: as given, or on a GPU float16, in which the published script computes.
+
+        The bundled model is small and stays in float32.
+        """
+        if self.dtype != AUTO:
+            return getattr(torch, self.dtype)
+        half = torch.device(self.device).type in LOSS_SCALING_DEVICES and self.model != DEMO_MODEL
+        return torch.float16 if half else torch.float32
+
+    def settings(self) -> Settings:
+        """The preset's settings, changed by those that are given."""
+        preset = self.preset
+        configs: dict[str, Any] = {
+            "tuning": preset.tuning,
+            "inversion": preset.inversion,
+            "sampling": preset.sampling_from(self.starts_from),
+        }
+        for option in fields(self):
+            if "setting" in option.metadata and (given := getattr(self, option.name)) is not None:
+                changed = {option.metadata["setting"]: given}
+                configs |= {stage: replace(configs[stage], **changed) for stage in option.metadata["stages"]}
+        return Settings(**configs)
+
+    def check(self) -> None:
+        """Check what can be checked before anything is loaded.
+
+        Raises:
+            OSError, TypeError, ValueError: with the remedy.
+        """
+        check_choice("start_from", self.starts_from, START_FROM)
+        if self.mask is not None and self.starts_from != "source_branch":
+            raise ValueError("--mask locks parts of a source-preserving edit: give --start-from source_branch with it.")
+        if self.strength != AUTO:
+            check_number("--strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH)
+        check_output(self.output)
+        check_device(torch.device(self.device))
