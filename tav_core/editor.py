@@ -20,7 +20,7 @@ from torch import Tensor
 from .checks import check_choice, check_text, check_type
 from .diffusion.schedule import NoiseSchedule
 from .editing.deflicker import deflicker
-from .editing.edit import START_FROM, edit, fresh_noise, inverted_start
+from .editing.edit import MASK_ALONE, START_FROM, edit, fresh_noise, inverted_start
 from .editing.inversion import InversionConfig, InversionStep
 from .editing.reconstruction import reconstruct
 from .editing.sampling import SamplingConfig, SamplingStep
@@ -150,6 +150,8 @@ class ClipEditor:
             raise ValueError(
                 'noise goes with start_from "inversion" and "noise"; a source branch starts from the clip.'
             )
+        if mask is not None and start_from != "source_branch":
+            raise ValueError(MASK_ALONE)
         positive, negative = self._embed(prompt), self._embed(negative_prompt)
         start = self._start(start_from, config) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)

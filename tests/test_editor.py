@@ -1,4 +1,6 @@
-"""The whole method on one clip: the parts are joined rightly."""
+"""ClipEditor: tuning, inversion and edits of one clip together."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,12 +29,12 @@ def last(steps):
     return step.latents
 
 
-def test_without_an_inversion_there_is_nothing_to_start_from(editor):
+def test_edit_without_an_inversion_raises(editor):
     with pytest.raises(RuntimeError, match="not been inverted"):
         editor.edit(CAPTION)
 
 
-def test_a_second_tuning_is_the_one_that_fades(editor):
+def test_strength_scales_the_second_of_two_tunings(editor):
     for seed in (0, 7):
         list(editor.tune(TuningConfig(steps=1, learning_rate=1e-2, seed=seed)))
         tuned = {name: tensor.clone() for name, tensor in editor.video_unet.state_dict().items()}
@@ -41,26 +43,26 @@ def test_a_second_tuning_is_the_one_that_fades(editor):
         assert all(torch.equal(tensor, tuned[name]) for name, tensor in editor.video_unet.state_dict().items())
 
 
-def test_tuning_forgets_the_inversion_of_other_weights(editor):
+def test_tuning_discards_the_inversion(editor):
     last(editor.invert(InversionConfig(STEPS)))
     next(editor.tune(TuningConfig(steps=1)))
     with pytest.raises(RuntimeError, match="not been inverted"):
         editor.edit(CAPTION, SamplingConfig(STEPS))
 
 
-def test_an_inversion_left_early_is_no_inversion(editor):
+def test_an_unfinished_inversion_cannot_be_sampled(editor):
     next(iter(editor.invert(InversionConfig(STEPS))))
     with pytest.raises(ValueError, match="did not pass"):
         editor.edit(CAPTION, SamplingConfig(STEPS))
 
 
-def test_unlike_numbers_of_steps_are_refused(editor):
+def test_unequal_numbers_of_steps_raise(editor):
     last(editor.invert(InversionConfig(STEPS)))
     with pytest.raises(ValueError, match="same num_inference_steps"):
         editor.edit(CAPTION, SamplingConfig(STEPS + 2))
 
 
-def test_sampling_partway_starts_from_the_inversion_of_that_level_and_stays_nearer(editor):
+def test_partway_sampling_stays_nearer_to_the_clip(editor):
     last(editor.invert(InversionConfig(10)))
     prompt = "a red ring on a forest background"
     far, near = (
@@ -81,7 +83,7 @@ def test_noise_given_by_the_caller_is_used(editor):
     assert not torch.allclose(first, other)
 
 
-def test_strength_is_measured_from_the_tuning_and_forgets_the_inversion(editor):
+def test_strength_is_measured_from_the_tuning_and_discards_the_inversion(editor):
     clip, text, runs = editor.latents, editor._embed(CAPTION), []
 
     @torch.no_grad()
@@ -120,7 +122,7 @@ def test_same_seed_same_video(frames):
     assert torch.equal(video, video_again)
 
 
-def test_ablation_attends_within_each_frame(frames):
+def test_per_frame_attention_does_not_see_other_frames(frames):
     """Without sparse-causal attention and before tuning, a frame's prediction does not depend on the other one."""
     changed = frames.clone()
     changed[0] = 1 - changed[0]
@@ -132,38 +134,41 @@ def test_ablation_attends_within_each_frame(frames):
     torch.testing.assert_close(*outputs)
 
 
-def test_beside_the_clip_its_own_caption_gives_it_back_and_a_mask_holds_it(editor):
+def test_source_preserving_edit_reproduces_the_clip_under_its_caption_and_locks_a_mask(editor):
     config = SamplingConfig(STEPS, guidance_scale=3.0, denoise=0.6)
     prompt, mask = "a red ring on a navy background", torch.zeros(1, 128, 128)
     mask[..., :64] = 1
-    assert torch.equal(last(editor.edit(CAPTION, config, keep="noise")), editor.latents)
-    free, held = (last(editor.edit(prompt, config, keep="noise", mask=m)) for m in (None, mask))
-    assert torch.equal(held[..., 8:], editor.latents[..., 8:])
+    assert torch.equal(last(editor.edit(CAPTION, config, start_from="source_branch")), editor.latents)
+    free, masked = (last(editor.edit(prompt, config, start_from="source_branch", mask=m)) for m in (None, mask))
+    assert torch.equal(masked[..., 8:], editor.latents[..., 8:])
     assert (free - editor.latents).abs()[..., 8:].max() > 0.1
-    assert (held - editor.latents).abs()[..., :8].max() > 0.1
+    assert (masked - editor.latents).abs()[..., :8].max() > 0.1
 
 
-def test_beside_the_inverted_clip_an_inversion_is_needed(editor):
-    with pytest.raises(RuntimeError, match="not been inverted"):
-        editor.edit(CAPTION, SamplingConfig(STEPS), keep="inversion")
-    last(editor.invert(InversionConfig(STEPS)))
-    assert torch.equal(last(editor.edit(CAPTION, SamplingConfig(STEPS), keep="inversion")), editor.latents)
+def test_an_edit_from_noise_starts_from_the_noise_of_its_seed(editor):
+    prompt, config = "a red ring on a navy background", SamplingConfig(STEPS, guidance_scale=3.0, seed=5)
+    edited = last(editor.edit(prompt, config, start_from="noise"))
+    drawn = plain_noise(tuple(editor.latents.shape), 5)
+    assert torch.equal(edited, last(editor.edit(prompt, config, noise=drawn)))
+    assert not torch.equal(edited, last(editor.edit(prompt, replace(config, seed=6), start_from="noise")))
+    with pytest.raises(ValueError, match="Set denoise to 1"):
+        editor.edit(prompt, replace(config, denoise=0.5), start_from="noise")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": "all"}, "keep must be one of"),
-        ({"mask": torch.ones(1, 8, 8)}, "start from the clip"),
-        ({"keep": "noise", "noise": torch.zeros(1, 4, 2, 16, 16)}, "start from the clip"),
+        ({"start_from": "all"}, "start_from must be one of"),
+        ({"mask": torch.ones(1, 8, 8)}, "source-preserving edit"),
+        ({"start_from": "source_branch", "noise": torch.zeros(1, 4, 2, 16, 16)}, "starts from the clip"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(editor, options, message):
+def test_conflicting_options_raise(editor, options, message):
     with pytest.raises(ValueError, match=message):
         editor.edit(CAPTION, SamplingConfig(STEPS), **options)
 
 
-def test_the_clip_itself_is_steadied_to_itself_though_the_autoencoder_loses_some_of_it(editor, frames):
+def test_deflickering_the_unedited_clip_restores_it_exactly(editor, frames):
     decoded = editor.decode(editor.latents)
     assert (decoded - frames).abs().max() > 0.01
     assert torch.equal(torch.stack(list(editor.deflicker(decoded))), frames)

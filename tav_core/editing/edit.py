@@ -14,6 +14,7 @@ from .source_branch import SourceBranch, sample_with_source_branch
 
 # "inversion" samples the inverted noise, as published; "noise" samples fresh noise; "source_branch" preserves the clip.
 START_FROM = ("inversion", "noise", "source_branch")
+MASK_ALONE = 'A mask locks parts of a source-preserving edit: start from "source_branch", or remove it.'
 
 
 def edit(
@@ -45,7 +46,7 @@ def edit(
             video_unet, start, positive, negative, scheduler, config, mask=mask, propagate=propagate
         )
     if mask is not None:
-        raise ValueError('A mask locks parts of a source-preserving edit: start from "source_branch", or remove it.')
+        raise ValueError(MASK_ALONE)
     return sample(video_unet, start, positive, negative, scheduler, config)
 
 

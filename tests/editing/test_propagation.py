@@ -31,16 +31,16 @@ def at_the_blob(changes: Tensor) -> Tensor:
 def test_a_frame_takes_the_mean_of_what_moves_with_it() -> None:
     clip = moving_clip(5)
     changes = torch.arange(5.0)[None, None, :, None, None] * (clip[:, :1] > 0.3)
-    shared = at_the_blob(FlowPropagation(clip).share(changes))
+    shared = at_the_blob(FlowPropagation(clip).propagate(changes))
     assert (shared - 2).abs().max() < 0.3, shared  # the mean of 0 to 4
     still = torch.zeros_like(clip)
-    apart = at_the_blob(FlowPropagation(still).share(changes))
+    apart = at_the_blob(FlowPropagation(still).propagate(changes))
     assert (apart - 2).abs().max() > 0.5, "without motion the changes are fetched from where the blob is not"
 
 
 def test_a_clip_that_stands_still_shares_plain_means() -> None:
     clip, changes = draw(1, 4, 1, 6, 9).expand(1, 4, 3, 6, 9), draw(1, 4, 3, 6, 9, seed=1)
-    assert relative_error(FlowPropagation(clip).share(changes), changes.mean(2, keepdim=True).expand_as(changes)) < 5e-3
+    assert relative_error(FlowPropagation(clip).propagate(changes), changes.mean(2, keepdim=True).expand_as(changes)) < 5e-3
 
 
 def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
@@ -54,23 +54,23 @@ def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
 
 def test_no_change_is_carried_exactly_and_one_frame_keeps_its_own() -> None:
     clip = moving_clip(3)
-    assert torch.equal(FlowPropagation(clip).share(torch.zeros_like(clip)), torch.zeros_like(clip))
+    assert torch.equal(FlowPropagation(clip).propagate(torch.zeros_like(clip)), torch.zeros_like(clip))
     alone = draw(1, 4, 1, 16, 16)
-    assert relative_error(FlowPropagation(clip[:, :, :1]).share(alone), alone) < 1e-5
+    assert relative_error(FlowPropagation(clip[:, :, :1]).propagate(alone), alone) < 1e-5
 
 
 def test_each_clip_of_a_batch_has_a_motion_of_its_own() -> None:
     first, second, changes = moving_clip(3), moving_clip(3).flip(-1), draw(2, 4, 3, 16, 16)
-    both = FlowPropagation(torch.cat([first, second])).share(changes)
-    assert torch.equal(both[:1], FlowPropagation(first).share(changes[:1]))
-    assert torch.equal(both[1:], FlowPropagation(second).share(changes[1:]))
+    both = FlowPropagation(torch.cat([first, second])).propagate(changes)
+    assert torch.equal(both[:1], FlowPropagation(first).propagate(changes[:1]))
+    assert torch.equal(both[1:], FlowPropagation(second).propagate(changes[1:]))
 
 
 def test_frames_out_of_reach_have_no_part() -> None:
     count = REACH + 3
     clip, changes = draw(1, 4, 1, 4, 4).expand(1, 4, count, 4, 4), torch.zeros(1, 4, count, 4, 4)
     changes[:, :, -1] = 1
-    shared = FlowPropagation(clip).share(changes)[0, 0, :, 0, 0]
+    shared = FlowPropagation(clip).propagate(changes)[0, 0, :, 0, 0]
     assert shared[:2].abs().max() == 0
     assert shared[2:].min() > 0
 

@@ -6,8 +6,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from tav_core import NoiseSchedule, SamplingConfig, VideoUNet, inflate, plain_noise, sample
-from tav_core.editing import sampling
-from tav_core.editing.sampling import guided_prediction
+from tav_core.diffusion import guidance
+from tav_core.editing.sampling import guided_denoiser
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
 
 NOISE, POSITIVE, NEGATIVE = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1), draw(1, 9, 12, seed=2)
@@ -47,7 +47,7 @@ def test_no_guidance_saves_the_negative_pass(make_unet: MakeUNet, scale: float, 
 
 def test_early_guidance_acts_while_places_are_decided_and_not_after(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
-    early, late = {"denoise": 1.0}, {"denoise": 0.4}  # of ten steps, four lie below NoiseSchedule.early
+    early, late = {"denoise": 1.0}, {"denoise": 0.4}  # of ten steps, four lie below NoiseSchedule.is_high_noise
     for part, acts in ((early, True), (late, False)):
         plain, guided = (
             last(video_unet, num_inference_steps=10, guidance_scale=2.0, high_noise_guidance_scale=scale, **part)
@@ -60,11 +60,11 @@ def test_early_guidance_acts_while_places_are_decided_and_not_after(make_unet: M
 def test_small_clips_take_both_prompts_in_one_batch(
     make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch, pixels: int, passes: int
 ) -> None:
-    monkeypatch.setattr(sampling, "ONE_BATCH_PIXELS", pixels)
+    monkeypatch.setattr(guidance, "ONE_BATCH_PIXELS", pixels)
     video_unet, calls, negative = inflate(make_unet()), [], draw(*POSITIVE.shape, seed=3)
     video_unet.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
-        got = guided_prediction(video_unet, NOISE, 500, POSITIVE, negative, SamplingConfig(guidance_scale=7.5))
+        got = guided_denoiser(video_unet, POSITIVE, negative, EPSILON, SamplingConfig(guidance_scale=7.5))(NOISE, 500)
         assert len(calls) == passes
         unconditional, conditional = (video_unet(NOISE, 500, text) for text in (negative, POSITIVE))
     assert relative_error(got, unconditional + 7.5 * (conditional - unconditional)) < 1e-5
@@ -93,7 +93,7 @@ def test_full_rescale_gives_the_guided_prediction_the_contrast_of_the_positive_o
     with torch.no_grad():
         positive = video_unet(noise, 500, texts[0])
         plain, half, full = (
-            guided_prediction(video_unet, noise, 500, *texts, SamplingConfig(guidance_rescale=rescale))
+            guided_denoiser(video_unet, *texts, EPSILON, SamplingConfig(guidance_rescale=rescale))(noise, 500)
             for rescale in (0.0, 0.5, 1.0)
         )
     torch.testing.assert_close(full.flatten(1).std(1), positive.flatten(1).std(1))

@@ -16,7 +16,7 @@ from tav_core import (
 )
 from tav_core.diffusion.ddim import ddim_step
 from tav_core.editing.propagation import FlowPropagation
-from tav_core.editing.sampling import guided_prediction
+from tav_core.editing.sampling import guided_denoiser
 from tav_core.editing.source_branch import _branch
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_error
 
@@ -52,13 +52,16 @@ def test_the_offset_grows_by_the_difference_of_two_guided_steps(video_unet):
     schedule, by_timestep = NoiseSchedule.from_scheduler(EPSILON), {step.timestep: step.latents for step in trajectory}
     offset = torch.zeros_like(CLIP)
     source = SourceBranch(CLIP, CAPTION, trajectory)
-    for step in sample_with_source_branch(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, carry=False):
+    under_prompt, under_caption = (
+        guided_denoiser(video_unet, text, NEGATIVE, EPSILON, CONFIG) for text in (PROMPT, CAPTION)
+    )
+    for step in sample_with_source_branch(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, propagate=False):
         t, branch = step.timestep, by_timestep[step.timestep]
         levels = schedule.alpha(t), schedule.alpha(t - 100), "epsilon"
         with torch.no_grad():
-            edited = guided_prediction(video_unet, branch + offset, t, PROMPT, NEGATIVE, CONFIG)
-            kept = guided_prediction(video_unet, branch, t, CAPTION, NEGATIVE, CONFIG)
-        offset = ddim_step(branch + offset, edited, *levels) - ddim_step(branch, kept, *levels)
+            edited = under_prompt(branch + offset, t)
+            unedited = under_caption(branch, t)
+        offset = ddim_step(branch + offset, edited, *levels) - ddim_step(branch, unedited, *levels)
         assert relative_error(step.latents, CLIP + offset) < 1e-5
     assert t == 1
 
@@ -73,7 +76,7 @@ def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
 
 
 def test_what_is_carried_into_a_locked_place_is_left_out(video_unet, source, monkeypatch):
-    monkeypatch.setattr(FlowPropagation, "share", lambda carrier, offset: offset.roll(3, -1))
+    monkeypatch.setattr(FlowPropagation, "propagate", lambda propagation, offset: offset.roll(3, -1))
     mask = torch.zeros(1, 1, 3, 6, 6)
     mask[..., :3] = 1
     edited = edit(video_unet, source, mask=mask)
@@ -103,7 +106,8 @@ def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet
 
 def test_fresh_noise_is_drawn_anew_for_each_step():
     schedule, timesteps = NoiseSchedule.from_scheduler(EPSILON), [701, 501]
-    levels = _branch(SourceBranch(CLIP, CAPTION), CLIP, schedule, timesteps, seed=0)
+    steps = list(zip(timesteps, (501, 301), strict=True))
+    levels = _branch(SourceBranch(CLIP, CAPTION), CLIP, schedule, steps, seed=0)
     alphas = [schedule.alpha(timestep) for timestep in timesteps]
     noise = [(x - a**0.5 * CLIP) / (1 - a) ** 0.5 for x, a in zip(levels, alphas, strict=True)]
     for drawn in noise:
@@ -117,7 +121,7 @@ def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
     for step in steps:
         apart = relative_error(step.latents, step.latents[:, :, :1].expand_as(still))
         assert apart < 5e-3 if step.timestep > 400 else apart > 0.01, step.timestep
-    alone = edit(video_unet, SourceBranch(still, CAPTION), config=config, carry=False)
+    alone = edit(video_unet, SourceBranch(still, CAPTION), config=config, propagate=False)
     assert relative_error(steps[-1].latents, alone) > 0.01
 
 

@@ -1,4 +1,4 @@
-"""The strength of a tuning: what the model sees in an edit, with the tuning and without, and which trial is best."""
+"""The strength search: scores of an edit by the tuned and the untuned model, and the choice of the best trial."""
 
 from dataclasses import replace
 
@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, Trial, TuningConfig, load_model
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, Trial, TuningConfig, best_trial, edit, invert, load_model
 from tav_core.demo import shapes as world
-from tav_core.editing.strength import invert_and_sample, judge
+from tav_core.diffusion.denoiser import Denoiser, unet_denoiser
+from tav_core.editing.edit import inverted_start
+from tav_core.editing.strength import LEVELS, score_edit
 from tav_core.models.codec import encode_frames
 
 CAPTION, PROMPT = "a blue ring on a forest background", "a yellow ring on a forest background"
@@ -32,50 +34,54 @@ def editor() -> ClipEditor:
     return editor
 
 
-def judged(editor: ClipEditor, latents: Tensor) -> Trial:
-    texts = editor._embed(PROMPT), editor._embed(CAPTION)
-    return judge(editor.set_strength, editor.video_unet, 0.5, latents, *texts, editor.model.scheduler)
+def denoisers(editor: ClipEditor) -> list[Denoiser]:
+    """The model under the prompt and under the caption."""
+    return [unet_denoiser(editor.video_unet, editor.schedule, editor._embed(text)) for text in (PROMPT, CAPTION)]
 
 
-def test_what_was_asked_and_what_was_kept_are_told_apart(editor: ClipEditor) -> None:
-    asked = judged(editor, encode_frames(editor.model, drawn("yellow")))
+def scored(editor: ClipEditor, latents: Tensor) -> Trial:
+    return score_edit(editor.video_unet, 0.5, latents, *denoisers(editor))
+
+
+def test_scores_tell_the_prompt_from_the_source(editor: ClipEditor) -> None:
+    prompted = scored(editor, encode_frames(editor.model, drawn("yellow")))
     frames = drawn("yellow")
     frames[:, :24, :24] = 1
-    both = judged(editor, encode_frames(editor.model, frames))
-    kept = judged(editor, editor.latents)
-    assert asked.asked > 0.05 and both.asked > 0.01 and kept.asked < -0.01
-    assert kept.kept > asked.kept + 0.02 and both.kept > asked.kept + 0.02
-    assert (asked.strength, both.strength) == (0.5, 0.5)
-    assert best([asked, both, kept]) is both
+    both = scored(editor, encode_frames(editor.model, frames))
+    source = scored(editor, editor.latents)
+    assert prompted.prompt_score > 0.05 and both.prompt_score > 0.01 and source.prompt_score < -0.01
+    assert source.source_score > prompted.source_score + 0.02 and both.source_score > prompted.source_score + 0.02
+    assert (prompted.strength, both.strength) == (0.5, 0.5)
+    assert best_trial([prompted, both, source]) is both
 
 
-def test_judging_is_the_same_each_time_and_leaves_the_tuning_in_place(editor: ClipEditor) -> None:
+def test_scoring_is_deterministic_and_restores_the_tuning(editor: ClipEditor) -> None:
     editor.set_strength(1.0)
     before = {name: tensor.clone() for name, tensor in editor.video_unet.state_dict().items()}
-    first, again = judged(editor, editor.latents), judged(editor, editor.latents)
-    assert (first.asked, first.kept) == (again.asked, again.kept)
+    first, again = scored(editor, editor.latents), scored(editor, editor.latents)
+    assert (first.prompt_score, first.source_score) == (again.prompt_score, again.source_score)
     assert all(torch.equal(tensor, before[name]) for name, tensor in editor.video_unet.state_dict().items())
 
 
-def test_an_edit_is_judged_without_the_tuning_and_with_all_of_it(editor: ClipEditor) -> None:
-    placed, texts = [], (editor._embed(PROMPT), editor._embed(CAPTION))
+def test_an_edit_is_scored_at_strengths_0_and_1(editor: ClipEditor) -> None:
+    adapter, strengths = editor.video_unet.adapter, []
+    hook = editor.video_unet.register_forward_pre_hook(lambda *_: strengths.append(adapter.scale))
+    try:
+        score_edit(editor.video_unet, 0.5, editor.latents, *denoisers(editor))
+    finally:
+        hook.remove()
+    assert strengths == [0.0] * 2 * len(LEVELS) + [1.0] * len(LEVELS)
+    assert adapter.scale == 1
 
-    def place(strength: float) -> None:
-        placed.append(strength)
-        editor.set_strength(strength)
 
-    judge(place, editor.video_unet, 0.5, editor.latents, *texts, editor.model.scheduler)
-    assert placed == [0.0, 1.0]
-
-
-def test_a_judgement_that_is_no_number_is_refused(editor: ClipEditor) -> None:
+def test_a_non_finite_score_raises(editor: ClipEditor) -> None:
     hook = editor.video_unet.unet.conv_out.register_forward_hook(
         lambda *_: torch.full_like(editor.latents[0], torch.nan)
     )
     before = tuned_weights(editor)
     try:
-        with pytest.raises(FloatingPointError, match="Judging an edit at timestep 300"):
-            judged(editor, editor.latents)
+        with pytest.raises(FloatingPointError, match="Scoring an edit at timestep 300"):
+            scored(editor, editor.latents)
     finally:
         hook.remove()
     assert all(torch.equal(weight, before[name]) for name, weight in tuned_weights(editor).items())
@@ -86,7 +92,7 @@ def tuned_weights(editor: ClipEditor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("pass_", [1, 6], ids=["inverting", "sampling"])
-def test_trials_that_break_off_leave_the_tuning_in_place(editor: ClipEditor, pass_: int) -> None:
+def test_an_interrupted_search_restores_the_tuning(editor: ClipEditor, pass_: int) -> None:
     editor.set_strength(1)
     before, calls = tuned_weights(editor), []
 
@@ -104,16 +110,17 @@ def test_trials_that_break_off_leave_the_tuning_in_place(editor: ClipEditor, pas
     assert all(torch.equal(weight, before[name]) for name, weight in tuned_weights(editor).items())
 
 
-def test_trials_from_a_noise_invert_nothing(editor: ClipEditor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_from_given_noise_does_not_invert(editor: ClipEditor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ClipEditor, "invert", lambda *_: pytest.fail("inverted"))
     noise = torch.randn(editor.latents.shape, generator=torch.Generator().manual_seed(0))
     (trial,) = editor.try_strengths(PROMPT, SAMPLING, strengths=[0.5], noise=noise)
     assert trial.latents.shape == noise.shape
 
 
-@pytest.mark.parametrize("keep", ["nothing", "noise"])
-def test_trials_are_the_edits_that_one_makes_by_hand(editor: ClipEditor, keep: str) -> None:
-    trials = list(editor.try_strengths(PROMPT, SAMPLING, strengths=(0.5, 1.0), inversion=INVERSION, keep=keep))
+@pytest.mark.parametrize("start_from", ["inversion", "source_branch"])
+def test_trials_equal_edits_made_one_by_one(editor: ClipEditor, start_from: str) -> None:
+    options = {"inversion": INVERSION, "start_from": start_from}
+    trials = list(editor.try_strengths(PROMPT, SAMPLING, strengths=(0.5, 1.0), **options))
     assert [trial.strength for trial in trials] == [0.5, 1.0]
     with pytest.raises(RuntimeError, match="not been inverted"):
         editor.edit(PROMPT, SAMPLING)
@@ -121,15 +128,17 @@ def test_trials_are_the_edits_that_one_makes_by_hand(editor: ClipEditor, keep: s
         editor.set_strength(trial.strength)
         for _ in editor.invert(INVERSION):
             pass
-        *_, last = editor.edit(PROMPT, SAMPLING, keep=keep)
+        *_, last = editor.edit(PROMPT, SAMPLING, start_from=start_from)
         assert torch.equal(last.latents, trial.latents)
     assert not torch.equal(trials[0].latents, trials[1].latents)
 
 
-def test_a_clip_is_inverted_and_sampled_from_the_level_that_denoise_says(editor: ClipEditor) -> None:
+def test_a_partway_edit_starts_at_the_inversions_latents_of_that_level(editor: ClipEditor) -> None:
     config = replace(SAMPLING, denoise=0.5)
-    texts, scheduler = (editor._embed(PROMPT), editor._embed("")), editor.model.scheduler
-    steps = list(invert_and_sample(editor.video_unet, editor.latents, *texts, scheduler, config))
+    video_unet, schedule, empty = editor.video_unet, editor.schedule, editor._embed("")
+    steps = list(invert(video_unet, editor.latents, empty, schedule, INVERSION))
+    start = inverted_start(steps, schedule, config)
+    steps += edit(video_unet, start, editor._embed(PROMPT), empty, schedule, config)
     for _ in editor.invert(INVERSION):
         pass
     *_, last = editor.edit(PROMPT, config)
@@ -137,15 +146,15 @@ def test_a_clip_is_inverted_and_sampled_from_the_level_that_denoise_says(editor:
     assert len(steps) == 4 + 2
 
 
-def trial(strength: float, asked: float, kept: float) -> Trial:
-    return Trial(strength, torch.zeros(1), asked, kept)
+def trial(strength: float, prompt_score: float, source_score: float) -> Trial:
+    return Trial(strength, torch.zeros(1), prompt_score, source_score)
 
 
-def test_the_best_trial_is_the_one_whose_worse_side_is_best() -> None:
+def test_the_best_trial_has_the_highest_lower_score() -> None:
     weak, middle, strong = trial(0.25, 0.4, 0.02), trial(0.5, 0.3, 0.08), trial(1.0, 0.1, 0.1)
-    assert best([weak, middle, strong]) is middle
-    assert best([strong]) is strong
-    assert best([trial(0.25, 1.0, 0.3), trial(0.5, 0.6, 0.6), trial(1.0, 0.1, 1.0)]).strength == 0.5  # least in the sum
-    assert best([trial(0.25, -0.3, 0.1), trial(0.5, -0.1, 0.1)]).strength == 0.5  # none shows the prompt
+    assert best_trial([weak, middle, strong]) is middle
+    assert best_trial([strong]) is strong
+    assert best_trial([trial(0.25, 1.0, 0.3), trial(0.5, 0.6, 0.6), trial(1.0, 0.1, 1.0)]).strength == 0.5  # least in the sum
+    assert best_trial([trial(0.25, -0.3, 0.1), trial(0.5, -0.1, 0.1)]).strength == 0.5  # none shows the prompt
     with pytest.raises(ValueError, match="try one strength"):
-        best([])
+        best_trial([])
