@@ -1,23 +1,74 @@
-"""Files take the place of older ones, or go.
+"""Replace and remove files: after a crash or a power cut there is the old file or the new one, never half of one.
 
-On Windows that is refused while another program has the older one open: a player, an antivirus, a folder that is being
-synchronised. Most of them let go within seconds.
+A file is written under a temporary name in the same folder, flushed to the disk and renamed. Windows refuses to rename
+over or to remove a file that another program has open, such as a player, an antivirus or a synchronised folder. Most
+programs close the file within seconds, so both are retried or reported.
 """
 
 import os
+import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-WINDOWS = os.name == "nt"  # where files that are open can neither be replaced nor removed
+WINDOWS = os.name == "nt"  # where open files can neither be replaced nor removed
 PATIENCE, PAUSE = 3.0, 0.1  # seconds
 
 
-def replace(finished: Path, target: Path) -> None:
-    """As os.replace, tried for some seconds where another program may hold the target.
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, with its line ends as they are. See `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that is complete or not there at all. Missing folders are made.
 
     Raises:
-        OSError: it cannot take its place.
+        OSError: if it cannot be written; an old file of this name is whole then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(target: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Write a file in a `with` block under a temporary name; it replaces the target when the block ends without error.
+
+    Arguments:
+        target: the file to write, in a folder that exists.
+        temporary: a path in the same folder; None for a random one.
+
+    Yields:
+        The temporary path.
+
+    Raises:
+        OSError: if the target cannot be replaced; an old file of this name is whole then.
+    """
+    temporary = temporary or temporary_beside(target)
+    try:
+        yield temporary
+        flush(temporary)
+        replace(temporary, target)
+        with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
+            flush(target.parent)
+    finally:
+        with suppress(OSError):  # it must not hide why the file could not be written
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(target: Path) -> Path:
+    """A hidden temporary path in the folder of `target`; its length does not depend on the target's name."""
+    return target.with_name(f".{secrets.token_hex(8)}.tmp")
+
+
+def replace(finished: Path, target: Path) -> None:
+    """As os.replace, retried for some seconds on Windows, where another program may have the target open.
+
+    Raises:
+        OSError: if the target cannot be replaced.
     """
     began = time.monotonic()
     while True:
@@ -30,20 +81,20 @@ def replace(finished: Path, target: Path) -> None:
             time.sleep(PAUSE)
 
 
-def keep_beside(finished: Path, target: Path) -> Path:
-    """Give what cannot take its place a free name beside it: NAME-1.mp4, NAME-2.mp4, ...
+def rename_beside(finished: Path, target: Path) -> Path:
+    """Rename a file whose target cannot be replaced to the first free name beside it: NAME-1.mp4, NAME-2.mp4, ...
 
     Returns:
         That name.
     """
-    free = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
-    kept = next(path for path in free if not path.exists())
-    os.replace(finished, kept)
-    return kept
+    candidates = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
+    free = next(path for path in candidates if not path.exists())
+    os.replace(finished, free)
+    return free
 
 
 def remove(path: Path) -> bool:
-    """Remove a file if it is there. False if it stays, as one does on Windows that another program reads."""
+    """Remove a file if it is there. Returns False if it stays because another program has it open on Windows."""
     try:
         path.unlink(missing_ok=True)
     except PermissionError:
@@ -54,25 +105,9 @@ def remove(path: Path) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Have the disk write a file, or the names in a folder: after a power cut the old file is there, or the new one."""
+    """Write a file's content, or a folder's list of names, from the system's cache to the disk."""
     number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that is complete or not there at all; folders are made.
-
-    Raises:
-        OSError: it cannot be written; an old file of this name is whole then.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        flush(temporary)
-        replace(temporary, path)
-    finally:
-        remove(temporary)

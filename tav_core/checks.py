@@ -1,4 +1,4 @@
-"""Arguments, checked where they come in. What is refused gets one sentence: what was expected, and what came."""
+"""Checks of arguments. Each raises one sentence with what was expected and what was given."""
 
 import os
 import reprlib
@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-MAX_STEPS = 10**6  # of anything that is repeated; the losses of as many still fit a file's metadata
-OVERSHOOT = 0.5  # as a share of a range
+MAX_STEPS = 10**6  # of anything that is repeated; the losses of that many still fit into a file's metadata
+OVERSHOOT = 0.5  # of a range, as a share of it
 MAX_SEED = 2**64 - 1
-MAX_PARTS = 256  # of a path; each missing folder takes Python a level of recursion
+MAX_PARTS = 256  # of a path; Python makes missing folders recursively
 MAX_NUMBERS = 2**31  # in a tensor: 8 GB in float32, a hundred times what a clip of the largest models takes
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = 200  # characters: a path is to be seen whole
+_SHORT.maxstring = 200  # characters: most paths in full
 
 
 def check_integer(name: str, value: object, low: int, high: int, error: type[ValueError] = ValueError) -> None:
-    """Refuse what is no whole number from `low` to `high`, be it True or 2.0.
+    """Raise unless a value is an integer in [low, high]; True and 2.0 are none.
 
     Raises:
         ValueError: or the `error` given, with the name, the limits and the value.
@@ -30,10 +30,10 @@ def check_integer(name: str, value: object, low: int, high: int, error: type[Val
 
 
 def check_number(name: str, value: object, low: float, high: float, *, without: str = "") -> None:
-    """Refuse what is no number in [low, high]; NaN is in no interval.
+    """Raise unless a value is a real number in [low, high]; NaN is in no interval.
 
     Arguments:
-        without: "low", "high" or "both" for the end that does not belong to the interval.
+        without: "low", "high" or "both": the ends that do not belong to the interval.
 
     Raises:
         ValueError: with the name, the interval and the value.
@@ -49,7 +49,7 @@ def check_number(name: str, value: object, low: float, high: float, *, without: 
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Refuse what is none of the choices; 1 is not True.
+    """Raise unless a value is one of the choices; 1 is not True.
 
     Raises:
         ValueError: with the name, the choices and the value.
@@ -59,7 +59,7 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
 
 
 def check_type(name: str, value: object, kind: type, remedy: str = "") -> None:
-    """Refuse what is no object of a class.
+    """Raise unless a value is an instance of a class.
 
     Raises:
         TypeError: with the name, the class, the value and the remedy.
@@ -69,7 +69,7 @@ def check_type(name: str, value: object, kind: type, remedy: str = "") -> None:
 
 
 def check_pair(name: str, value: object) -> None:
-    """Refuse what is no tuple or list of two.
+    """Raise unless a value is a tuple or list of two.
 
     Raises:
         ValueError: with the name and the value.
@@ -79,7 +79,7 @@ def check_pair(name: str, value: object) -> None:
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text, or text with lone surrogates, which no encoding has.
+    """Raise unless a value is a string that can be encoded, without lone surrogates.
 
     Raises:
         TypeError, ValueError: with the name and the value.
@@ -87,51 +87,54 @@ def check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be text, not {shown(value)}.")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{name} must be text that can be encoded, not {shown(value)}: type it anew.")
+        raise ValueError(f"{name} must be text that can be encoded, not {shown(value)}: type it again.")
 
 
 def check_path(path: object, error: type[ValueError] = ValueError) -> Path:
-    """A path that a file can have.
+    """Raise unless a value can be the path of a file.
+
+    Returns:
+        The path.
 
     Raises:
-        ValueError: or the `error` given, for what is no text or path, holds NUL or a character of no encoding, or leads
-            through more folders than Python can make.
+        ValueError: or the `error` given, if it is no string or path, holds NUL or a character that cannot be encoded,
+            or has more folders than Python can make.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
-        raise error(f"A path is a text or a pathlib.Path, not {type(path).__name__}.")
+        raise error(f"A path must be a string or a pathlib.Path, not {type(path).__name__}.")
     try:
         usable = bool(os.fsencode(name)) and "\0" not in name
     except UnicodeEncodeError:
         usable = False
     if not usable:
-        raise error(f"{shown(name)} is no name that a file can have: choose another path.")
+        raise error(f"{shown(name)} cannot be the name of a file: choose another path.")
     if len(Path(name).parts) > MAX_PARTS:
         raise error(f"{shown(name)} leads through more than {MAX_PARTS} folders: choose another path.")
     return Path(name)
 
 
 def check_device(device: torch.device) -> None:
-    """Refuse a device that this machine or this build of torch has not.
+    """Raise unless this machine and this build of torch have a device.
 
     Raises:
         ValueError: with the device and torch's reason.
     """
     try:
-        torch.ones(1, device=device).item()  # which the device "meta" cannot tell
+        torch.ones(1, device=device).item()  # raises on the device "meta" too
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # torch raises each of these
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(f"The device {device} cannot be used here ({reason}): give another, such as cpu.") from error
 
 
 def check_tensor(name: str, tensor: object) -> None:
-    """Refuse what is no tensor of real, finite numbers that are there to be computed with in float32.
+    """Raise unless a value is a dense floating-point tensor in memory whose numbers are finite in float32.
 
     Raises:
         TypeError: if it is no tensor.
-        ValueError: for another type of number, a tensor without memory, one that is too large, NaN and infinity.
+        ValueError: if it has another type of number, no memory, too many numbers, NaN or infinity.
     """
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor of torch, not {shown(tensor)}.")
+        raise TypeError(f"{name} must be a torch.Tensor, not {shown(tensor)}.")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be floating-point numbers, not {tensor.dtype}: convert them with .float().")
     if tensor.is_meta or tensor.layout is not torch.strided:
@@ -139,17 +142,17 @@ def check_tensor(name: str, tensor: object) -> None:
         raise ValueError(f"{name} must be a plain tensor in memory, not {kind}.")
     if tensor.numel() > MAX_NUMBERS:
         raise ValueError(
-            f"{name} must hold at most {MAX_NUMBERS} numbers, not {tensor.numel()}: take fewer or smaller."
+            f"{name} must hold at most {MAX_NUMBERS} numbers, not {tensor.numel()}: take fewer or smaller frames."
         )
     if not tensor.float().isfinite().all():
-        raise ValueError(f"{name} hold numbers that are not finite in float32: look for a failure in what made them.")
+        raise ValueError(f"{name} are not finite in float32: check the step that made them.")
 
 
 def check_range(name: str, tensor: Tensor, low: float, high: float) -> None:
-    """Refuse numbers well outside of [low, high]: what decoders and filters overshoot by may pass.
+    """Raise if numbers lie further outside of [low, high] than decoders and filters overshoot.
 
     Raises:
-        ValueError: with the name, the range and what came.
+        ValueError: with the name, the range and the extremes found.
     """
     if tensor.numel():
         least, largest = (float(end) for end in tensor.detach().aminmax())
@@ -159,16 +162,16 @@ def check_range(name: str, tensor: Tensor, low: float, high: float) -> None:
 
 
 def shown(value: object) -> str:
-    """A value as one short line that can be printed anywhere."""
+    """A value as one short line of printable characters."""
     try:
         text = _SHORT.repr(value)
-    except ValueError:  # a whole number of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python prints
         text = f"a number of type {type(value).__name__}"
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
 def raise_unless_finite(result: Tensor, step: str) -> None:
-    """Stop at a NaN or an infinity, which all later steps would inherit.
+    """Raise at a NaN or an infinity, which would spread to all later steps.
 
     Raises:
         FloatingPointError: with the name of the step and the remedy.

@@ -80,7 +80,7 @@ def test_a_video_that_is_open_elsewhere_stays_and_the_new_one_lies_beside(
     if target.is_file():
         with pytest.raises(VideoError, match="close the program that has it open"):
             check_output(target)
-    with pytest.raises(VideoError, match=rf"is it open elsewhere\? What was made lies in .*{other}"):
+    with pytest.raises(VideoError, match=rf"is it open elsewhere\? The video is in .*{other}"):
         write_video(target, torch.cat([FRAMES, FRAMES]), 8)
     assert len(read_video(target).frames) == 2 and len(read_video(tmp_path / other).frames) == 4
     assert {path.name for path in tmp_path.iterdir()} == {"edit-1.mp4", name, other}

@@ -112,8 +112,8 @@ def test_whatever_came_is_shown_in_a_short_printable_line() -> None:
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
-        (None, "must be a tensor"),
-        (np.zeros(3), "must be a tensor"),
+        (None, "must be a torch.Tensor"),
+        (np.zeros(3), "must be a torch.Tensor"),
         (torch.zeros(3, dtype=torch.int64), "floating-point"),
         (torch.zeros(3, dtype=torch.complex64), "floating-point"),
         (torch.zeros(3, device="meta"), "meta"),

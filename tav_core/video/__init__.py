@@ -1,9 +1,9 @@
-"""Real video.
+"""Read and write video files.
 
-read.py     reads a clip; choose.py says which frames, decode.py opens files, picture.py makes RGB of them
-memory.py   takes frames that are there already
-encode.py   writes; output.py checks what is to be written, streams.py and png.py bring it into a file or a folder
-media.py    what both sides share
+read.py      reads a clip: choose.py chooses its frames, decode.py opens files, picture.py converts frames to RGB
+memory.py    takes a clip from frames that are in memory
+encode.py    writes a clip: output.py checks the arguments, streams.py and png.py write files and folders
+media.py     what reading and writing share
 """
 
 from .encode import check_output, write_video

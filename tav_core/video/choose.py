@@ -1,4 +1,4 @@
-"""Which frames of a video make the clip: the request, checked, and the choice by time stamps."""
+"""The choice of a clip's frames by their time stamps, and the checks of the arguments that choose them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FITS = ("crop", "pad", "stretch")
 
 
 class Timed(Protocol):
-    """Anything that is shown at a time, for a duration, in seconds."""
+    """Anything with a presentation time and a duration in seconds."""
 
     @property
     def time(self) -> Fraction: ...
@@ -34,7 +34,7 @@ T = TypeVar("T", bound=Timed)
 
 @dataclass(frozen=True)
 class Request:
-    """What `read_video` is asked for, checked."""
+    """The checked arguments of `read_video` that choose frames."""
 
     path: Path
     num_frames: int | None
@@ -48,13 +48,18 @@ class Request:
         return f"from start={float(self.start):g} s with {pace}"
 
 
-def checked(
+def check_request(
     path: str | os.PathLike[str],
     num_frames: int | None,
     start: float,
     stride: int | None,
     fps: float | Fraction | None,
 ) -> Request:
+    """Check the arguments that choose frames.
+
+    Raises:
+        VideoError: if one is out of range, or if both stride and fps are given.
+    """
     if stride is not None and fps is not None:
         raise VideoError("stride and fps both choose the frames: give one of them.")
     if num_frames is not None:
@@ -72,6 +77,7 @@ def checked(
 
 
 def check_size(width: int | None, height: int | None, fit: str) -> None:
+    """Raise a VideoError unless the sides are positive, not too large or None, and `fit` is one of `FITS`."""
     for name, value in (("width", width), ("height", height)):
         if value is not None:
             check_integer(name, value, 1, MAX_SIDE)
@@ -80,7 +86,7 @@ def check_size(width: int | None, height: int | None, fit: str) -> None:
 
 
 def every_nth(frames: Iterator[T], start: Fraction, stride: int) -> Iterator[T]:
-    """From the frame nearest to `start` on, each stride-th one."""
+    """Every stride-th frame from the one nearest to `start` on."""
     before = None
     for frame in frames:
         if frame.time >= start:
@@ -96,7 +102,7 @@ def every_nth(frames: Iterator[T], start: Fraction, stride: int) -> Iterator[T]:
 
 
 def at_rate(frames: Iterator[T], start: Fraction, fps: Fraction) -> Iterator[T]:
-    """For each moment start + k / fps before the end, the frame nearest to it (the earlier of two equally near)."""
+    """For each time start + k / fps before the end, the frame nearest to it (the earlier of two equally near)."""
     current, moment = next(frames, None), start
     if current is None:
         return
@@ -111,6 +117,7 @@ def at_rate(frames: Iterator[T], start: Fraction, fps: Fraction) -> Iterator[T]:
 
 
 def check_count(request: Request, count: int, end: Fraction) -> None:
+    """Raise a VideoError if a video that ends at `end` gave fewer frames than were requested."""
     if count >= (request.num_frames or 1):
         return
     if count == 0:
@@ -119,6 +126,6 @@ def check_count(request: Request, count: int, end: Fraction) -> None:
             " choose an earlier start."
         )
     raise VideoError(
-        f"{request.path} has {count} frames {request}, and num_frames={request.num_frames} was asked:"
+        f"{request.path} has {count} frames {request}, but num_frames={request.num_frames} were requested:"
         f" ask for at most {count}."
     )

@@ -1,7 +1,7 @@
 """Write frames as a video that plays anywhere: H.264 MP4, VP9 WebM, GIF, or numbered PNG files.
 
-All is written under a temporary name in the same folder and renamed at the end: a failure leaves nothing and harms
-nothing.
+Files are written under a temporary name in the same folder and renamed at the end: after a failure the older file is
+whole and no part of the new one is left.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import av
 import numpy as np
 import torch
 
-from ..atomic import replace
+from ..atomic import flush, replace, temporary_beside
 from ..checks import shown
 from . import png
-from .media import Audio, VideoError, as_rate, beside, check_integer, is_pattern, kept_beside, local_path
+from .media import Audio, VideoError, as_rate, check_integer, is_pattern, local_path, rename_held
 from .output import Clip
 from .streams import FORMATS, encode_film, encode_gif
 
@@ -42,25 +42,25 @@ def write_video(
     and PNG have no sound, and GIF no metadata: they are left out.
 
     Arguments:
-        path: where to; its parent folder is made. An older file is replaced at the end; so is an older folder of PNG
-            files, if it holds nothing but such frames.
+        path: of the file or folder; its parent folder is made. An older file is replaced at the end; so is an older
+            folder of PNG files, if it holds nothing but such frames.
         frames: (f, h, w, 3), float in [0, 1] (overshoot is clipped) or uint8.
-        fps: frames per second, kept exactly as a fraction; floats such as 29.97 mean 30000/1001.
-        audio: sound to go with the frames; what is longer than them is cut.
+        fps: frames per second, stored exactly as a fraction; floats such as 29.97 mean 30000/1001.
+        audio: sound of the frames; cut where the frames end.
         crf: constant rate factor of H.264 (0 to 51, default 17) or VP9 (0 to 63, default 24); lower is better.
-        metadata: texts to keep in the file.
-        before_frame: called before each frame; what it raises ends the writing, and nothing is left of the file.
+        metadata: strings by name to store in the file.
+        before_frame: called before each frame; an exception of it ends the writing, and no part of the file is left.
 
     Returns:
         The path written.
 
     Raises:
-        VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails. Where another
-            program holds the older file, the new one is kept beside it, under the name that the error says.
+        VideoError: for frames, rates, sound or names that cannot be written, and if the encoder fails. If another
+            program has the older file open, the new one is saved beside it, under the name in the error.
     """
-    target = _with_a_format(path)
+    target = _checked_target(path)
     if not isinstance(metadata or {}, Mapping):
-        raise VideoError(f"metadata are texts by name, not {shown(metadata)}.")
+        raise VideoError(f"metadata must be strings by name, not {shown(metadata)}.")
     clip = Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}), before_frame)
     suffix = target.suffix.lower()
     if crf is not None and suffix in FORMATS:
@@ -75,13 +75,16 @@ def write_video(
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """Refuse a name that `write_video` could not write, or only beside it, before the work of making the frames.
+    """Raise before the frames are computed if `write_video` could not write under a name.
+
+    Returns:
+        The path.
 
     Raises:
-        VideoError: the name is no local path, names no format, or a file that another program holds or the system
-            refuses.
+        VideoError: if the name is no local path or has no known format, or if the file cannot be opened for writing,
+            for example because another program has it open.
     """
-    target = _with_a_format(path)
+    target = _checked_target(path)
     try:
         if target.suffix.lower() in (".gif", *FORMATS) and target.parent.is_dir() and not target.is_dir():
             _try_to_open(target)
@@ -91,13 +94,13 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _with_a_format(path: str | os.PathLike[str]) -> Path:
+def _checked_target(path: str | os.PathLike[str]) -> Path:
     target = local_path(path)
     suffix = target.suffix.lower()
     known = suffix in ("", ".gif", *FORMATS) or (suffix == ".png" and is_pattern(target.name)) or target.is_dir()
     if not known:
         raise VideoError(
-            f"{target.name!r} names no format that can be written: use .mp4, .webm or .gif, a folder's name without"
+            f"{target.name!r} has no format that can be written: use .mp4, .webm or .gif, a folder's name without"
             " suffix, or FOLDER/frame_%04d.png."
         )
     return target
@@ -106,15 +109,15 @@ def _with_a_format(path: str | os.PathLike[str]) -> Path:
 def _try_to_open(target: Path) -> None:
     if target.exists():
         target.open("r+b").close()
-    elif not target.is_symlink():  # which is replaced itself
+    elif not target.is_symlink():  # a dangling link is replaced itself
         target.open("xb").close()
         target.unlink()
 
 
 def _write_file(target: Path, clip: Clip) -> None:
-    """Write under a temporary name beside the target, then take its place."""
+    """Write under a temporary name beside the target, then replace the target."""
     suffix = target.suffix.lower()
-    temporary = beside(target)
+    temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with av.open(f"file:{temporary}", "w", format=suffix[1:], options=_muxer_options(suffix, clip)) as container:
@@ -123,10 +126,11 @@ def _write_file(target: Path, clip: Clip) -> None:
                 encode_gif(container, clip)
             else:
                 encode_film(container, clip, FORMATS[suffix])
+        flush(temporary)
         try:
             replace(temporary, target)
         except PermissionError as error:
-            raise kept_beside(temporary, target, error) from error
+            raise rename_held(temporary, target, error) from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{target} could not be written: {error}.") from error
     finally:

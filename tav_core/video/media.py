@@ -1,7 +1,7 @@
-"""Names, numbers and integrity of local media files: what reading and writing share, without a decoder.
+"""What reading and writing video share, without a decoder.
 
-Paths are refused if they look like addresses, images of a sequence are put in order, frame rates are made exact, and
-a file that ends before its own header says is recognised.
+Paths that look like URLs are rejected, images of a sequence are sorted, frame rates are made exact fractions, and
+truncated files are detected by their own headers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from fractions import Fraction
 from numbers import Rational, Real
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 import torch
 
 from .. import checks
-from ..atomic import keep_beside
+from ..atomic import rename_beside
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
@@ -29,7 +28,7 @@ MAX_RATE = 1000  # frames per second, and seconds per frame
 
 
 class VideoError(ValueError):
-    """A video that cannot be read or written as asked; the message says why and what to do."""
+    """A video that cannot be read or written as asked; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +40,9 @@ class Audio:
 
 
 def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
-    """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes just that.
+    """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes that fraction.
 
-    Numerator and denominator fit the 32 bits that files have for them.
+    Numerator and denominator fit the 32 bits that file formats have for them.
     """
     if not isinstance(fps, Real) or isinstance(fps, bool) or not Fraction(1, MAX_RATE) <= fps <= MAX_RATE:
         limits = f"{1 / MAX_RATE:g} to {MAX_RATE}"
@@ -59,20 +58,24 @@ def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:
-    """`checks.check_integer`, with a VideoError."""
+    """As `checks.check_integer`; raises a VideoError."""
     checks.check_integer(name, value, low, high, VideoError)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """The path, unless it is an address or an FFmpeg protocol such as http: or concat:, or no name at all."""
+    """The path as a `Path`.
+
+    Raises:
+        VideoError: if it is a URL or an FFmpeg protocol such as http: or concat:, or cannot be the name of a file.
+    """
     local = checks.check_path(path, VideoError)
     if _SCHEME.match(name := os.fspath(path)) and not local.exists():
-        raise VideoError(f"{name!r} is an address, and only local files are used: give a path on this machine.")
+        raise VideoError(f"{name!r} is a URL, and only local files are opened: give a path on this machine.")
     return local
 
 
 def frame_number(pattern: str, name: str) -> int | None:
-    """The number of `name` in a printf pattern such as frame_%04d.png, or None where it does not fit."""
+    """The number of `name` in a printf pattern such as frame_%04d.png, or None if it does not match."""
     field = _NUMBER_FIELD.search(pattern)
     assert field is not None
     before, after = re.escape(pattern[: field.start()]), re.escape(pattern[field.end() :])
@@ -81,7 +84,7 @@ def frame_number(pattern: str, name: str) -> int | None:
 
 
 def numbered(pattern: str, number: int) -> str:
-    """The name of a number in a pattern with one number field; other percent signs are plain text."""
+    """The file name of a number in a pattern with one number field; other percent signs are plain text."""
     return _NUMBER_FIELD.sub(lambda field: field[0] % number, pattern)
 
 
@@ -91,10 +94,10 @@ def is_pattern(name: str) -> bool:
 
 
 def find_images(path: Path) -> list[Path]:
-    """The images of a folder in natural order (2 before 10), or those that match a pattern; none for a plain file.
+    """The images of a folder in natural order (2 before 10), or those that match a pattern; empty for a plain file.
 
     Raises:
-        VideoError: for a folder without images and for a pattern that nothing matches.
+        VideoError: if a folder holds no images, or no file matches a pattern.
     """
     if path.is_dir():
         images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
@@ -118,15 +121,15 @@ def _natural_key(file: Path) -> list[tuple[bool, int, str]]:
     return [(False, int(part), "") if part[0] in "0123456789" else (True, 0, part) for part in parts]
 
 
-def is_cut_off(path: Path) -> bool:
-    """Whether a file ends before the end that its own header promises (MP4/MOV, Matroska/WebM, AVI, GIF)."""
+def is_truncated(path: Path) -> bool:
+    """Whether a file is shorter than its own header states (MP4/MOV, Matroska/WebM, AVI, GIF)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
         if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"}:
-            return _boxes_cut_off(file, size)
+            return _boxes_truncated(file, size)
         if head[:4] == b"\x1a\x45\xdf\xa3":
-            return _segment_cut_off(file, size)
+            return _segment_truncated(file, size)
         if head[:4] == b"RIFF":
             return int.from_bytes(head[4:8], "little") + 8 > size
         if head[:3] == b"GIF":
@@ -135,7 +138,7 @@ def is_cut_off(path: Path) -> bool:
     return False
 
 
-def _boxes_cut_off(file: BinaryIO, size: int) -> bool:
+def _boxes_truncated(file: BinaryIO, size: int) -> bool:
     """ISO 14496-12: boxes of a 32-bit size and a type; size 1: 64 bits follow; size 0: to the end of the file."""
     position, kinds = 0, set()
     while position + 8 <= size:
@@ -153,7 +156,7 @@ def _boxes_cut_off(file: BinaryIO, size: int) -> bool:
     return position > size or b"moov" not in kinds
 
 
-def _segment_cut_off(file: BinaryIO, size: int) -> bool:
+def _segment_truncated(file: BinaryIO, size: int) -> bool:
     """RFC 8794: the EBML header element, then the Segment with its size, all ones where it is unknown."""
     file.seek(4)
     header, _ = _ebml_size(file)
@@ -167,19 +170,14 @@ def _segment_cut_off(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(file: BinaryIO) -> tuple[int, bool]:
-    """The number, of as many bytes as its first one says; 0 at the end of the file. Whether it means "unknown"."""
+    """A number whose first byte gives its width, and whether it means "unknown"; 0 at the end of the file."""
     first = int.from_bytes(file.read(1), "big")
     width = 9 - first.bit_length()
     value = int.from_bytes(bytes([first & (0xFF >> width)]) + file.read(width - 1), "big")
     return value, value == (1 << 7 * width) - 1
 
 
-def beside(target: Path) -> Path:
-    """A temporary name in the folder of `target`."""
-    return target.with_name(f".{uuid4().hex}{target.suffix}")
-
-
-def kept_beside(finished: Path, target: Path, error: PermissionError) -> VideoError:
-    """Keep under a free name what was refused the place of `target`; the error that says so."""
-    kept = keep_beside(finished, target)
-    return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? What was made lies in {kept}.")
+def rename_held(finished: Path, target: Path, error: PermissionError) -> VideoError:
+    """Rename a file whose target another program has open to a free name beside it. Returns the error to raise."""
+    renamed = rename_beside(finished, target)
+    return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? The video is in {renamed}.")

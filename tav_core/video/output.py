@@ -1,4 +1,4 @@
-"""What is to be written, checked before anything is."""
+"""The arguments of `write_video`, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .media import MAX_SIDE, Audio, VideoError, check_integer
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by the number of channels
 _MAX_SAMPLE_RATE = 384_000  # Hz
 _MAX_FRAMES = 10**6
-_OVERSHOOT = 0.5  # how far beyond [0, 1] a pixel is taken for a decoder's overshoot and clipped
+_OVERSHOOT = 0.5  # of pixels beyond [0, 1] that is still clipped, as of decoders
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """The arguments of write_video. A crf is checked by the format that has one.
+    """The arguments of `write_video`. The crf is checked with the format.
 
     Raises:
-        VideoError: frames, sound or metadata cannot be written.
+        VideoError: if frames, sound or metadata cannot be written.
     """
 
     frames: torch.Tensor | np.ndarray
@@ -50,11 +50,11 @@ class Clip:
             pixels = self.frames.detach() if isinstance(self.frames, torch.Tensor) else self.frames
             low, high = float(pixels.min()), float(pixels.max())
             if not np.isfinite([low, high]).all():
-                raise VideoError("frames hold NaN or infinite pixels: look for a failure in the step that made them.")
+                raise VideoError("frames hold NaN or infinite pixels: check the step that made them.")
             if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
                 raise VideoError(f"float frames must lie in [0, 1], not {low:g} to {high:g}: rescale them.")
         if not all(isinstance(text, str) for texts in self.metadata.items() for text in texts):
-            raise VideoError("metadata are texts by name: encode other values as JSON.")
+            raise VideoError("metadata must be strings by name: encode other values as JSON.")
         if self.audio is not None:
             _check_audio(self.audio)
 
@@ -82,5 +82,5 @@ def _check_audio(audio: Audio) -> None:
     if samples.ndim != 2 or len(samples) not in LAYOUTS or not samples.is_floating_point():
         raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
     if not samples.isfinite().all():
-        raise VideoError("audio holds NaN or infinite samples: look for a failure in the step that made them.")
+        raise VideoError("audio holds NaN or infinite samples: check the step that made them.")
     check_integer("the sample rate", audio.sample_rate, 1, _MAX_SAMPLE_RATE)

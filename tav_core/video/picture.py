@@ -1,8 +1,8 @@
-"""One decoded frame as an upright RGB picture of a given size.
+"""Convert a decoded frame to an upright RGB picture of a given size.
 
-YUV becomes RGB by the matrix and range that the file states (BT.709 for high definition and BT.601 below where it
-states none, as players do); 10 bits and more are kept by way of 16-bit RGB; transparent parts are laid over black.
-HDR transfer curves (PQ, HLG) are not tone-mapped, and the two fields of interlaced video stay woven into one frame.
+YUV is converted to RGB by the matrix and range in the file (as players do, BT.709 for high definition and BT.601 below
+if the file has none); 10 bits and more become 16-bit RGB; transparency is composited over black. HDR transfer curves
+(PQ, HLG) are not tone-mapped, and interlaced video is not deinterlaced.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .media import MAX_SIDE, VideoError
 
 # ISO 23091-2 MatrixCoefficients, by their names in FFmpeg's scale filter
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-# bitexact: without it the result depends, by a level or two, on how the memory of a picture happens to be aligned.
+# bitexact: without it the result varies by a level or two with the alignment of a picture in memory.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 
 
 class PictureMaker:
-    """Turns timed frames into pictures (height, width, 3) of one size, uint8 or uint16.
+    """Converts timed frames to pictures (height, width, 3) of one size, uint8 or uint16.
 
     The size is fixed by the first frame where width, height or both are None (see `read_video`).
     """
 
     def __init__(self, path: Path, width: int | None, height: int | None, fit: str) -> None:
         self.path, self.width, self.height, self.fit = path, width, height, fit
-        self.source_width = self.source_height = 0  # as shown: upright, with square pixels
+        self.source_width = self.source_height = 0  # as displayed: upright, with square pixels
         self._graph: av.filter.Graph | None = None
         self._graph_key: tuple[Any, ...] = ()
 
@@ -42,8 +42,8 @@ class PictureMaker:
         aspect = timed.pixel_aspect
         matrix = _display_matrix(timed.frame)
         if matrix is not None:
-            picture, turned = _upright(picture, matrix)
-            aspect = 1 / aspect if turned else aspect
+            picture, swapped = _upright(picture, matrix)
+            aspect = 1 / aspect if swapped else aspect
         if not self.source_width:
             self._fix_size(picture, aspect)
         assert self.width and self.height
@@ -59,14 +59,14 @@ class PictureMaker:
         elif self.height is None:
             self.height = max(1, round(self.width / shape))
         assert self.width and self.height
-        if max(self.width, self.height) > MAX_SIDE:  # very flat pictures, or pixels that the file says are very wide
+        if max(self.width, self.height) > MAX_SIDE:  # of very flat pictures, or with very wide pixels
             raise VideoError(
-                f"The frames of {self.path} would have {self.width} x {self.height} pixels, and a side can have at "
+                f"The frames of {self.path} would have {self.width} x {self.height} pixels, but a side can have at "
                 f"most {MAX_SIDE}: give width and height."
             )
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """(h, w, 3) or, with alpha, (h, w, 4), uint8 or uint16; the FFmpeg graph is kept while frames stay alike."""
+        """(h, w, 3) or, with alpha, (h, w, 4), uint8 or uint16. Frames of the same format share an FFmpeg graph."""
         key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
         if self._graph is None or key != self._graph_key:
             self._graph, self._graph_key = _rgb_graph(frame), key
@@ -97,7 +97,7 @@ def _rgb_graph(frame: av.VideoFrame) -> av.filter.Graph:
 
 
 def _flatten(picture: np.ndarray) -> np.ndarray:
-    """Lay a picture with (straight) alpha over black."""
+    """Composite a picture with straight alpha over black."""
     if picture.shape[2] == 3:
         return picture
     opaque = np.iinfo(picture.dtype).max
@@ -108,39 +108,39 @@ def _flatten(picture: np.ndarray) -> np.ndarray:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """The 3x3 matrix (x', y', w') = (x, y, 1) M that brings a stored pixel to its place on the screen."""
+    """The 3x3 matrix M that maps stored to displayed pixels: (x', y', w') = (x, y, 1) M."""
     try:
-        side_data: Any = frame.side_data  # by type; what it gives when iterated changed in PyAV 19
-    except ValueError:  # beside others there is one of a type that PyAV does not know
-        return _turned_by(frame.rotation)
+        side_data: Any = frame.side_data  # by type; iteration over it changed in PyAV 19
+    except ValueError:  # PyAV does not support the type of another entry
+        return _rotation_matrix(frame.rotation)
     data = side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
 
 
-def _turned_by(degrees: int) -> np.ndarray:
-    """The display matrix of a turn against the clock, in quarter turns."""
+def _rotation_matrix(degrees: int) -> np.ndarray:
+    """The display matrix of a counter-clockwise rotation by a multiple of 90 degrees."""
     cosine, sine = round(cos(radians(degrees))), round(sin(radians(degrees)))
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
 
 
 def _upright(picture: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Turn and mirror by the quarter turns in a display matrix; also says whether the sides changed places."""
+    """Rotate and mirror a picture by a display matrix. Also returns whether width and height were swapped."""
     (a, b), (c, d) = matrix[:2, :2].tolist()
-    turned = abs(b) > abs(a)
-    if turned:
+    swapped = abs(b) > abs(a)
+    if swapped:
         picture, a, d = picture.transpose(1, 0, 2), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], turned
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], swapped
 
 
 def fitted(picture: np.ndarray, aspect: Fraction, width: int, height: int, fit: str) -> np.ndarray:
-    """Bring a picture whose pixels are `aspect` times as wide as high to (height, width, 3), of any type of number."""
+    """Resize a picture whose pixels are `aspect` times as wide as high to (height, width, 3), of any number type."""
     rows, columns = picture.shape[:2]
     if fit == "crop":
-        shape = Fraction(width, height) / aspect  # of the part to keep, in stored pixels
-        kept_columns = max(1, min(columns, round(rows * shape)))
-        kept_rows = max(1, min(rows, round(columns / shape)))
-        top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
-        picture = picture[top : top + kept_rows, left : left + kept_columns]
+        shape = Fraction(width, height) / aspect  # of the part that is left, in stored pixels
+        crop_columns = max(1, min(columns, round(rows * shape)))
+        crop_rows = max(1, min(rows, round(columns / shape)))
+        top, left = (rows - crop_rows) // 2, (columns - crop_columns) // 2
+        picture = picture[top : top + crop_rows, left : left + crop_columns]
     if fit != "pad":
         return _resized(picture, width, height)
     shape = columns * aspect / rows
@@ -161,7 +161,7 @@ def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     except ImportError as error:
         raise VideoError(
             f"Resizing needs OpenCV, which cannot be loaded ({error}): pip install opencv-python-headless,"
-            " or install the system library it misses (libgl1)."
+            " or install the system library that it needs (libgl1)."
         ) from error
     smaller = width <= columns and height <= rows
     interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC

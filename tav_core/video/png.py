@@ -8,29 +8,31 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from ..atomic import replace
-from .media import VideoError, beside, frame_number, kept_beside, numbered
+from ..atomic import flush, replace, temporary_beside
+from .media import VideoError, frame_number, numbered, rename_held
 from .output import Clip
 
 PATTERN = "frame_%05d.png"
 
 
 def write_folder(target: Path, pattern: str, clip: Clip) -> None:
-    """Fill a temporary folder beside the target, then let it take the place of an older one that holds only frames."""
+    """Write a temporary folder beside the target, which then replaces an older folder that holds nothing but frames."""
     target = target.absolute()
-    _check_replaceable(target, pattern)
+    _raise_unless_replaceable(target, pattern)
     texts = PngImagePlugin.PngInfo()
     for name, text in clip.metadata.items():
         texts.add_itxt(name, text)
-    temporary, old = beside(target), beside(target)
+    temporary, old = temporary_beside(target), temporary_beside(target)
     try:
         temporary.mkdir(parents=True)
         for index, picture in enumerate(clip.pictures()):
-            Image.fromarray(picture).save(temporary / numbered(pattern, index), pnginfo=texts)
+            file = temporary / numbered(pattern, index)
+            Image.fromarray(picture).save(file, pnginfo=texts)
+            flush(file)
         try:
-            _change(target, temporary, old)
+            _swap(target, temporary, old)
         except PermissionError as error:
-            raise kept_beside(temporary, target, error) from error
+            raise rename_held(temporary, target, error) from error
     except OSError as error:
         raise VideoError(f"{target} could not be written: {error}.") from error
     finally:
@@ -38,8 +40,8 @@ def write_folder(target: Path, pattern: str, clip: Clip) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _change(target: Path, new: Path, old: Path) -> None:
-    """Put `target` aside as `old`, and `new` in its place, or leave it where it is."""
+def _swap(target: Path, new: Path, old: Path) -> None:
+    """Rename `target` to `old` and `new` to `target`. If that fails, `target` is as before."""
     if target.exists():
         replace(target, old)
     try:
@@ -50,14 +52,14 @@ def _change(target: Path, new: Path, old: Path) -> None:
         raise
 
 
-def _check_replaceable(target: Path, pattern: str) -> None:
+def _raise_unless_replaceable(target: Path, pattern: str) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise VideoError(f"{target} is a file, and a folder of frames was asked there: choose another name.")
-    strangers = [file.name for file in target.iterdir() if frame_number(pattern, file.name) is None]
-    if strangers:
+        raise VideoError(f"{target} is a file, not a folder of frames: choose another name.")
+    others = [file.name for file in target.iterdir() if frame_number(pattern, file.name) is None]
+    if others:
         raise VideoError(
-            f"The folder {target} holds other things than {pattern} ({strangers[0]}), and is not replaced:"
+            f"The folder {target} holds other files than {pattern} ({others[0]}) and is not replaced:"
             " choose a new folder."
         )

@@ -1,8 +1,8 @@
-"""Read a clip from a real video file: which frames, at which size, with which sound.
+"""Read a clip from a video file: its frames, resized, and its sound.
 
-Frames are chosen by their presentation time stamps, decoded one by one from the nearest key frame on, brought to
-their final size at once, and decoding stops after the last one that is needed: the length and size of the source do
-not matter; `memory.py` does the same with frames that are in memory.
+Frames are chosen by their presentation time stamps, decoded one by one from the nearest key frame and resized at once.
+Decoding stops after the last frame needed, so memory and time do not grow with the source's length. `memory.py` does
+the same with frames in memory.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ import av
 import numpy as np
 import torch
 
-from .choose import Request, at_rate, check_count, check_size, checked, every_nth
+from .choose import Request, at_rate, check_count, check_request, check_size, every_nth
 from .decode import Source, TimedFrame, open_source
-from .media import Audio, VideoError, is_cut_off
+from .media import Audio, VideoError, is_truncated
 from .picture import PictureMaker
 from .sound import read_audio
 
 
 @dataclass(frozen=True, eq=False)
 class VideoClip:
-    """Frames of a video and what is needed to write them back.
+    """A clip.
 
-    frames (f, h, w, 3) float32 in [0, 1]; fps of these frames; audio over the same span, or None; the source's size
-    as shown (upright, square pixels); times (seconds from the source's first frame) of the source frames taken.
+    Attributes:
+        frames: (f, h, w, 3) float32 in [0, 1].
+        fps: of these frames.
+        audio: the sound over the same time, or None.
+        source_width, source_height: of the source as displayed (upright, square pixels).
+        times: of the source frames that were taken, in seconds from the source's first frame.
     """
 
     frames: torch.Tensor
@@ -56,23 +60,23 @@ def read_video(
 
     Arguments:
         path: a local file or folder.
-        num_frames: how many frames to return; all up to the end if None, and all of them are held in memory.
-        start: seconds after the first frame; the frame shown nearest to it comes first.
-        stride: take every n-th frame of the source (default 1).
-        fps: instead of stride, take the frames nearest to start + k / fps; a frame repeats if the source is slower.
-            Images have no clock: there fps is the rate of the images themselves (default 8) and none is left out.
-        width, height: in pixels; with one of them the shape is kept, with neither the source's size.
-        fit: what to do with another shape: "crop" the middle, "pad" with black, or "stretch".
-        before_frame: called before each frame that is decoded; what it raises ends the reading.
+        num_frames: how many frames to return, all of which are held in memory; None for all up to the end.
+        start: seconds after the source's first frame; the frame nearest to it is the first of the clip.
+        stride: take every stride-th frame of the source (default 1).
+        fps: in place of stride, take the frames nearest to start + k / fps; frames repeat if the source is slower. For
+            images, which have no time stamps, it is the rate of the images (default 8), and all are taken.
+        width, height: in pixels; with one of them the aspect ratio is the source's, with neither the size is.
+        fit: to another aspect ratio: "crop" the middle, "pad" with black, or "stretch".
+        before_frame: called before each frame is decoded; an exception of it ends the reading.
 
     Returns:
-        VideoClip. Its fps is fps, or the source's rate / stride, exactly; the mean rate of the frames taken if their
-        time stamps stray from that by more than half a frame (variable frame rate).
+        The clip. Its fps is exactly fps, or the source's rate / stride; or the mean rate of the frames taken if their
+        time stamps deviate from that by more than half a frame (variable frame rate).
 
     Raises:
-        VideoError: for a bad argument, and for a file that is missing, empty, truncated, not a video or too short.
+        VideoError: if an argument is out of range, or a file is missing, empty, truncated, too short or not a video.
     """
-    request = checked(path, num_frames, start, stride, fps)
+    request = check_request(path, num_frames, start, stride, fps)
     check_size(width, height, fit)
     make_picture = PictureMaker(request.path, width, height, fit)
     pictures: list[np.ndarray] = []
@@ -80,7 +84,7 @@ def read_video(
     try:
         with open_source(request.path, request.start, request.image_rate) as source:
             last = None
-            for timed in islice(_chosen(_told(source, before_frame), request), num_frames):
+            for timed in islice(_chosen(_calling_before(source, before_frame), request), num_frames):
                 pictures.append(pictures[-1] if timed is last else make_picture(timed))
                 times.append(timed.time)
                 last = timed
@@ -94,7 +98,7 @@ def read_video(
     return VideoClip(_as_tensor(pictures), rate, audio, *size, tuple(float(time) for time in times))
 
 
-def _told(source: Source, before_frame: Callable[[], object] | None) -> Iterator[TimedFrame]:
+def _calling_before(source: Source, before_frame: Callable[[], object] | None) -> Iterator[TimedFrame]:
     for timed in source:
         if before_frame is not None:
             before_frame()
@@ -108,23 +112,23 @@ def _chosen(frames: Iterator[TimedFrame], request: Request) -> Iterator[TimedFra
 
 
 def _rate_of(times: list[Fraction], nominal: Fraction, source_rate: Fraction) -> Fraction:
-    """The nominal rate if the times keep to it within half a frame of the source, else the mean rate."""
-    stray = max(abs(time - times[0] - index / nominal) for index, time in enumerate(times))
-    if 2 * stray <= 1 / source_rate or times[-1] == times[0]:
+    """The nominal rate if the times deviate from it by at most half a source frame, else the mean rate."""
+    deviation = max(abs(time - times[0] - index / nominal) for index, time in enumerate(times))
+    if 2 * deviation <= 1 / source_rate or times[-1] == times[0]:
         return nominal
     return ((len(times) - 1) / (times[-1] - times[0])).limit_denominator(100_000)
 
 
 def _check_length(request: Request, count: int, source: Source) -> None:
     enough = count > 0 if request.num_frames is None else count >= request.num_frames
-    if request.path.is_file() and (request.num_frames is None or not enough) and is_cut_off(request.path):
+    if request.path.is_file() and (request.num_frames is None or not enough) and is_truncated(request.path):
         raise _damaged(request, count, "the file ends early")
     check_count(request, count, source.end)
 
 
 def _damaged(request: Request, count: int, reason: str) -> VideoError:
-    kind = "truncated" if request.path.is_file() and is_cut_off(request.path) else "damaged"
-    remedy = f", or ask for num_frames of at most {count}" if count else ""
+    kind = "truncated" if request.path.is_file() and is_truncated(request.path) else "damaged"
+    remedy = f", or request num_frames of at most {count}" if count else ""
     return VideoError(
         f"{request.path} is {kind}: {count} frames could be decoded {request} ({reason}). Get a complete copy{remedy}."
     )

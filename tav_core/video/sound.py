@@ -1,4 +1,4 @@
-"""The sound of a video file along some of its frames, laid on silence by its time stamps."""
+"""The sound of a video file during some of its frames, placed by its time stamps over silence."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ import numpy as np
 import torch
 from av.container import InputContainer
 
-from .decode import PUT_BACK, SEEK_MARGIN, open_file
-from .media import Audio, VideoError, is_cut_off
+from .decode import CLOCK_RESET, SEEK_MARGIN, open_file
+from .media import Audio, VideoError, is_truncated
 
-_MAX_SOUND_DRIFT = 0.05  # seconds between the time stamps of sound and its count of samples that are only rounding
+_MAX_SOUND_DRIFT = 0.05  # seconds between the time stamps of sound and its number of samples that count as rounding
 _MAX_SAMPLES = 2**28  # of sound, in all channels: 46 minutes of stereo at 48 kHz, 1 GiB
 
 
 def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
-    """The first sound track from `begin` (on the file's clock) for so many seconds, with silence where it has none.
+    """The first sound track from `begin` (on the file's clock) for some seconds, silent where it has gaps.
 
     Returns:
-        samples (channels, round(seconds * sample_rate)), or None if the file has no sound within that span.
+        Samples (channels, round(seconds * sample_rate)), or None if the file has no sound within that time.
+
+    Raises:
+        VideoError: if the sound cannot be decoded or is too long.
     """
-    samples, rate, heard = np.zeros((0, 0), np.float32), 0, False
+    samples, rate, overlaps = np.zeros((0, 0), np.float32), 0, False
     faults: list[av.FFmpegError] = []
     try:
         with open_file(path) as container:
             for position, rate, block in _sound_blocks(container, begin, faults):
                 if not samples.size:
                     samples = _silence(path, len(block), max(1, round(seconds * rate)))
-                heard |= paste(samples, block, position)
+                overlaps |= paste(samples, block, position)
                 if position + block.shape[1] >= samples.shape[1]:
                     break
     except av.FFmpegError as error:
-        if not is_cut_off(path):  # whoever has the frames that were asked for does without the end of their sound
+        if not is_truncated(path):  # the end of the sound is left out if all frames could be read
             faults.append(error)
     if faults and not samples.size:
         raise VideoError(f"The sound of {path} cannot be decoded ({faults[0]}): remove or convert it.") from faults[0]
-    return Audio(torch.from_numpy(samples), rate) if heard else None
+    return Audio(torch.from_numpy(samples), rate) if overlaps else None
 
 
 def _silence(path: Path, channels: int, length: int) -> np.ndarray:
-    """Samples (channels, length) to lay sound in; time stamps can put a few frames hours apart."""
+    """Silent samples (channels, length). Raises if they are too many: time stamps can put a few frames hours apart."""
     if channels * length > _MAX_SAMPLES:
         raise VideoError(
-            f"The sound of {path} along the frames asked for has {channels} x {length} samples; at most {_MAX_SAMPLES} "
-            "can be read: ask for fewer frames, or remove the sound."
+            f"The sound of {path} during the clip has {channels} x {length} samples; at most {_MAX_SAMPLES} can be "
+            "read: request fewer frames, or remove the sound."
         )
     return np.zeros((channels, length), np.float32)
 
@@ -55,9 +58,10 @@ def _silence(path: Path, channels: int, length: int) -> np.ndarray:
 def _sound_blocks(
     container: InputContainer, begin: Fraction, faults: list[av.FFmpegError]
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Sound from somewhat before `begin`: place of the first sample counted from `begin`, rate, (channels, n).
+    """Sound from shortly before `begin` on: position of the first sample from `begin`, sample rate, (channels, n).
 
-    Channels and rate stay those of its first frame. What cannot be decoded is left out, and why is put into `faults`.
+    Channels and rate are those of the first frame throughout. Packets that cannot be decoded are left out, and their
+    errors are appended to `faults`.
     """
     if begin > SEEK_MARGIN:
         container.seek(int((begin - SEEK_MARGIN) * av.time_base))
@@ -68,27 +72,27 @@ def _sound_blocks(
         if kind not in (None, kind := (decoded.format.name, decoded.layout.name, decoded.sample_rate)):
             resampler = av.AudioResampler(format="flt", layout=first.layout, rate=first.sample_rate)
         for frame in resampler.resample(decoded):
-            # Interleaved: of eight channels PyAV does not find those in planes.
+            # Interleaved: PyAV cannot convert eight planar channels.
             block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
             yield clock.place(frame, exactly=left_out < len(faults)), frame.sample_rate, block
             left_out = len(faults)
 
 
 class _Clock:
-    """Says where frames of sound belong that come one after the other, in samples from a moment on."""
+    """Positions of successive frames of sound, in samples from `begin`."""
 
     def __init__(self, begin: Fraction) -> None:
         self.begin = begin
-        self.position: int | None = None  # at which the frame before ended
-        self.put_back = 0
+        self.position: int | None = None  # of the end of the last frame
+        self.offset = 0
 
     def place(self, frame: av.AudioFrame, exactly: bool) -> int:
-        """Behind the frame before, unless its time stamp tells of a gap; `exactly`: or of any difference."""
+        """The end of the last frame, unless the time stamp shows a gap; with `exactly`, any difference from it."""
         place, rate = self.position, frame.sample_rate
         if frame.pts is not None and frame.time_base is not None:
-            stamp = round((frame.pts * frame.time_base - self.begin) * rate) + self.put_back
-            if place is not None and stamp < place - PUT_BACK * rate:
-                self.put_back, stamp = self.put_back + place - stamp, place
+            stamp = round((frame.pts * frame.time_base - self.begin) * rate) + self.offset
+            if place is not None and stamp < place - CLOCK_RESET * rate:
+                self.offset, stamp = self.offset + place - stamp, place
             if place is None or abs(stamp - place) > (0 if exactly else _MAX_SOUND_DRIFT * rate):
                 place = stamp
         place = place or 0
@@ -100,12 +104,12 @@ def _decoded_sound(container: InputContainer, faults: list[av.FFmpegError]) -> I
     for packet in container.demux(container.streams.audio[0]):
         try:
             yield from packet.decode()
-        except av.FFmpegError as fault:  # such as of a packet of which a seek found the end alone
+        except av.FFmpegError as fault:  # for example of a packet that begins before the position of a seek
             faults.append(fault)
 
 
 def paste(samples: np.ndarray, block: np.ndarray, position: int) -> bool:
-    """Copy the part of a block that falls within the samples; whether there is one."""
+    """Copy the part of a block that lies within the samples. Returns whether there is one."""
     begin, end = max(position, 0), min(position + block.shape[1], samples.shape[1])
     if begin >= end:
         return False

@@ -1,6 +1,6 @@
-"""The streams of a video file: pictures as H.264, VP9 or GIF, and their sound.
+"""The streams of a video file: frames as H.264, VP9 or GIF, and their sound.
 
-RGB becomes YUV 4:2:0 by the BT.709 matrix in limited range, and the file says so, so that colours survive.
+RGB is converted to YUV 4:2:0 by the BT.709 matrix in limited range, and the file is tagged so that players invert it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from av.video.stream import VideoStream
 from .output import LAYOUTS, Clip
 from .picture import SCALE_FLAGS
 
-_GIF_RATE = 50  # frames a second; shorter delays are taken for a tenth of a second by browsers
+_GIF_RATE = 50  # frames per second; browsers show shorter delays as a tenth of a second
 _BT709, _LIMITED_RANGE = 1, 1  # ISO 23091-2 code of matrix, primaries and transfer; AVCOL_RANGE_MPEG
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a container holds; crf is its usual constant rate factor, max_crf the largest there is."""
+    """The codecs and options of a container; crf is the default constant rate factor, max_crf the largest."""
 
     video_codec: str
     crf: int
@@ -37,14 +37,14 @@ class Format:
 
 
 FORMATS = {
-    # cpu-independent: some of x264's assembly gives other bits for other alignments of the memory it is handed.
+    # cpu-independent: some of x264's assembly gives other bits for other alignments of memory.
     ".mp4": Format("libx264", 17, 51, {"preset": "medium", "x264-params": "cpu-independent=1"}, "aac", True, LAYOUTS),
     ".webm": Format("libvpx-vp9", 24, 63, {"row-mt": "1", "cpu-used": "3"}, "libopus", False, LAYOUTS | {4: "quad"}),
 }
 
 
 def encode_film(container: OutputContainer, clip: Clip, settings: Format) -> None:
-    """H.264 or VP9 with its sound, interleaved."""
+    """Encode H.264 or VP9 with its sound, interleaved."""
     height, width = clip.frames.shape[1:3]
     spare = (height % 2, width % 2) if settings.even_size else (0, 0)
     crf = settings.crf if clip.crf is None else clip.crf
@@ -52,7 +52,7 @@ def encode_film(container: OutputContainer, clip: Clip, settings: Format) -> Non
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = width + spare[1], height + spare[0], "yuv420p"
     context = stream.codec_context
-    context.bit_rate = 0  # quality alone decides
+    context.bit_rate = 0  # constant quality
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = _LIMITED_RANGE
     sound = _Sound(container, clip, settings) if clip.audio is not None else None
@@ -77,7 +77,7 @@ def _video_frame(picture: np.ndarray, index: int, rate: Fraction) -> av.VideoFra
 
 
 def _graph(width: int, height: int, pixel_format: str, rate: Fraction) -> av.filter.Graph:
-    """RGB to YUV by BT.709 in limited range."""
+    """A graph from RGB to YUV by BT.709 in limited range."""
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate),
@@ -89,7 +89,7 @@ def _graph(width: int, height: int, pixel_format: str, rate: Fraction) -> av.fil
 
 
 class _Sound:
-    """The sound track of a file being written; it is cut where the pictures end."""
+    """The sound track of a file while it is written; cut where the frames end."""
 
     def __init__(self, container: OutputContainer, clip: Clip, settings: Format) -> None:
         assert clip.audio is not None
@@ -108,7 +108,7 @@ class _Sound:
         if end <= self.position:
             return
         block = self.audio.samples[:, self.position : end].detach().cpu().float().clamp(-1, 1)
-        interleaved = block.T.reshape(1, -1).contiguous().numpy()  # PyAV writes no eight channels in planes
+        interleaved = block.T.reshape(1, -1).contiguous().numpy()  # PyAV cannot write eight planar channels
         frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self.layout)
         frame.sample_rate, frame.pts = self.audio.sample_rate, self.position
         frame.time_base = Fraction(1, self.audio.sample_rate)
@@ -120,9 +120,9 @@ class _Sound:
 
 
 def encode_gif(container: OutputContainer, clip: Clip) -> None:
-    """One palette from all frames (FFmpeg's palettegen), then each frame in it, ordered dither.
+    """Encode a GIF with one palette of all frames (FFmpeg's palettegen) and ordered dither.
 
-    Of more frames a second than players show, every second one is written, or every third.
+    Above the highest frame rate that players show, only every second frame is written, or every third.
     """
     height, width = clip.frames.shape[1:3]
     stride = ceil(clip.rate / _GIF_RATE)

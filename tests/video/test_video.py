@@ -374,11 +374,11 @@ class TestErrors:
             frame.sample_rate = 48000
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        self.raises("no moving pictures", tmp_path / "a.m4a")
+        self.raises("no video stream", tmp_path / "a.m4a")
 
     @pytest.mark.parametrize("name", ["http://x/a.mp4", "concat:a.mp4|b.mp4", "rtsp://x", "file:a.mp4", "data:,x"])
     def test_addresses_are_refused(self, name):
-        self.raises("is an address", name)
+        self.raises("is a URL", name)
 
     def test_scripts_do_not_open_other_files(self, numbered, tmp_path):
         (tmp_path / "a.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{numbered}\n#EXT-X-ENDLIST\n")

@@ -320,7 +320,7 @@ class TestFailures:
         write_video(folder, patches(2), 8)
         assert leftovers(folder) == ["frame_00000.png", "frame_00001.png"] and leftovers(tmp_path) == ["out"]
         (folder / "thesis.doc").write_text("mine")
-        with pytest.raises(VideoError, match=r"holds other things .*thesis\.doc"):
+        with pytest.raises(VideoError, match=r"holds other files .*thesis\.doc"):
             write_video(folder, patches(2), 8)
         assert (folder / "thesis.doc").read_text() == "mine" and len(leftovers(folder)) == 3
 
@@ -351,10 +351,10 @@ class TestFailures:
             ("must lie in .0, 1.", "a.mp4", torch.full((1, 8, 8, 3), 200.0), 8, {}),
             ("fps must be", "a.mp4", torch.zeros(1, 8, 8, 3), 0, {}),
             ("fps must be", "a.mp4", torch.zeros(1, 8, 8, 3), float("nan"), {}),
-            ("names no format", "a.xyz", torch.zeros(1, 8, 8, 3), 8, {}),
-            ("names no format", "a.png", torch.zeros(1, 8, 8, 3), 8, {}),
+            ("has no format", "a.xyz", torch.zeros(1, 8, 8, 3), 8, {}),
+            ("has no format", "a.png", torch.zeros(1, 8, 8, 3), 8, {}),
             ("crf of .mp4 must be a whole number from 0 to 51", "a.mp4", torch.zeros(1, 8, 8, 3), 8, {"crf": 60}),
-            ("is an address", "rtmp://x/a.mp4", torch.zeros(1, 8, 8, 3), 8, {}),
+            ("is a URL", "rtmp://x/a.mp4", torch.zeros(1, 8, 8, 3), 8, {}),
             ("audio samples", "a.mp4", torch.zeros(1, 8, 8, 3), 8, {"audio": Audio(torch.zeros(99), 48000)}),
             (
                 "audio holds NaN",
