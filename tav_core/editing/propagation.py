@@ -1,9 +1,9 @@
-"""What an edit changes, carried along the motion of the clip: each frame takes it from all frames near it.
+"""Propagate what an edit changes along the optical flow of the clip: each frame takes the mean of its neighbours.
 
-Frames that are edited each for itself decide each for itself: one gets a ring, the next one a disc. The means of what
-all of them came to, fetched along the clip's motion, decides once (the idea of TokenFlow, arXiv:2307.10373, which
-shares features of the network, and of Rerender A Video, arXiv:2306.07954). The motion is read from the latents
-themselves, whose first principal component is a small picture of the clip: no frames are asked for.
+Frames that are edited separately come out differently: one gets a ring, the next one a disc. The mean of their changes,
+warped along the flow, gives all of them the same. TokenFlow (arXiv:2307.10373) propagates features of the network in
+this way, and Rerender A Video (arXiv:2306.07954) pixels. The flow is estimated on the latents, whose first principal
+component is a small picture of the clip, so no frames are needed.
 """
 
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..video.optical_flow import follow
+from ..video.optical_flow import track
 
-PICTURE_SIDE = 128  # pixels; a latent picture is enlarged by a whole number until its shorter side is no less
-RETURNS = 0.5  # latent pixels; a point that comes back farther off has been lost on the way
+PICTURE_SIDE = 128  # pixels; a latent picture is enlarged by an integer factor until its shorter side is at least this
+TOLERANCE = 0.5  # latent pixels; a point with a larger forward-backward error counts as not visible
 
 
 class FlowPropagation:
-    """The motion of a clip, and what is carried along it.
+    """The optical flow of a clip, along which changes are propagated.
 
     Arguments:
         latents: the clean clip, (b, c, f, h, w), any floating type and device.
     """
 
     def __init__(self, latents: Tensor):
-        self.paths = [list(_paths(clip)) for clip in latents.detach().float().cpu()]
+        self.tracks = [list(_tracks(clip)) for clip in latents.detach().float().cpu()]
 
     def propagate(self, offset: Tensor) -> Tensor:
-        """Replace what was changed in each frame with the mean of all near it.
+        """Replace the change of each frame with the mean over its neighbours, warped along the flow.
 
         Arguments:
             offset: (b, c, f, h, w), floating, any device.
@@ -39,37 +39,37 @@ class FlowPropagation:
         Returns:
             The same shape, type and device.
         """
-        shared = [
-            torch.stack([_mean(changes[:, near], grids, seen) for near, grids, seen in paths], dim=1)
-            for changes, paths in zip(offset, self.paths, strict=True)
+        propagated = [
+            torch.stack([_mean(changes[:, near], grids, visible) for near, grids, visible in tracks], dim=1)
+            for changes, tracks in zip(offset, self.tracks, strict=True)
         ]
-        return torch.stack(shared)
+        return torch.stack(propagated)
 
 
-def _mean(changes: Tensor, grids: Tensor, seen: Tensor) -> Tensor:
-    """(c, n, h, w) of n frames, fetched to where they belong in one: (c, h, w)."""
-    frames, seen = changes.transpose(0, 1), seen.to(changes)[:, None]
+def _mean(changes: Tensor, grids: Tensor, visible: Tensor) -> Tensor:
+    """The mean of n frames (c, n, h, w), each warped by its grid and weighted by what is visible: (c, h, w)."""
+    frames, visible = changes.transpose(0, 1), visible.to(changes)[:, None]
     height, width = frames.shape[-2:]
-    inner = 1 - 1 / torch.tensor([width, height])  # to the middle of the outermost points: no device need know borders
+    inner = 1 - 1 / torch.tensor([width, height])  # the outermost pixels' centres: MPS lacks padding_mode="border"
     grids = torch.minimum(torch.maximum(grids, -inner), inner)
-    fetched = F.grid_sample(frames, grids.to(changes), align_corners=False)
-    return (seen * fetched).sum(0) / seen.sum(0)
+    warped = F.grid_sample(frames, grids.to(changes), align_corners=False)
+    return (visible * warped).sum(0) / visible.sum(0)
 
 
-def _paths(clip: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """For each frame of (c, f, h, w): which frames are near, where its points lie in them, and which share is seen.
+def _tracks(clip: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """For each frame of (c, f, h, w): its n neighbours, where its points lie in them, and how visible they are.
 
-    Points are (n, h, w, 2) as `grid_sample` takes them, shares (n, h, w).
+    Points are (n, h, w, 2) as `grid_sample` takes them, visibility (n, h, w) in [0, 1].
     """
     height, width = clip.shape[-2:]
     pictures = latent_pictures(clip)
     scale = pictures.shape[1] // height
     size = np.array([width, height], np.float32) * scale
-    for near in follow(pictures, RETURNS * scale):
+    for near in track(pictures, TOLERANCE * scale):
         points = np.stack([_shrink(other.points, width, height) for other in near])
-        seen = np.stack([_shrink(other.seen.astype(np.float32), width, height) for other in near])
+        visible = np.stack([_shrink(other.visible.astype(np.float32), width, height) for other in near])
         grids = 2 * (points + 0.5) / size - 1
-        yield slice(near[0].index, near[-1].index + 1), torch.from_numpy(grids), torch.from_numpy(seen)
+        yield slice(near[0].index, near[-1].index + 1), torch.from_numpy(grids), torch.from_numpy(visible)
 
 
 def _shrink(picture: np.ndarray, width: int, height: int) -> np.ndarray:

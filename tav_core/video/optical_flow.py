@@ -1,7 +1,7 @@
-"""Where the points of a frame lie in the frames near it: optical flow from frame to frame, followed on.
+"""Optical flow between neighbouring frames, chained to track every point over several frames.
 
-The flow is Farneback's (SCIA 2003; OpenCV), learned from nothing. A point is seen in another frame if the way there and
-the way back end where it set out, as in Sundaram et al. (ECCV 2010).
+The flow is Farneback's (SCIA 2003; OpenCV), which is not learned. A point is visible in another frame if the tracks
+forward and backward cancel there, the forward-backward check of Sundaram et al. (ECCV 2010).
 """
 
 from __future__ import annotations
@@ -15,62 +15,70 @@ import numpy as np
 
 REACH = 8  # frames before and after
 
-Points = np.ndarray  # (h, w, 2), float32: where the points of one frame lie in another, in pixels right and down
+Points = np.ndarray  # (h, w, 2), float32: the positions of one frame's points in another frame, pixels right and down
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """A frame near another one: its number, where the points of the other lie in it, which are seen (h, w), bool.
+    """A frame near a reference frame.
 
-    ground: where they would lie if all moved as most of the picture does. Around what moves the flow moves too.
+    Attributes:
+        index: its number.
+        points: where the reference frame's points lie in it.
+        visible: (h, w), bool, which of these points are visible in it.
+        global_motion: where the points would lie if all moved by the median flow. The flow drags the background next to
+            a moving object along with it; these points do not.
     """
 
     index: int
     points: Points
-    seen: np.ndarray
-    ground: Points
+    visible: np.ndarray
+    global_motion: Points
 
 
-def follow(pictures: np.ndarray, tolerance: float) -> Iterator[list[Neighbour]]:
-    """For each frame of a clip, the frames within `REACH`, itself among them, which sees all.
+def track(pictures: np.ndarray, tolerance: float) -> Iterator[list[Neighbour]]:
+    """Track the points of each frame of a clip through the frames within `REACH`.
 
     Arguments:
         pictures: grey, (f, h, w), uint8.
-        tolerance: pixels; a point that comes back farther off is lost.
+        tolerance: pixels; a point whose forward-backward error is larger counts as not visible.
+
+    Yields:
+        For each frame its neighbours in order, itself among them with all points visible.
     """
     count = len(pictures)
     here = _grid(pictures.shape[1:])
-    ahead = [_flow(now, after) for now, after in pairwise(pictures)]
-    behind = [_flow(after, now) for now, after in pairwise(pictures)]
-    steps = [np.median(flow, axis=(0, 1)) for flow in ahead]
-    places = np.cumsum([np.zeros(2, np.float32), *steps], axis=0)  # of the ground
+    forward = [_flow(now, after) for now, after in pairwise(pictures)]
+    backward = [_flow(after, now) for now, after in pairwise(pictures)]
+    steps = [np.median(flow, axis=(0, 1)) for flow in forward]
+    shifts = np.cumsum([np.zeros(2, np.float32), *steps], axis=0)  # of the global motion
     for i in range(count):
-        later = [(j + 1, ahead[j], behind[j]) for j in range(i, min(count - 1, i + REACH))]
-        earlier = [(j - 1, behind[j - 1], ahead[j - 1]) for j in range(i, max(0, i - REACH), -1)]
+        later = [(j + 1, forward[j], backward[j]) for j in range(i, min(count - 1, i + REACH))]
+        earlier = [(j - 1, backward[j - 1], forward[j - 1]) for j in range(i, max(0, i - REACH), -1)]
         itself = i, here, np.ones(pictures.shape[1:], bool)
-        near = [*reversed(list(_walk(here, earlier, tolerance))), itself, *_walk(here, later, tolerance)]
-        yield [Neighbour(index, points, seen, here + (places[index] - places[i])) for index, points, seen in near]
+        tracks = [*reversed(list(_chain(here, earlier, tolerance))), itself, *_chain(here, later, tolerance)]
+        yield [Neighbour(j, points, visible, here + (shifts[j] - shifts[i])) for j, points, visible in tracks]
 
 
-def _walk(
+def _chain(
     here: Points, steps: list[tuple[int, np.ndarray, np.ndarray]], tolerance: float
 ) -> Iterator[tuple[int, Points, np.ndarray]]:
-    """Follow the points from frame to frame; each step is the frame it leads to, the flow there, and the flow back."""
-    there, home = here, np.zeros_like(here)  # home: how far the points of the frame now reached are from their start
+    """Chain the flow of steps (index of the next frame, flow to it, flow back): index, points, visible."""
+    points, back = here, np.zeros_like(here)  # back: displacement of the current frame's points to the reference frame
     for index, flow, flow_back in steps:
-        there = there + fetch(flow, there)
-        home = flow_back + fetch(home, here + flow_back)
-        gap = np.linalg.norm(there + fetch(home, there) - here, axis=-1)
-        yield index, there, (gap < tolerance) & inside(there)
+        points = points + warp(flow, points)
+        back = flow_back + warp(back, here + flow_back)
+        error = np.linalg.norm(points + warp(back, points) - here, axis=-1)
+        yield index, points, (error < tolerance) & inside(points)
 
 
-def fetch(picture: np.ndarray, points: Points) -> np.ndarray:
-    """A picture (h, w, ...) seen where `points` say; between pixels bilinear, beyond the border the nearest."""
+def warp(picture: np.ndarray, points: Points) -> np.ndarray:
+    """Sample a picture (h, w, ...) at points: bilinear between pixels, the nearest pixel beyond the border."""
     return cv2.remap(picture, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def inside(points: Points) -> np.ndarray:
-    """Which points lie in the picture, (h, w): on a pixel of it, or less than half a pixel beside."""
+    """Which points lie in the picture, at most half a pixel beyond its outermost pixels: (h, w), bool."""
     inside = (points > -0.5) & (points < np.array(points.shape[1::-1]) - 0.5)
     return inside[..., 0] & inside[..., 1]
 

@@ -78,7 +78,7 @@ def test_frames_out_of_reach_have_no_part() -> None:
 def test_latents_of_any_type_and_size_make_pictures() -> None:
     assert latent_pictures(draw(4, 2, 5, 9)).shape == (2, 130, 234)
     assert latent_pictures(torch.ones(4, 2, 200, 150)).shape == (2, 200, 150)
-    assert len(FlowPropagation(draw(1, 4, 2, 8, 8).half()).paths[0]) == 2
+    assert len(FlowPropagation(draw(1, 4, 2, 8, 8).half()).tracks[0]) == 2
 
 
 def test_beyond_the_border_lies_the_border() -> None:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from tav_core.video.optical_flow import REACH, follow
+from tav_core.video.optical_flow import REACH, track
 
 INNER = slice(24, -24)
 
@@ -18,31 +18,31 @@ def moving_texture(step: tuple[int, int], num_frames: int, size: int = 96) -> np
 
 def test_points_are_followed_over_several_frames_both_ways() -> None:
     step = np.float32([3, -2])
-    for i, near in enumerate(follow(moving_texture((3, -2), 5), 1.0)):
+    for i, near in enumerate(track(moving_texture((3, -2), 5), 1.0)):
         assert [other.index for other in near] == [0, 1, 2, 3, 4]
         here = near[i].points
         for other in near:
             moved = (other.points - here)[INNER, INNER]
             assert np.abs(moved - step * (other.index - i)).mean() < 0.2, (i, other.index)
-            assert other.seen[INNER, INNER].mean() > 0.99
+            assert other.visible[INNER, INNER].mean() > 0.99
 
 
 def test_a_frame_sees_all_of_itself() -> None:
-    itself = next(follow(moving_texture((2, 1), 2, 64), 0.5))[0]
-    assert itself.seen.all()
+    itself = next(track(moving_texture((2, 1), 2, 64), 0.5))[0]
+    assert itself.visible.all()
     y, x = np.mgrid[:64, :64]
     np.testing.assert_array_equal(itself.points, np.stack([x, y], -1))
 
 
 def test_what_leaves_the_picture_is_lost() -> None:
-    first = next(follow(moving_texture((4, 0), 6), 1.0))
-    assert first[5].seen[:, :60].mean() > 0.95
-    assert first[5].seen[:, -12:].mean() < 0.2  # 20 pixels to the right it is outside
+    first = next(track(moving_texture((4, 0), 6), 1.0))
+    assert first[5].visible[:, :60].mean() > 0.95
+    assert first[5].visible[:, -12:].mean() < 0.2  # 20 pixels to the right it is outside
 
 
 def test_it_reaches_so_many_frames() -> None:
     count = REACH + 3
-    reached = [[other.index for other in near] for near in follow(np.zeros((count, 16, 16), np.uint8), 1.0)]
+    reached = [[other.index for other in near] for near in track(np.zeros((count, 16, 16), np.uint8), 1.0)]
     assert reached[0] == list(range(REACH + 1))
     assert reached[-1] == list(range(2, count))
-    assert next(follow(np.zeros((1, 16, 16), np.uint8), 1.0))[0].index == 0
+    assert next(track(np.zeros((1, 16, 16), np.uint8), 1.0))[0].index == 0
