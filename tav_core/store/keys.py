@@ -1,15 +1,18 @@
-"""Under which key a result is kept: a digest of everything that decides it.
+"""The key under which a result is stored: a digest of everything that determines it.
 
-That is: every weight of the model as it is before the run, how it was inflated, the clip, the text, the noise levels,
-the knobs, the kind of device and the versions of what computes. Weights and tensors count by their bytes, so a LoRA
-that was fused upstream, or another precision, makes another key. Left out is what changes rounding at most: gradient
-checkpointing.
+These are all weights of the model before the run, the options of its inflation, the clip, the text, the noise levels,
+the settings, the kind of device, and the versions of the libraries that compute. Weights and tensors count by their
+bytes, so that a LoRA fused into the model, or another precision, makes another key. Gradient checkpointing, which
+changes rounding at most, does not count.
+
+Settings count only where they differ from `NEUTRAL`, so that a new option leaves the keys of earlier results as they
+are. A default may change freely: `NEUTRAL` does not follow it.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from numbers import Integral, Real
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,15 +25,37 @@ from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.inversion import InversionConfig
 from ..tuning.config import TuningConfig
-from ..unet.modules import ClipGroupNorm
+from ..unet.modules import ClipGroupNorm, ClipResnet
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .files import digest
 
-ALGORITHM = 2  # to be raised when the same inputs come to other bits
+ALGORITHM = 2  # to be raised when the same inputs give other bits
 CHANGES_ROUNDING = {"gradient_checkpointing"}
 
-# The frozen weights are most of a model: 3.4 GB take seconds. They count as unchanged while the same tensors stand in
-# the model, torch counts no write to them, and their bits add up to the same, which a write through `.data` changes.
+# For each setting the value at which a key leaves it out. Part of the meaning of all stored keys: never change a value.
+# For a new setting add the value that computes what was computed before there was the setting, usually its default.
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "TuningConfig": {
+        "steps": 500,
+        "learning_rate": 3e-5,
+        "lr_schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 1e-2,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "max_grad_norm": 1.0,
+        "gradient_accumulation_steps": 1,
+        "seed": 0,
+        "timestep_range": 1.0,
+        "min_snr_gamma": None,
+        "compute_dtype": None,
+    },
+    "InversionConfig": {"num_inference_steps": 50, "refinements": 0, "tolerance": 1e-5},
+    "SpatioTemporalBlock": {"attention": "sparse_causal", "temporal_positions": False},
+}
+
+# The frozen weights are most of a model: 3.4 GB take seconds. Their digest is reused while the model holds the same
+# tensors, torch counts no write to them, and their sums of bits are the same, which a write through `.data` changes.
 _frozen_digests: WeakKeyDictionary[VideoUNet, tuple[list[tuple[str, int, int, int]], str]] = WeakKeyDictionary()
 
 
@@ -41,7 +66,7 @@ def result_key(
     scheduler: Any,
     config: TuningConfig | InversionConfig,
 ) -> str:
-    """The key of a tuning, or of an inversion, that is about to be run.
+    """The key of a tuning or an inversion that is about to run.
 
     Arguments:
         video_unet: with the weights from which the run starts.
@@ -52,11 +77,11 @@ def result_key(
     """
     schedule = NoiseSchedule.from_scheduler(scheduler)
     text = as_conditioning(encoder_hidden_states).text
-    given = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod}
+    inputs = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod}
     parts = {
         "run": type(config).__name__,
-        "config": {name: value for name, value in asdict(config).items() if name not in CHANGES_ROUNDING},
-        "inputs": digest(given),
+        "config": _settings(config),
+        "inputs": digest(inputs),
         "prediction_type": schedule.prediction_type,
         "model": _model_parts(video_unet),
         "frozen": _frozen_digest(video_unet),
@@ -67,13 +92,31 @@ def result_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 
+def _settings(config: TuningConfig | InversionConfig) -> dict[str, Any]:
+    """The settings that differ from their neutral values."""
+    own = {field.name: field.default for field in fields(config) if field.default is not MISSING}
+    neutral = own | NEUTRAL.get(type(config).__name__, {})
+    values = {name: value for name, value in asdict(config).items() if name not in CHANGES_ROUNDING}
+    return {name: value for name, value in values.items() if name not in neutral or _differ(value, neutral[name])}
+
+
+def _differ(value: Any, neutral: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return list(value) != list(neutral)
+    return bool(value != neutral)
+
+
 def _model_parts(video_unet: VideoUNet) -> dict[str, Any]:
-    """What the weights do not tell: the UNet's config, without the names that diffusers adds, and the inflation's."""
-    norms = [name for name, module in video_unet.named_modules() if isinstance(module, ClipGroupNorm)]
-    attention = {name: block.attention for name, block in video_unet.blocks.items()}
+    """What the weights do not show: the UNet's config, without the names that diffusers adds, and the inflation's."""
     config = {name: value for name, value in video_unet.unet.config.items() if not name.startswith("_")}
-    parts = {"config": config, "clip_norms": norms, "attention": attention}
-    return parts | ({"temporal_positions": True} if video_unet.temporal_positions else {})
+    resnets = {name: module for name, module in video_unet.named_modules() if isinstance(module, ClipResnet)}
+    frame_norms = [name for name, module in resnets.items() if not isinstance(module.norm1, ClipGroupNorm)]
+    parts = {"config": config} | ({"frame_norms": frame_norms} if frame_norms else {})
+    for option, neutral in NEUTRAL["SpatioTemporalBlock"].items():
+        values = {name: getattr(block, option) for name, block in video_unet.blocks.items()}
+        if changed := {name: value for name, value in values.items() if value != neutral}:
+            parts[option] = changed
+    return parts
 
 
 def _frozen_digest(video_unet: VideoUNet) -> str:
@@ -81,7 +124,7 @@ def _frozen_digest(video_unet: VideoUNet) -> str:
     # keep_vars: parameters themselves and not new tensors on them, which would have other identities at each call.
     state: Mapping[str, Tensor] = video_unet.unet.state_dict(keep_vars=True)
     frozen = {name: tensor for name, tensor in state.items() if name not in trained}
-    if any(tensor.is_inference() for tensor in frozen.values()):  # torch counts no writes to these
+    if any(tensor.is_inference() for tensor in frozen.values()):  # of these torch counts no writes
         return digest(frozen)
     marks = [(name, id(tensor), tensor._version, _sum_of_bits(tensor)) for name, tensor in frozen.items()]
     if video_unet not in _frozen_digests or _frozen_digests[video_unet][0] != marks:
@@ -90,7 +133,7 @@ def _frozen_digest(video_unet: VideoUNet) -> str:
 
 
 def _sum_of_bits(tensor: Tensor) -> int:
-    """The bytes of a tensor, eight at a time, added up as whole numbers: at the speed of memory, without a copy."""
+    """The sum of a tensor's bytes as 64-bit integers: at the speed of memory, without a copy."""
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     if data.storage_offset() % 8:
         data = data.clone()
@@ -101,6 +144,6 @@ def _sum_of_bits(tensor: Tensor) -> int:
 def _plain(value: object) -> str | int | float:
     if isinstance(value, torch.dtype):
         return str(value)
-    if isinstance(value, Real):  # of numpy
+    if isinstance(value, Real):  # NumPy's
         return int(value) if isinstance(value, Integral) else float(value)
-    raise TypeError(f"A key is made of plain values, got {type(value).__name__}.")
+    raise TypeError(f"Settings in a key must be plain values, not {type(value).__name__}.")
