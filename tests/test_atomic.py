@@ -160,8 +160,8 @@ def test_a_network_drive_that_flushes_no_folder_and_keeps_no_times(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    flush = files._flush
-    monkeypatch.setattr(files, "_flush", lambda path: refuse() if path.is_dir() else flush(path))
+    flush = replacing.flush
+    monkeypatch.setattr(replacing, "flush", lambda path: refuse() if path.is_dir() else flush(path))
     monkeypatch.setattr(folder, "utime", refuse)
     store = Store(tmp_path)
     put(store, KEY)

@@ -1,4 +1,4 @@
-"""Nothing of a tuning is lost: tuned weights in files of their own, and a folder that keeps tunings and inversions."""
+"""Results on disk: tuned weights in single files, and a folder of tunings and inversions to resume or reuse."""
 
 from .folder import StoreEntry
 from .runs import StoredInversion, StoredTuning

@@ -1,8 +1,8 @@
-"""Files that are whole or not there: safetensors, with what they are and a checksum in their metadata.
+"""Safetensors files that are complete or not there at all, with their format and a checksum in the metadata.
 
-A file is written under a temporary name in its own folder, flushed to the disk and renamed. The checksum covers names,
-types, shapes and bytes of all tensors and the other metadata: a flipped bit anywhere is found, or is none that is read.
-Files are read into memory and not mapped: whoever reads a mapped file that another program cuts is killed by SIGBUS.
+The checksum covers names, types, shapes and bytes of all tensors and the other metadata, so a flipped bit in anything
+that is read is detected. Files are read into memory, not mapped: the system kills a process that reads a mapped file
+which another program truncates (SIGBUS).
 """
 
 import errno
@@ -13,7 +13,6 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,19 +21,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from ..atomic import WINDOWS, flush, replace
+from ..atomic import WINDOWS, replacing
 
 VERSION = "1"
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors
-MAX_METADATA = 50_000_000  # characters; the losses and rates of 10^6 steps take 47 million at most
+MAX_METADATA = 50_000_000  # characters; losses and learning rates of 10^6 steps take up to 47 million
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-WINDOWS_DISK_FULL = (39, 112)  # in safetensors' words
+WINDOWS_DISK_FULL = (39, 112)  # in messages of safetensors
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, whatever the order and the device.
+    """SHA-256 over names, types, shapes and bytes, independent of order and device.
 
-    It reads about one gigabyte a second and core; threads share a CPU's tensors, for hashing frees the interpreter.
+    It reads one gigabyte per second and core. Tensors on the CPU are hashed in threads, for hashing releases the GIL.
     """
     on_cpu = all(tensor.is_cpu for tensor in tensors.values())
     workers = min(8, os.cpu_count() or 1) if on_cpu else 1
@@ -53,13 +52,13 @@ def _tensor_digest(tensor: Tensor) -> str:
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Over the tensors and all metadata but the checksum itself."""
+    """SHA-256 over the tensors and all metadata but the checksum itself."""
     others = {key: value for key, value in metadata.items() if key != "checksum"}
     return hashlib.sha256((json.dumps(others, sort_keys=True) + digest(tensors)).encode()).hexdigest()
 
 
 def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that replaces an old one as a whole, or not at all.
+    """Write a safetensors file that replaces an old one completely or not at all.
 
     Arguments:
         path: of the file, in a folder that exists.
@@ -67,40 +66,34 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         metadata: strings by name; "version" and "checksum" are added.
 
     Raises:
-        OSError: if it cannot be written, say because the disk is full; the old file is whole then.
-        ValueError: if the metadata are longer than can be read back.
+        OSError: if it cannot be written, for example because the disk is full; the old file is whole then.
+        ValueError: if the metadata are too long to be read back.
     """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = {**metadata, "version": VERSION}
     if (length := sum(len(text) for text in described.values())) > MAX_METADATA:
-        raise ValueError(f"Metadata must have at most {MAX_METADATA} characters, not {length}: keep a file beside it.")
+        raise ValueError(f"Metadata must have at most {MAX_METADATA} characters, not {length}: shorten them.")
     described["checksum"] = checksum(content, described)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        save_file(content, temporary, described)
-        flush(temporary)
-        replace(temporary, path)
-        with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
-            flush(path.parent)
+        with replacing(path, temporary):
+            save_file(content, temporary, described)
     except (OSError, SafetensorError) as error:
         raise _write_error(path, content, error) from error
-    finally:
-        with suppress(OSError):  # it must not hide why the file could not be written
-            temporary.unlink(missing_ok=True)
 
 
 def read_file(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors on the CPU and metadata of a file of `write_file`. Check them with `raise_if_damaged` before use.
+    """Read a file of `write_file`: tensors on the CPU, and metadata. Check them with `raise_if_damaged` before use.
 
     Arguments:
         path: of the file.
-        kind: what the metadata must name under "format".
+        kind: the required "format" in the metadata.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no whole safetensors file, or is of another kind or version; tensors are not read then.
+        ValueError: if it is no complete safetensors file, or of another format or version; tensors are not read then.
     """
-    with _opened(path) as file:  # once: it may be replaced meanwhile
+    with _opened(path) as file:  # opened once: it may be replaced meanwhile
         metadata = _checked_metadata(path, file, kind)
         file.seek(0)
         content = file.read()
@@ -137,7 +130,7 @@ def _checked_metadata(path: Path, file: BinaryIO, kind: str) -> dict[str, str]:
 
 
 def _header_metadata(file: BinaryIO) -> dict[str, str]:
-    """The strings in the header of a safetensors file: a length of 8 bytes, then as many bytes of JSON.
+    """The metadata in the header of a safetensors file: 8 bytes with a length, then JSON of that length.
 
     Raises:
         ValueError: if there is no such header.
@@ -145,19 +138,19 @@ def _header_metadata(file: BinaryIO) -> dict[str, str]:
     length = int.from_bytes(file.read(8), "little")
     text = file.read(length) if length <= MAX_HEADER else b""
     if len(text) < length:
-        raise ValueError("its header is cut off")
+        raise ValueError("its header is truncated")
     header = json.loads(text)
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its header holds something other than names and strings")
+        raise ValueError("its metadata are not strings by name")
     return metadata
 
 
 def raise_if_damaged(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Compare content and checksum.
+    """Raise unless the content of a file matches its checksum.
 
     Raises:
-        ValueError: if they differ.
+        ValueError: if it does not.
     """
     if checksum(tensors, metadata) != metadata["checksum"]:
         raise ValueError(f"{path} is damaged: its content does not match its checksum. Delete it, or copy it again.")
@@ -168,13 +161,13 @@ def _incomplete(path: Path, error: Exception) -> ValueError:
 
 
 def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError:
-    in_words = WINDOWS_DISK_FULL if WINDOWS else DISK_FULL
-    full = getattr(error, "errno", None) in DISK_FULL or any(f"os error {code})" in str(error) for code in in_words)
+    codes = WINDOWS_DISK_FULL if WINDOWS else DISK_FULL
+    full = getattr(error, "errno", None) in DISK_FULL or any(f"os error {code})" in str(error) for code in codes)
     if not full:
         return OSError(f"{path} cannot be written ({error}). Choose a folder on a disk that can be written to.")
     needed = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
     free = shutil.disk_usage(path.parent).free / 1e6
     return OSError(
         f"The disk is full: {path} needs {needed:.1f} MB, {free:.1f} MB are free. Free some space and start again; "
-        "what had been written before is whole."
+        "files written before are whole."
     )

@@ -1,9 +1,8 @@
-"""A folder of entries under a limit of bytes, shared by processes, from which the least recently used go first.
+"""A folder of entries with a size limit, shared by processes; the least recently used entries are removed first.
 
-An entry is one file KIND-KEY.safetensors. Whoever reads or writes holds the folder's lock, which the system frees when
-a process dies; so whatever temporary file lies there when the lock is taken was left behind by a process that was
-killed.
-Files under other names are never touched.
+An entry is one file KIND-KEY.safetensors. All reads and writes hold the folder's lock, which the system releases when a
+process dies. So a temporary file that is there when the lock is taken was left behind by a process that was killed.
+Files with other names are never touched.
 """
 
 import re
@@ -28,13 +27,13 @@ FORMATS = {
     "tuned": TUNED_FORMAT,
     "run": "tune-a-video-run-state",
     "inversion": "tune-a-video-inversion",
-    "likeness": "tune-a-video-likeness",
+    "reconstruction": "tune-a-video-reconstruction",
 }
 ENTRY = re.compile(rf"({'|'.join(FORMATS)})-([0-9a-f]{{32}})\.safetensors")
 LEFT_BEHIND = re.compile(rf"\.{ENTRY.pattern}\.[0-9a-f]{{8}}\.tmp")
-LARGEST_LIMIT = 2**63 - 1  # what a file system can count
+LARGEST_LIMIT = 2**63 - 1  # bytes, of a file system
 LOCK_SECONDS = 600
-USE_STEP = 2_000_000_000  # nanoseconds: the coarsest clock of a file system, FAT's
+USE_STEP = 2_000_000_000  # nanoseconds: the coarsest resolution of a file system's times, FAT's
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class StoreEntry:
     """A file of a store.
 
     Attributes:
-        kind: "tuned" (finished weights), "run" (an unfinished tuning), "inversion", or "likeness" (how near
-            the inversion of this key comes back).
-        key: the digest of everything that decides the content, 32 hexadecimal digits.
+        kind: "tuned" (finished weights), "run" (an unfinished tuning), "inversion", or "reconstruction" (the
+            reconstruction SNR of the inversion with this key).
+        key: the digest of everything that determines the content, 32 hexadecimal digits.
         path: of the file.
         num_bytes: its size.
-        used: when it was last written or read, in nanoseconds since 1970; only the order is meant.
+        used: when it was last written or read, in nanoseconds since 1970; only its order has a meaning.
     """
 
     kind: str
@@ -61,37 +60,37 @@ class EntryFolder:
     """Entries by kind and key.
 
     Arguments:
-        folder: where they lie; made when first written to.
-        max_bytes: beyond which the least recently used are removed; those of the key just written stay, whatever their
-            size.
-        remedy: what else helps where the folder or its disk takes no file, said at the end of that error.
+        folder: of the entries; made at the first write.
+        max_bytes: the size limit. Beyond it the least recently used entries are removed, but never those with the key
+            just written.
+        remedy: added to the error if the folder cannot be written to.
     """
 
     def __init__(self, folder: str | PathLike[str], *, max_bytes: int, remedy: str = ""):
         self.folder = check_path(folder)
-        self.max_bytes = _checked(max_bytes)
+        self.max_bytes = _checked_limit(max_bytes)
         self.remedy = remedy
 
     def entries(self) -> list[StoreEntry]:
-        """All entries, the least recently used first. Their content is not looked at."""
+        """All entries, the least recently used first. Their content is not read."""
         entries = []
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if (match := ENTRY.fullmatch(path.name)) is not None:
-                with suppress(FileNotFoundError):  # another process has removed it just now
+                with suppress(FileNotFoundError):  # removed by another process meanwhile
                     status = path.stat()
                     if S_ISREG(status.st_mode):
                         entries.append(StoreEntry(match[1], match[2], path, status.st_size, status.st_mtime_ns))
         return sorted(entries, key=lambda entry: (entry.used, entry.path.name))
 
-    def about(self, entry: StoreEntry) -> str:
-        """What an entry says of itself, or what is wrong with its file."""
+    def describe(self, entry: StoreEntry) -> str:
+        """One line about an entry, or the reason why its file cannot be read."""
         try:
             return read_metadata(entry.path, FORMATS[entry.kind]).get("about", "")
         except (OSError, ValueError) as error:
             return str(error)
 
     def verify(self) -> list[str]:
-        """Read every entry, and compare it with its checksum and its name.
+        """Read every entry and compare it with its checksum and its name.
 
         Returns:
             One sentence for each bad entry.
@@ -106,21 +105,21 @@ class EntryFolder:
         return faults
 
     def prune(self, max_bytes: int | None = None) -> list[str]:
-        """Remove the least recently used entries, and what killed processes left behind.
+        """Remove the least recently used entries, and the temporary files of processes that were killed.
 
         Arguments:
-            max_bytes: to be kept at most, None for the limit of the store.
+            max_bytes: the size to which the store is reduced; None for its limit.
 
         Returns:
             The names of the entries that were removed.
         """
-        limit = _checked(self.max_bytes if max_bytes is None else max_bytes)
+        limit = _checked_limit(self.max_bytes if max_bytes is None else max_bytes)
         with self._locked():
             return self._prune(limit)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes and threads out, around all that is done on the disk."""
+        """Hold the lock, against other processes and threads. Add the remedy to errors of the disk."""
         try:
             with self._held():
                 yield
@@ -131,15 +130,17 @@ class EntryFolder:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """The lock; what a killed process left is cleared away."""
+        """Hold the lock, and remove the temporary files of processes that were killed."""
         lock = FileLock(self.folder / ".lock", timeout=LOCK_SECONDS)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if WINDOWS:  # which does not tell a folder that refuses files from a lock that is held
+            if WINDOWS:  # where a held lock and a folder without write access give the same error
                 TemporaryFile(dir=self.folder).close()
             lock.acquire()
         except Timeout as error:
-            message = f"Another process has kept the store {self.folder} for {LOCK_SECONDS} s. End it and start again."
+            message = (
+                f"Another process has locked the store {self.folder} for {LOCK_SECONDS} s. End it and start again."
+            )
             raise TimeoutError(message) from error
         except OSError as error:
             raise OSError(
@@ -161,14 +162,14 @@ class EntryFolder:
         tensors, metadata = read_file(path, FORMATS[kind])
         raise_if_damaged(path, tensors, metadata)
         if metadata.get("key") != key:
-            raise ValueError(f"{path} holds the entry {metadata.get('key')}: it was renamed or swapped. Delete it.")
+            raise ValueError(f"{path} holds the entry {metadata.get('key')}: the file was renamed. Delete it.")
         return tensors, metadata
 
     def _get(self, kind: str, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """An entry, which is thereby used, or None. To be called with the lock.
+        """Read an entry and mark it as used; None if there is none. Called with the lock held.
 
         Raises:
-            ValueError: if the file is damaged or another one.
+            ValueError: if the file is damaged or holds another entry.
         """
         path = self._path(kind, key)
         if not path.is_file():
@@ -178,35 +179,35 @@ class EntryFolder:
         return found
 
     def _put(self, kind: str, key: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """Write an entry, then remove others beyond the limit. To be called with the lock.
+        """Write an entry, then remove others beyond the limit. Called with the lock held.
 
         Raises:
-            OSError: if it cannot be written; nothing was removed then, and an old one of this key is whole.
+            OSError: if it cannot be written; nothing was removed then, and an old entry of this key is whole.
         """
         path = self._path(kind, key)
         write_file(path, tensors, {**metadata, "format": FORMATS[kind], "key": key})
         self._mark_used(path)
-        self._prune(self.max_bytes, keep=key)
+        self._prune(self.max_bytes, spare=key)
 
     def _mark_used(self, path: Path) -> None:
-        """Later than all others, also where the clock was put back."""
+        """Set the time of a file later than all others, even if the clock was set back."""
         others = [entry.used for entry in self.entries() if entry.path != path]
         used = max([time.time_ns(), *(other + USE_STEP for other in others)])
-        with suppress(OSError):  # some network drives refuse it; the order suffers, not the content
+        with suppress(OSError):  # some network drives do not allow it; the order suffers, not the content
             utime(path, ns=(used, used))
 
-    def _prune(self, max_bytes: int, keep: str = "") -> list[str]:
+    def _prune(self, max_bytes: int, spare: str = "") -> list[str]:
         entries = self.entries()
         total, removed = sum(entry.num_bytes for entry in entries), []
         for entry in entries:
             if total <= max_bytes:
                 break
-            if entry.key != keep and remove(entry.path):
+            if entry.key != spare and remove(entry.path):
                 total -= entry.num_bytes
                 removed.append(entry.path.name)
         return removed
 
 
-def _checked(max_bytes: int) -> int:
+def _checked_limit(max_bytes: int) -> int:
     check_integer("max_bytes", max_bytes, 0, LARGEST_LIMIT)
     return max_bytes

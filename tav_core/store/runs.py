@@ -1,26 +1,18 @@
-"""What a store gives back: a tuning that keeps its states while it runs, and an inversion with what is known of it."""
+"""The iterators that a store returns: a tuning with its updates so far, an inversion with its reconstruction SNR."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar
-
-import torch
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
 
 from ..editing.inversion import InversionStep
-from ..tuning.config import TuningConfig, TuningStep
-from ..tuning.state import TuningState
-
-if TYPE_CHECKING:
-    from .store import Store
+from ..tuning.config import TuningStep
 
 Step = TypeVar("Step")
 
 
-class _Stored(Iterator[Step]):
-    """Steps that are left, one for each item taken."""
+class _StoredRun(Iterator[Step]):
+    """The steps that are left, one for each item taken."""
 
     def __init__(self, key: str, left: Iterator[Step]):
         self.key = key
@@ -30,16 +22,16 @@ class _Stored(Iterator[Step]):
         return next(self._left)
 
     def close(self) -> None:
-        """Stop. The state of a tuning is kept, and nothing of an inversion that is not finished."""
+        """Stop. The state of a tuning is saved; of an unfinished inversion nothing is."""
         if isinstance(self._left, Generator):
             self._left.close()
 
 
-class StoredTuning(_Stored[TuningStep]):
-    """The updates of a tuning in a store that are left to make, one for each item taken.
+class StoredTuning(_StoredRun[TuningStep]):
+    """The updates of a tuning that are left to make, one for each item taken.
 
     Attributes:
-        key: under which it is kept.
+        key: of its entries in the store.
         steps: all updates made so far, those of earlier runs included.
     """
 
@@ -48,73 +40,35 @@ class StoredTuning(_Stored[TuningStep]):
         self.steps = steps
 
 
-class StoredInversion(_Stored[InversionStep]):
-    """The steps of an inversion in a store, one for each item taken.
+class StoredInversion(_StoredRun[InversionStep]):
+    """The steps of an inversion, one for each item taken.
 
     Attributes:
-        key: under which it is kept.
+        key: of its entries in the store.
+
+    Arguments:
+        load_snr, save_snr: read and write the reconstruction SNR under this key.
     """
 
-    def __init__(self, store: Store, key: str, steps: Iterator[InversionStep]):
+    def __init__(
+        self,
+        key: str,
+        steps: Iterator[InversionStep],
+        load_snr: Callable[[], float | None],
+        save_snr: Callable[[float], None],
+    ):
         super().__init__(key, steps)
-        self._store = store
+        self._load_snr, self._save_snr = load_snr, save_snr
 
     @property
     def reconstruction_snr(self) -> float | None:
-        """Of the inversion, in dB, see `editing/reconstruction.py`; None if it was not saved."""
-        return self._store._reconstruction_snr(self.key)
+        """Of the inversion, in dB, see `editing/reconstruction.py`; None if none was saved."""
+        return self._load_snr()
 
     def save_reconstruction_snr(self, decibels: float) -> None:
-        """Keep how near sampling came back, so that it need not be sampled again.
+        """Save the reconstruction SNR, so that the inversion need not be sampled again to measure it.
 
         Raises:
-            OSError: if the folder or its disk takes no file.
+            OSError: if the folder or its disk cannot be written to.
         """
-        self._store._save_reconstruction_snr(self.key, decibels)
-
-
-class Keeper:
-    """Keeps the state of a tuning while it runs."""
-
-    def __init__(self, store: Store, key: str, state: TuningState, config: TuningConfig, about: str):
-        self.store, self.key, self.state, self.config, self.about = store, key, state, config, about
-        self.kept = len(state.steps)
-        self.began = time.monotonic()
-        self.last_cost = self.cost = 0.0  # seconds
-
-    def over(self, updates: Generator[TuningStep, None, None]) -> Generator[TuningStep, None, None]:
-        """Pass updates on, each after it was kept if it is to be; keep the last one however it ends."""
-        try:
-            with closing(updates):
-                for step in updates:
-                    if self._due():
-                        self._refuse_non_finite()
-                        self._keep()
-                    yield step
-        finally:
-            if self.state.whole and self.kept < len(self.state.steps) and self._finite():
-                self._keep()
-
-    def _due(self) -> bool:
-        made = len(self.state.steps)
-        affordable = self.store.save_share * (time.monotonic() - self.began)
-        cheap = self.cost + self.last_cost <= affordable
-        return made == self.config.steps or (made % self.store.save_every == 0 and cheap)
-
-    def _keep(self) -> None:
-        self.kept = len(self.state.steps)  # also if it fails: the same state would fail again in `finally`
-        began = time.monotonic()
-        self.store._keep_tuning(self.key, self.state, self.config, self.about)
-        self.last_cost = time.monotonic() - began
-        self.cost += self.last_cost
-
-    def _finite(self) -> bool:
-        return all(bool(torch.isfinite(weight).all()) for weight in self.state.weights().values())
-
-    def _refuse_non_finite(self) -> None:
-        if not self._finite():
-            self.kept = len(self.state.steps)
-            raise FloatingPointError(
-                f"After tuning step {self.kept} a weight is not finite; the state that was kept before stays. "
-                f"Lower learning_rate (now {self.config.learning_rate})."
-            )
+        self._save_snr(decibels)

@@ -1,17 +1,18 @@
-"""The store: tunings that go on where they stopped, and results that are not computed twice.
+"""The store: tunings resume where they stopped, and results are not computed twice.
 
     store = Store("tav-store")
     for step in store.tune(video_unet, latents, caption, scheduler, TuningConfig(steps=500)): print(step.loss)
     trajectory = list(store.invert(video_unet, latents, empty_prompt, scheduler))
 
 Run again with the same inputs, also in another process, these take the finished result from the folder, or the tuning
-goes on from the state that was kept last. On the CPU the outcome is that of an uninterrupted run to the bit.
+resumes from the last state saved. On the CPU the result is that of an uninterrupted run to the bit.
 """
 
 import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -29,7 +30,8 @@ from ..unet.video_unet import VideoUNet, check_inputs
 from .files import read_metadata
 from .folder import FORMATS, EntryFolder
 from .keys import result_key
-from .runs import Keeper, StoredInversion, StoredTuning
+from .runs import StoredInversion, StoredTuning
+from .saver import StateSaver
 from .tuned import apply_tuned
 
 MAX_BYTES = 20 * 10**9
@@ -38,17 +40,17 @@ SAVE_SHARE = 0.02
 
 
 class Store(EntryFolder):
-    """A folder that keeps tuned weights, the states of unfinished tunings, and inversions.
+    """A folder that stores tuned weights, the states of unfinished tunings, and inversions.
 
-    Processes may share it. Weights are kept in float32, as they were trained; a "tuned" entry is a file that
+    Processes may share it. Weights are stored in float32, as they were trained; a "tuned" entry is a file that
     `load_tuned` reads.
 
     Arguments:
-        folder: where the files lie; made when first written to.
-        max_bytes: beyond which the least recently used entries are removed; the one just written stays.
-        save_every: updates between two states of a tuning that are kept.
-        save_share: of the time of a tuning that keeping states may take; beyond it a state is passed over.
-        remedy: what else helps where the folder or its disk takes no file, said at the end of that error.
+        folder: of the files; made at the first write.
+        max_bytes: the size limit. Beyond it the least recently used entries are removed, never the one just written.
+        save_every: updates between two saved states of a tuning.
+        save_share: of the time of a tuning that saving states may take; a state beyond it is skipped.
+        remedy: added to the error if the folder cannot be written to.
     """
 
     def __init__(
@@ -74,12 +76,12 @@ class Store(EntryFolder):
         scheduler: Any,
         config: TuningConfig = TuningConfig(),
     ) -> StoredTuning:
-        """Tune as `tav_core.tune` does, from what is in the store.
+        """Tune as `tav_core.tune` does, from the state in the store.
 
-        The store is looked up at once, and weights that it has are put into the model; updates are made as they are
-        taken. The weights that the model has now are part of the key: `video_unet.reset()` before, to find what was
-        tuned from the image model. The state is kept every so often, and whenever the run ends early: by `close`, by an
-        interruption, or by an error between or within updates. States with numbers that are not finite are not kept.
+        The store is read at once, and weights found there are loaded into the model; updates are made one by one. The
+        model's present weights are part of the key: call `video_unet.reset()` before, to find what was tuned from the
+        image model. The state is saved every `save_every` updates, and whenever the run ends early: by `close`, by an
+        interruption, or by an error between or within updates. States that are not finite are not saved.
 
         Arguments:
             video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.tune`.
@@ -88,8 +90,8 @@ class Store(EntryFolder):
             The updates that are left to make; none if the tuning was finished before.
 
         Raises:
-            OSError: if the folder or its disk takes no file.
-            ValueError: if an entry is damaged, or as `tav_core.tune` says.
+            OSError: if the folder or its disk cannot be written to.
+            TypeError, ValueError: if an entry is damaged, or as `tav_core.tune` raises.
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
         check_type("config", config, TuningConfig)
@@ -98,7 +100,7 @@ class Store(EntryFolder):
         with self._locked():
             finished = self._get("tuned", key)
             begun = None if finished else self._get("run", key)
-            if finished:  # a process may have been killed after its last write and before it removed this
+            if finished:  # a process was killed between its last write and this removal
                 remove(self._path("run", key))
         if finished is not None:
             tensors, metadata = finished
@@ -108,9 +110,10 @@ class Store(EntryFolder):
             tensors, metadata = begun
             state.load_state_dict(tensors, _read_steps(metadata))
         about = f"{config.steps} steps, learning rate {config.learning_rate:g}, seed {config.seed}, {_size(latents)}"
-        keeper = Keeper(self, key, state, config, about)
+        save = partial(self._save_tuning, key, state, config, about)
+        saver = StateSaver(state, config, save, every=self.save_every, share=self.save_share)
         updates = tune(video_unet, latents, encoder_hidden_states, scheduler, config, state=state)
-        return StoredTuning(key, state.steps, keeper.over(updates))
+        return StoredTuning(key, state.steps, saver.over(updates))
 
     def invert(
         self,
@@ -122,17 +125,17 @@ class Store(EntryFolder):
     ) -> StoredInversion:
         """Invert as `tav_core.invert` does, or take the steps of the same inversion from the store.
 
-        The weights that the model has now are part of the key: leave them as they are until the last step is taken.
+        The model's present weights are part of the key: do not change them before the last step is taken.
 
         Arguments:
             video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.invert`.
 
         Returns:
-            The InversionSteps. The inversion is kept when the last one is taken.
+            The InversionSteps. The inversion is saved when the last one is taken.
 
         Raises:
-            OSError: if the folder or its disk takes no file.
-            ValueError: if an entry is damaged, or as `tav_core.invert` says.
+            OSError: if the folder or its disk cannot be written to.
+            TypeError, ValueError: if an entry is damaged, or as `tav_core.invert` raises.
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
         check_type("config", config, InversionConfig)
@@ -142,22 +145,24 @@ class Store(EntryFolder):
         if found is not None:
             tensors, _ = found
             pairs = zip(tensors["timesteps"].tolist(), tensors["latents"], strict=True)
-            return StoredInversion(self, key, (InversionStep(t, stored.to(latents.device)) for t, stored in pairs))
-        steps = invert(video_unet, latents, encoder_hidden_states, scheduler, config)
-        about = f"{config.num_inference_steps} steps, {_size(latents)}"
-        return StoredInversion(self, key, self._kept_at_the_end(steps, key, config.num_inference_steps, about))
+            steps: Iterator[InversionStep] = (InversionStep(t, stored.to(latents.device)) for t, stored in pairs)
+        else:
+            made = invert(video_unet, latents, encoder_hidden_states, scheduler, config)
+            about = f"{config.num_inference_steps} steps, {_size(latents)}"
+            steps = self._saving_at_the_end(made, key, config.num_inference_steps, about)
+        return StoredInversion(key, steps, partial(self._load_snr, key), partial(self._save_snr, key))
 
-    def _kept_at_the_end(
+    def _saving_at_the_end(
         self, steps: Iterator[InversionStep], key: str, number: int, about: str
     ) -> Iterator[InversionStep]:
         taken: list[InversionStep] = []
         for step in steps:
             taken.append(step)
             if len(taken) == number:
-                self._keep_inversion(key, taken, about)
+                self._save_inversion(key, taken, about)
             yield step
 
-    def _keep_inversion(self, key: str, steps: list[InversionStep], about: str) -> None:
+    def _save_inversion(self, key: str, steps: list[InversionStep], about: str) -> None:
         tensors = {
             "timesteps": torch.tensor([step.timestep for step in steps]),
             "latents": torch.stack([step.latents.cpu() for step in steps]),  # (steps, b, c, f, h, w)
@@ -165,18 +170,18 @@ class Store(EntryFolder):
         with self._locked():
             self._put("inversion", key, tensors, {"about": about})
 
-    def _save_reconstruction_snr(self, key: str, decibels: float) -> None:
+    def _save_snr(self, key: str, decibels: float) -> None:
         with self._locked():
             tensors = {"decibels": torch.tensor(decibels, dtype=torch.float64)}
-            self._put("likeness", key, tensors, {"about": f"an inversion that comes back at {decibels:.1f} dB"})
+            self._put("reconstruction", key, tensors, {"about": f"an inversion reconstructed at {decibels:.1f} dB"})
 
-    def _reconstruction_snr(self, key: str) -> float | None:
+    def _load_snr(self, key: str) -> float | None:
         with self._locked():
-            found = self._get("likeness", key)
+            found = self._get("reconstruction", key)
         return None if found is None else float(found[0]["decibels"])
 
-    def _keep_tuning(self, key: str, state: TuningState, config: TuningConfig, about: str) -> None:
-        """Write the state, or the weights alone if it is the last, unless another process is as far already."""
+    def _save_tuning(self, key: str, state: TuningState, config: TuningConfig, about: str) -> None:
+        """Save the state, after the last update the weights alone, unless another process saved as many updates."""
         made = len(state.steps)
         steps = json.dumps([[step.loss, step.learning_rate] for step in state.steps])
         with self._locked():
@@ -185,11 +190,11 @@ class Store(EntryFolder):
             if made == config.steps:
                 self._put("tuned", key, state.weights(), {"steps": steps, "about": about})
                 remove(self._path("run", key))
-            elif made > self._steps_kept(key):
+            elif made > self._saved_steps(key):
                 metadata = {"steps": steps, "made": str(made), "about": f"{made} of {about}"}
                 self._put("run", key, state.state_dict(), metadata)
 
-    def _steps_kept(self, key: str) -> int:
+    def _saved_steps(self, key: str) -> int:
         with suppress(FileNotFoundError):
             return int(read_metadata(self._path("run", key), FORMATS["run"])["made"])
         return 0

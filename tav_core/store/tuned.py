@@ -1,8 +1,8 @@
-"""Tuned weights on disk: one safetensors file with the trained tensors alone, and what they are in its metadata.
+"""Tuned weights on disk: one safetensors file with the trained tensors alone, under their published names.
 
-Query projections are stored as they are after tuning, not as differences, so that a file can be read by the published
-names. The strength of a tuning is therefore measured from the queries that the model had before it was inflated, which
-`VideoUNet.base_queries` keeps; the temporal output projection starts at zero and is measured from there.
+Query projections are stored as they are after tuning, not as differences. So the strength of a tuning is measured from
+the image model's queries, which `QueryTemporal.base_queries` holds; the temporal output projection starts at zero and
+is measured from there.
 """
 
 import os
@@ -18,7 +18,7 @@ from ..unet.video_unet import VideoUNet, trainable_parameters
 from .files import raise_if_damaged, read_file, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
-POSITIONS = "temporal_positions"  # in the metadata, where the model was inflated with them
+POSITIONS = "temporal_positions"  # in the metadata if the model was inflated with them
 
 
 def save_tuned(
@@ -34,15 +34,15 @@ def save_tuned(
         video_unet: the tuned model.
         path: of the .safetensors file; folders are made, a file of this name is replaced.
         dtype: the type to store, None for that of the weights (float32).
-        metadata: strings to keep with them, by name, say the caption; "format", "version", "checksum" and
-            "temporal_positions" are taken.
+        metadata: strings to store with them by name, such as the caption; "format", "version", "checksum" and
+            "temporal_positions" are reserved.
 
     Returns:
         The path.
 
     Raises:
-        TypeError, ValueError: if an argument is something else than said, say metadata that are no strings.
-        OSError: if it cannot be written, say because the disk is full; an old file of this name is whole then.
+        TypeError, ValueError: if an argument has another type or value, for example metadata that are no strings.
+        OSError: if it cannot be written, for example to a full disk; an old file of this name is whole then.
     """
     check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
     check_choice("dtype", dtype, (None, *COMPUTE_DTYPES))
@@ -57,15 +57,15 @@ def save_tuned(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     notes = {**(metadata or {}), "format": FORMAT}
-    notes.pop(POSITIONS, None)  # of weights that were loaded, perhaps
+    notes.pop(POSITIONS, None)  # the metadata may be those of a file that was loaded
     write_file(path, tensors, notes | ({POSITIONS: "yes"} if video_unet.temporal_positions else {}))
     return path
 
 
 def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength: float = 1.0) -> dict[str, str]:
-    """Read a file of `save_tuned` into a model. Nothing is changed if anything is wrong.
+    """Load a file of `save_tuned` into a model. If it raises, the model is unchanged.
 
-    May be called again with another strength: each call starts from the image model, not from the last one.
+    Each call measures the strength from the image model, not from the weights that were loaded before.
 
     Arguments:
         video_unet: a model inflated from the same base.
@@ -77,7 +77,7 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, is damaged, belongs to another model, or holds a number that is not finite.
+        ValueError: if it has another format, is damaged, belongs to another model, or holds NaN or infinity.
     """
     check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
     path = check_path(path)
