@@ -1,12 +1,14 @@
-"""TAVFindStrength: how strong the tuning is to be for one edit, found by trying."""
+"""TAVFindStrength: the strength of the tuning that scores best for one edit."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..tav_core import SamplingConfig, best_trial
-from ..tav_core.editing.strength import STRENGTHS, Trial, invert_and_sample, judge
+from ..tav_core import SamplingConfig, Trial, best_trial, search_strength
+from ..tav_core.editing.edit import invert_and_sample
+from ..tav_core.editing.strength import STRENGTHS
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
@@ -21,15 +23,15 @@ class FindStrength(io.ComfyNode):
             node_id="TAVFindStrength",
             display_name="Find Strength (Tune-A-Video)",
             category=CATEGORY,
-            description="Edits the clip at several strengths of the tuning and lets the model judge which one follows "
-            "the prompt and keeps the clip best. Nothing is tuned again.",
+            description="Edits the clip at several strengths of the tuning, and scores how each follows the prompt "
+            "and preserves the clip. Nothing is tuned again.",
             search_aliases=["tuning strength", "balance edit", "overfit", "strength search", "tune a video strength"],
             inputs=[
                 TavModelSocket.Input("model", tooltip="The model tuned on the clip."),
                 io.Latent.Input("latents", tooltip="The clip, from VAE Encode."),
                 io.Conditioning.Input("caption", tooltip="What the clip shows, as tuned."),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
-                io.Conditioning.Input("negative", tooltip="The empty prompt, which the clip is inverted under too."),
+                io.Conditioning.Input("negative", tooltip="The empty prompt; the clip is inverted under it too."),
                 io.Int.Input(
                     "steps",
                     default=20,
@@ -48,8 +50,8 @@ class FindStrength(io.ComfyNode):
                 advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, min=0.05, max=1.0, step=0.05),
             ],
             outputs=[
-                TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="At the strength that was best."),
-                io.String.Output("report", display_name="report", tooltip="What was found at each strength."),
+                TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="At the best strength."),
+                io.String.Output("report", display_name="report", tooltip="The scores at each strength."),
             ],
         )
 
@@ -68,21 +70,26 @@ class FindStrength(io.ComfyNode):
         if model.tuned is None:
             raise ValueError("The model is not tuned: connect One-Shot Tune or Load Tuned Weights.")
         config = SamplingConfig(steps, guidance, denoise=denoise)
-        source, _ = adapters.source_branch(latents, caption, None, model)
+        clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
-        trials = []
-        with adapters.loaded(model, source.latents, config) as video_unet:
-            for strength in STRENGTHS:
-                model.place(strength)
-                walk = invert_and_sample(video_unet, source.latents, *prompts, model.schedule, config)
-                progress = adapters.Progress(steps + len(model.schedule.timesteps(steps, denoise)))
-                *_, last = progress.over(walk, lambda _, strength=strength: f"strength {strength:g}")
-                texts = prompts[0], source.caption
-                trials.append(judge(model.place, video_unet, strength, last.latents, *texts, model.schedule))
+        count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
+        with adapters.loaded(model, clip, config) as video_unet:
+            edited = partial(invert_and_sample, video_unet, clip, *prompts, model.schedule, config)
+            search = search_strength(video_unet, edited, prompts[0], text, model.schedule)
+            items = list(adapters.Progress(count).over(search, _describe))
+        trials = [item for item in items if isinstance(item, Trial)]
         report = _report(trials)
         return io.NodeOutput(replace(model, strength=best_trial(trials).strength), report, ui=ui.PreviewText(report))
 
 
+def _describe(item: Any) -> str | None:
+    """The text for a step; None for a trial, which is no step."""
+    return None if isinstance(item, Trial) else "strength search"
+
+
 def _report(trials: list[Trial]) -> str:
-    lines = [f"strength {trial.strength:g}: asked {trial.asked:.3f}, kept {trial.kept:.3f}" for trial in trials]
+    lines = [
+        f"strength {trial.strength:g}: prompt score {trial.prompt_score:.3f}, source score {trial.source_score:.3f}"
+        for trial in trials
+    ]
     return "\n".join([*lines, f"taken: {best_trial(trials).strength:g}"])

@@ -1,4 +1,4 @@
-"""TAVLoadTuned: tuned weights from a file into an inflated model."""
+"""TAVLoadTuned: tuned weights from a file, for an inflated model."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class LoadTuned(io.ComfyNode):
             node_id="TAVLoadTuned",
             display_name="Load Tuned Weights",
             category=CATEGORY,
-            description="Puts a saved tuning into the model that it was tuned from.",
+            description="Loads a saved tuning into the model that was tuned.",
             search_aliases=["load tuned model", "load tune a video", "import tuning"],
             inputs=[
                 TavModelSocket.Input("model", tooltip="The same base model, inflated, with the same LoRAs."),
@@ -27,7 +27,7 @@ class LoadTuned(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="1 is the tuning, 0 the model without it; between them it fades.",
+                    tooltip="1 is the tuning as it is, 0 the untuned model; values between fade it.",
                 ),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The tuned model.")],
@@ -35,7 +35,7 @@ class LoadTuned(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
-        """A linked name comes as None, for it is not known yet."""
+        """A linked name is None here: its value is not known yet."""
         if file is None:
             return True
         try:
@@ -46,7 +46,7 @@ class LoadTuned(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, **others: Any) -> str:
-        """By the file's time and size. Where its name is linked only a change before this node runs it again."""
+        """The file's time and size. A linked name is constant here: only a change upstream runs the node again."""
         if file is None:
             return "linked"
         try:
@@ -58,4 +58,4 @@ class LoadTuned(io.ComfyNode):
     def execute(cls, model: adapters.TavModel, file: str, strength: float) -> io.NodeOutput:
         notes = load_tuned(model.video_unet, adapters.tuned_file(file))
         notes = {name: text for name, text in notes.items() if name not in ("format", "version")}
-        return io.NodeOutput(model.with_weights_in_place(notes, strength))
+        return io.NodeOutput(model.with_current_weights(notes, strength))

@@ -1,16 +1,15 @@
-"""TAVSample: the edit, sampled under another prompt from the inverted clip, or beside the clip itself."""
+"""TAVSample: the edit, sampled under another prompt."""
 
-from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import SamplingConfig, sample, sample_with_source_branch
+from ..tav_core import SamplingConfig, SourceBranch, edit
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 DEFAULTS = SamplingConfig()
-INVERTED, FRESH, SOURCE_BRANCH = "inverted clip", "fresh noise", "clip beside its edit"
+INVERSION, *_ = adapters.START_FROM
 
 
 class Sample(io.ComfyNode):
@@ -20,16 +19,16 @@ class Sample(io.ComfyNode):
             node_id="TAVSample",
             display_name="Sample Edit (Tune-A-Video)",
             category=CATEGORY,
-            description="Samples the clip anew under the prompt of the edit, from the noise that DDIM Invert found, or "
-            "beside the clip itself, so that what the prompt does not change stays.",
+            description="Samples the clip under the edit's prompt, from the noise of DDIM Invert, or along a source "
+            "branch that preserves what the prompt does not change.",
             search_aliases=["sample video", "video sampler", "edit video", "tune a video sample", "ksampler video"],
             inputs=[
                 TavModelSocket.Input("model", tooltip="The model tuned on the clip."),
                 io.Latent.Input(
-                    "latents", tooltip="The noise, from DDIM Invert; beside the clip, its own from VAE Encode."
+                    "latents", tooltip="The noise, from DDIM Invert; for a source branch the clip, from VAE Encode."
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
-                io.Conditioning.Input("negative", tooltip="What to keep away from; the empty prompt, as published."),
+                io.Conditioning.Input("negative", tooltip="What to guide away from; the empty prompt, as published."),
                 io.Int.Input(
                     "steps",
                     default=DEFAULTS.num_inference_steps,
@@ -50,12 +49,12 @@ class Sample(io.ComfyNode):
                 io.Conditioning.Input(
                     "caption",
                     optional=True,
-                    tooltip="What the clip shows, as tuned. Asked for by start_from: clip beside its edit.",
+                    tooltip="What the clip shows, as tuned. Needed for a source branch.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where an edit beside the clip may change it; one for all frames, or one for each.",
+                    tooltip="Where a source-preserving edit may change the clip; one for all frames, or one for each.",
                 ),
             ],
             outputs=[io.Latent.Output("edit", display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
@@ -74,31 +73,24 @@ class Sample(io.ComfyNode):
         eta: float = DEFAULTS.eta,
         guidance_rescale: float = DEFAULTS.guidance_rescale,
         denoise: float = DEFAULTS.denoise,
-        start_from: str = INVERTED,
+        start_from: str = INVERSION,
         caption: Any = None,
         mask: Any = None,
         early_guidance: float = 0.0,
     ) -> io.NodeOutput:
         config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale, denoise, early_guidance or None)
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
-        if start_from == SOURCE_BRANCH:
-            start, free = adapters.source_branch(latents, caption, mask, model)
-            clip = start.latents
-            walk = partial(sample_with_source_branch, mask=free)
-        else:
-            adapters.raise_if_masked(mask)
-            begin = adapters.fresh_start if start_from == FRESH else adapters.inverted_start
-            start = clip = begin(latents, model, config)
-            walk = sample
+        start, free = adapters.edit_start(start_from, latents, caption, mask, model, config)
         count = len(model.schedule.timesteps(steps, denoise))
+        clip = start.latents if isinstance(start, SourceBranch) else start
         with adapters.loaded(model, clip, config) as video_unet:
-            for step in adapters.Progress(count).over(walk(video_unet, start, *prompts, model.schedule, config)):
-                edit = step.latents
-        return io.NodeOutput(adapters.host_latents(edit, model))
+            sampling = edit(video_unet, start, *prompts, model.schedule, config, mask=free)
+            *_, last = adapters.Progress(count).over(sampling)
+        return io.NodeOutput(adapters.host_latents(last.latents, model))
 
 
 def _advanced_inputs() -> list[io.Input]:
-    seed = "Of fresh noise; without effect while start_from is the inverted clip and eta is 0."
+    seed = "Of fresh noise; without effect while start_from is inversion and eta is 0."
     eta = "Fresh noise in each step: 0 for none (DDIM), 1 for as much as DDPM adds."
     rescale = "Takes back the contrast that strong guidance adds. 0.7 if colours burn out."
     denoise = (
@@ -106,12 +98,12 @@ def _advanced_inputs() -> list[io.Input]:
         "model takes 0.8."
     )
     start = (
-        "fresh noise uses only the size of LATENT: the motion is then the tuning's alone. clip beside its edit needs "
-        "the LATENT of VAE Encode, a caption and denoise 0.6 to 0.8, and keeps most of the clip."
+        "inversion is the published way. noise uses only the size of LATENT: the motion then comes from the tuning. "
+        "source branch preserves most of the clip; it takes the LATENT of VAE Encode, a caption and denoise 0.6 to 0.8."
     )
     early = (
-        "Guidance while it is decided what lies where; 0 for the same all along. Beside the clip the bundled model "
-        "takes 4: raise it if the old outline stays."
+        "Guidance at high noise, where the layout is decided; 0 for the same at all levels. With a source branch the "
+        "bundled model takes 4: raise it if the old outline stays."
     )
     share = dict(min=0.0, max=1.0, step=0.05)
     return [
@@ -119,6 +111,6 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **share),
         advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **share),
         advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **share | {"min": 0.05}),
-        advanced(io.Combo, "start_from", INVERTED, start, options=[INVERTED, FRESH, SOURCE_BRANCH]),
-        advanced(io.Float, "early_guidance", 0.0, early, min=0.0, max=30.0, step=0.5),
+        advanced(io.Combo, "start_from", INVERSION, start, options=list(adapters.START_FROM)),
+        advanced(io.Float, "early_guidance", 0.0, early, label="high_noise_guidance", min=0.0, max=30.0, step=0.5),
     ]

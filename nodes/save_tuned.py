@@ -1,4 +1,4 @@
-"""TAVSaveTuned: the tuned weights alone, as a small file for later edits."""
+"""TAVSaveTuned: only the tuned weights, as a small file for later edits."""
 
 from comfy_api.latest import io
 
@@ -14,7 +14,7 @@ class SaveTuned(io.ComfyNode):
             node_id="TAVSaveTuned",
             display_name="Save Tuned Weights",
             category=CATEGORY,
-            description="Saves what tuning changed, without the base model, to a file in models/tune_a_video.",
+            description="Saves the tuned weights, without the base model, to a file in models/tune_a_video.",
             search_aliases=["save tuned model", "save tune a video", "export tuning"],
             is_output_node=True,
             inputs=[
@@ -25,7 +25,7 @@ class SaveTuned(io.ComfyNode):
                     tooltip="Beginning of the name, within models/tune_a_video; a number is added.",
                 ),
             ],
-            outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The same model, to go on.")],
+            outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The same model.")],
         )
 
     @classmethod
@@ -33,6 +33,6 @@ class SaveTuned(io.ComfyNode):
         if model.tuned is None:
             raise ValueError("This model is not tuned yet. Connect the TAV_MODEL of One-Shot Tune.")
         path = adapters.next_tuned_file(filename_prefix)
-        model.place(strength=1.0)
+        model.apply_weights(strength=1.0)
         save_tuned(model.video_unet, path, metadata=model.notes)
         return io.NodeOutput(model, ui={"text": [f"Saved {path.name}"]})

@@ -1,4 +1,4 @@
-"""What the nodes share towards the user."""
+"""The sockets and widgets that the nodes share."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ TavModelSocket = io.Custom("TAV_MODEL")
 LossMapSocket = io.Custom("LOSS_MAP")  # the host's own; "Plot Loss Graph" takes it
 
 
-def advanced(kind: Any, name: str, default: Any, tooltip: str, **limits: Any) -> io.Input:
-    """A widget that stays folded away until it is asked for."""
-    return kind.Input(name, default=default, tooltip=tooltip, optional=True, advanced=True, **limits)
+def advanced(kind: Any, name: str, default: Any, tooltip: str, *, label: str | None = None, **limits: Any) -> io.Input:
+    """A widget that stays folded away until the artist opens it."""
+    return kind.Input(
+        name, display_name=label, default=default, tooltip=tooltip, optional=True, advanced=True, **limits
+    )

@@ -11,7 +11,7 @@ DEFAULTS = TuningConfig()
 
 
 def tuning_inputs() -> list[io.Input]:
-    """All inputs, those that an artist needs first."""
+    """All inputs, the ones that an artist needs first."""
     return [
         TavModelSocket.Input("model", tooltip="From Inflate Model for Video."),
         io.Latent.Input("latents", tooltip="The clip, from VAE Encode."),
@@ -30,7 +30,7 @@ def tuning_inputs() -> list[io.Input]:
             min=1e-7,
             max=1e-2,
             step=1e-6,
-            tooltip="How far each step goes. The default is the published one for Stable Diffusion; the small bundled "
+            tooltip="Size of each update. The default is the published one for Stable Diffusion; the small bundled "
             "model takes 3e-4.",
         ),
         io.Int.Input(
@@ -54,20 +54,20 @@ def tuning_inputs() -> list[io.Input]:
 
 def _advanced_inputs() -> list[io.Input]:
     every = "Show a quick sample of the edit every so many steps; 0 for never. Needs prompt and VAE below."
-    keep = "Keep the tuning in models/tune_a_video_store: the same one is found again at once, a stopped one goes on."
+    keep = "Store the tuning in models/tune_a_video_store: the same one is then loaded at once, a stopped one resumes."
     checkpointing = (
         "selective takes far less memory and a tenth more time, on takes the least and a third more; auto is the first "
         "of off, selective and on that fits. The result is the same but for rounding."
     )
     schedule = "Keep the learning rate, or let it fall to zero."
     warmup = "Steps over which the learning rate rises from zero."
-    accumulation = "Draws of noise averaged in one step: steadier, and as many times slower."
+    accumulation = "Draws of noise averaged in one step: less noisy, and as many times slower."
     part = (
-        "Share of the noise levels to tune on, from the clean end: 1 as published, 0.8 for the bundled model. Take "
-        "that of denoise in Sample Edit."
+        "Share of the noise levels to tune on, from the clean end: 1 as published, 0.8 for the bundled model. Set it "
+        "to denoise of Sample Edit."
     )
-    clipping = "The gradient is clipped to this norm."
-    snr = "Weighs the loss by min-SNR; 5 is usual, 0 is off, as published."
+    clipping = "The norm to which the gradient is clipped."
+    snr = "Weights the loss by min-SNR; 5 is usual, 0 is off, as published."
     d = DEFAULTS
     return [
         advanced(io.Int, "preview_every", 0, every, min=0, max=10000),

@@ -177,7 +177,7 @@ def screenshot(runs: Runs) -> None:
 PICTURES: dict[str, Callable[[Runs], None]] = {
     QUICKSTART: edit_of(QUICKSTART),
     SEVERAL: edit_of(SEVERAL),
-    "keep_the_rest": edit_of("keep_the_rest"),
+    "source_branch": edit_of("source_branch"),
     "tune_and_save": loss_curve,
     "load_and_edit": load_and_edit,
     "edit_sd15": stand_in("edit_sd15", 1),

@@ -1,11 +1,11 @@
 """Write example_workflows/: each in the format of the browser and, under api/, in that of POST /prompt.
 
-Also the English locale, from what the nodes say of themselves; the Chinese one is written by hand.
+It also writes the English locale, from the schemas of the nodes; the Chinese one is written by hand.
 
     python -m tools.make_workflows
 
-The settings are those of the demo for the bundled model, and the published ones for Stable Diffusion. Sockets, widgets
-and their order come from object_info.json, the snapshot that the ComfyUI tests keep true.
+The settings are those of the bundled model, and the published ones for Stable Diffusion. Sockets, widgets and their
+order come from object_info.json, a snapshot that the ComfyUI tests compare with a running host.
 """
 
 import json
@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tav_core import InversionConfig, SamplingConfig, TuningConfig
-from tav_core.demo.run import INVERSION, SAMPLING, SOURCE_BRANCH, TUNING
+from tav_core.presets import BUNDLED, PUBLISHED
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "example_workflows"
 SNAPSHOT = Path(__file__).with_name("object_info.json")
 PACK = {"cnr_id": "tune-a-video", "ver": "0.1.0"}
@@ -173,7 +172,7 @@ def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) ->
 
 
 def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
-    config = TUNING if bundled else TuningConfig()
+    config = (BUNDLED if bundled else PUBLISHED).tuning
     return workflow.add(
         "tune",
         "TAVOneShotTune",
@@ -183,13 +182,13 @@ def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
 
 
 def inverted(workflow: Workflow, model: tuple[str, int], bundled: bool) -> None:
-    steps = (INVERSION if bundled else InversionConfig()).num_inference_steps
+    steps = (BUNDLED if bundled else PUBLISHED).inversion.num_inference_steps
     workflow.add("invert", "TAVDDIMInvert", model=model, latents=("latents", 0), conditioning=("empty", 0), steps=steps)
 
 
 def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: str, mark: str = "") -> tuple[str, int]:
     title = "What the edit shall show"
-    config = SAMPLING if bundled else SamplingConfig()
+    config = (BUNDLED if bundled else PUBLISHED).sampling
     workflow.add(f"prompt{mark}", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
     workflow.add(
         f"sample{mark}",
@@ -200,29 +199,22 @@ def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: st
     return workflow.add(f"decode{mark}", "VAEDecode", samples=(f"sample{mark}", 0), vae=("model", 2))
 
 
-def edited_beside(workflow: Workflow, model: tuple[str, int], prompt: str) -> tuple[str, int]:
+def source_preserving(workflow: Workflow, model: tuple[str, int], prompt: str) -> tuple[str, int]:
+    config = BUNDLED.source_branch
     title = "What the edit shall show"
     workflow.add("prompt", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
     workflow.add(
         "sample",
         "TAVSample",
         **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
-        **dict(
-            steps=SOURCE_BRANCH.num_inference_steps,
-            guidance=SOURCE_BRANCH.guidance_scale,
-            denoise=SOURCE_BRANCH.denoise,
-        ),
-        **dict(
-            start_from="clip beside its edit",
-            caption=("caption", 0),
-            early_guidance=SOURCE_BRANCH.high_noise_guidance_scale,
-        ),
+        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale, denoise=config.denoise),
+        **dict(start_from="source branch", caption=("caption", 0), early_guidance=config.high_noise_guidance_scale),
     )
     workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
-    title = "The clip, as the VAE gives it back"
+    title = "The clip, decoded by the VAE"
     workflow.add("decoded", "VAEDecode", title, samples=("latents", 0), vae=("model", 2))
     clips = dict(images=("decode", 0), clip=("clip", 0), decoded_clip=("decoded", 0))
-    return workflow.add("steady", "TAVSteady", **clips)
+    return workflow.add("deflicker", "TAVSteady", **clips)
 
 
 def saved(workflow: Workflow, images: tuple[str, int], prefix: str) -> None:
@@ -252,16 +244,16 @@ def quickstart() -> Workflow:
     return workflow
 
 
-def keep_the_rest() -> Workflow:
+def source_branch() -> Workflow:
     workflow = Workflow(
-        "## Keep the rest\nThe clip is sampled beside its edit, and what the prompt does not change stays: place, path "
-        "and ground. No inversion is needed. *Deflicker Edit* takes the flicker out.\n\nIn your own workflow: *clip "
-        "beside its edit* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
+        "## Source branch\nThe edit is sampled along a source branch, which preserves what the prompt does not change: "
+        "place, path and ground. No inversion is needed. *Deflicker Edit* removes the flicker.\n\nIn your own workflow: "
+        "*source branch* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)
     prompt = "a pink circle on a navy background"
-    edit = edited_beside(workflow, tuned(workflow, True), prompt)
-    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "keep-the-rest")
+    edit = source_preserving(workflow, tuned(workflow, True), prompt)
+    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "source-branch")
     return workflow
 
 
@@ -299,7 +291,7 @@ def several_prompts() -> Workflow:
 
 def tune_and_save() -> Workflow:
     workflow = Workflow(
-        "## Tune and save\nThe tuned weights go to `models/tune_a_video`. *Load and edit* takes them up."
+        "## Tune and save\nThe tuned weights go to `models/tune_a_video`. *Load and edit* loads them."
     )
     base(workflow, True, SOURCE)
     model = tuned(workflow, True)
@@ -321,7 +313,7 @@ def load_and_edit() -> Workflow:
 
 WORKFLOWS = {
     "quickstart_bundled_model": quickstart,
-    "keep_the_rest": keep_the_rest,
+    "source_branch": source_branch,
     "edit_sd15": sd15_edit,
     "edit_sd15_lora": lambda: sd15_edit(lora=True),
     "several_prompts": several_prompts,
@@ -340,7 +332,7 @@ def english(infos: dict[str, Any]) -> dict[str, Any]:
         texts[name] = dict(
             display_name=info["display_name"],
             description=info["description"],
-            inputs={key: dict(name=key, tooltip=spec[1]["tooltip"]) for key, spec in inputs.items()},
+            inputs={key: dict(name=spec[1].get("display_name") or key, tooltip=spec[1]["tooltip"]) for key, spec in inputs.items()},
             outputs={str(slot): dict(name=label, tooltip=tip) for slot, (label, tip) in enumerate(labels)},
         )
     return texts

@@ -1,8 +1,8 @@
 """All that touches ComfyUI's internals. The nodes beside this folder know its public node API and these names only.
 
 convert.py    MODEL -> a fresh diffusers UNet with every patch in its weights, and its noise levels
-handle.py     TAV_MODEL: an inflated UNet in the host's memory management, and the tuned weights that belong in it
-memory.py     how much memory it needs to run, the choice that fits, and what to lower where none does
+handle.py     TAV_MODEL: an inflated UNet in the host's memory management, and its tuned weights
+memory.py     the memory that a step takes, the settings that fit, and what to lower where none does
 data.py       LATENT, CONDITIONING, AUDIO and VIDEO to and from what the core takes
 progress.py   steps with progress, time left, and Stop
 folders.py    names and places of files
@@ -12,19 +12,17 @@ demo.py       the bundled model as MODEL, CLIP and VAE
 
 from .convert import UnsupportedModel, noise_schedule, to_diffusers
 from .data import (
+    START_FROM,
     audio_from_core,
     audio_to_core,
     clip_latents,
+    edit_start,
     embeddings,
-    fresh_start,
     host_latents,
     inverted_latents,
-    inverted_start,
     plot_image,
-    raise_if_masked,
     read_any_video,
     read_file,
-    source_branch,
 )
 from .demo import load_demo
 from .encoders import NO_ENCODER, encoder_folders, load_encoders
@@ -49,6 +47,7 @@ __all__ = [
     "CHECKPOINTING_CHOICES",
     "CHECKPOINTING_KNOWN",
     "NO_ENCODER",
+    "START_FROM",
     "Progress",
     "TavModel",
     "UnsupportedModel",
@@ -58,16 +57,15 @@ __all__ = [
     "clip_latents",
     "compute_dtype",
     "decode_frame",
+    "edit_start",
     "embeddings",
     "encoder_folders",
-    "fresh_start",
     "hold",
     "host_latents",
     "input_file",
     "input_videos",
     "interruptible",
     "inverted_latents",
-    "inverted_start",
     "load_demo",
     "load_encoders",
     "loaded",
@@ -76,11 +74,9 @@ __all__ = [
     "noise_schedule",
     "plot_image",
     "raise_if_interrupted",
-    "raise_if_masked",
     "read_any_video",
     "read_file",
     "register_folders",
-    "source_branch",
     "stamp",
     "store",
     "to_diffusers",

@@ -1,7 +1,7 @@
 """LATENT, CONDITIONING, AUDIO and VIDEO: the host's conventions to and from those of the core.
 
 The host's latents are unscaled, (f, c, h, w) with the frames as a batch; the core's are scaled, (1, c, f, h, w). Every
-tensor that comes in is copied out of inference mode, in which it could not be trained on.
+input tensor is copied out of inference mode, since such tensors cannot be trained on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,14 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...tav_core import InversionStep, SamplingConfig, SourceBranch, VideoClip, latent_mask, plain_noise, read_video
+from ...tav_core import InversionStep, SamplingConfig, SourceBranch, VideoClip, latent_mask, read_video
+from ...tav_core.editing.edit import fresh_noise
 from ...tav_core.video import Audio, choose_frames
 from .handle import TavModel
 from .progress import raise_if_interrupted
 
+SOURCE_BRANCH = "source branch"  # as the node shows it
+START_FROM = ("inversion", "noise", SOURCE_BRANCH)
 TRAJECTORY = "tav_trajectory"  # in the LATENT that an inversion gives: its samples at each timestep, rising
 REMEDIES = {
     "area": "remove Conditioning (Set Area)",
@@ -68,8 +71,33 @@ def inverted_latents(trajectory: Sequence[InversionStep], model: TavModel) -> di
     return {"samples": samples[trajectory[-1].timestep], TRAJECTORY: samples}
 
 
-def inverted_start(latents: Mapping[str, Any], model: TavModel, config: SamplingConfig) -> Tensor:
-    """What sampling starts from: the inverted clip at the level of its first timestep, (1, c, f, h, w).
+def edit_start(
+    start_from: str,
+    latents: Mapping[str, Any],
+    caption: list | None,
+    mask: Tensor | None,
+    model: TavModel,
+    config: SamplingConfig,
+) -> tuple[Tensor | SourceBranch, Tensor | None]:
+    """What an edit starts from, and where it may change the clip: LATENT, CONDITIONING and MASK to core types.
+
+    Arguments:
+        start_from: one of START_FROM.
+
+    Raises:
+        ValueError: if the inputs do not fit the start.
+    """
+    if start_from == SOURCE_BRANCH:
+        return _source_branch(latents, caption, mask, model)
+    if mask is not None:
+        raise ValueError(f"A mask locks parts of a source-preserving edit: set start_from to {SOURCE_BRANCH}.")
+    if start_from == "noise":
+        return fresh_noise(tuple(clip_latents(latents, model).shape), config), None
+    return _inverted_start(latents, model, config), None
+
+
+def _inverted_start(latents: Mapping[str, Any], model: TavModel, config: SamplingConfig) -> Tensor:
+    """The inverted clip at the level of the first timestep, (1, c, f, h, w).
 
     Raises:
         ValueError: if it was inverted with another number of steps, or is empty, or does not reach that level.
@@ -82,9 +110,9 @@ def inverted_start(latents: Mapping[str, Any], model: TavModel, config: Sampling
             "and of Sample to the same number."
         )
     if not samples.any():
-        raise ValueError("LATENT is empty. Connect the LATENT of DDIM Invert, or set start_from to fresh noise.")
+        raise ValueError("LATENT is empty. Connect the LATENT of DDIM Invert, or set start_from to noise.")
     if config.denoise < 1:
-        # A node between that changed the noise would be passed over in silence.
+        # The result of a node between that changes the noise would be ignored.
         if not trajectory or not torch.equal(samples, list(trajectory.values())[-1]):
             raise ValueError(
                 "denoise below 1 starts from within the inversion. Connect the LATENT of DDIM Invert directly, or set "
@@ -94,44 +122,27 @@ def inverted_start(latents: Mapping[str, Any], model: TavModel, config: Sampling
     return clip_latents({**latents, "samples": samples}, model)
 
 
-def fresh_start(latents: Mapping[str, Any], model: TavModel, config: SamplingConfig) -> Tensor:
-    """Noise of the size of a LATENT, (1, c, f, h, w).
-
-    Raises:
-        ValueError: if sampling is to start partway, where it would need the clip.
-    """
-    if config.denoise < 1:
-        raise ValueError("Fresh noise holds nothing of the clip to start partway from. Set denoise to 1.")
-    return plain_noise(clip_latents(latents, model).shape, config.seed)
-
-
-def source_branch(
+def _source_branch(
     latents: Mapping[str, Any], caption: list | None, mask: Tensor | None, model: TavModel
 ) -> tuple[SourceBranch, Tensor | None]:
-    """The clip that an edit is sampled beside, and where it may change it: LATENT, CONDITIONING and MASK to core types.
+    """The clip that an edit preserves, and the mask at the size of its latents.
 
     Raises:
         ValueError: without a caption, for a LATENT that is noise, or a mask of another number of frames.
     """
     if caption is None:
         raise ValueError(
-            "An edit beside the clip needs its caption: connect the CLIP Text Encode that it was tuned under."
+            "A source branch needs the clip's caption: connect the CLIP Text Encode that it was tuned under."
         )
     if TRAJECTORY in latents:
         raise ValueError(
-            "LATENT is the noise of DDIM Invert. Connect that of VAE Encode, or set start_from to inverted clip."
+            "LATENT is the noise of DDIM Invert. Connect that of VAE Encode, or set start_from to inversion."
         )
     clip = clip_latents(latents, model)
     if mask is not None:
         with torch.inference_mode(False):
             mask = latent_mask(mask.detach().clone(), clip)
     return SourceBranch(clip, embeddings(caption, "caption")), mask
-
-
-def raise_if_masked(mask: Tensor | None) -> None:
-    """A mask without the clip to go back to would be passed over in silence."""
-    if mask is not None:
-        raise ValueError("A mask locks an edit beside the clip: set start_from to clip beside its edit, or remove it.")
 
 
 def embeddings(conditioning: list, name: str) -> Tensor:
@@ -174,16 +185,15 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
 
 
 def read_file(path: Path, **request: Any) -> VideoClip:
-    """Frames of a file as `tav_core.read_video` chooses them. Stop is heard before each."""
+    """Frames of a file as `tav_core.read_video` chooses them. Stop ends the reading before the next frame."""
     return read_video(path, **request, before_frame=raise_if_interrupted)
 
 
 def read_any_video(video: Any, **request: Any) -> VideoClip:
     """Frames of the host's VIDEO, as `tav_core.read_video` chooses them.
 
-    A whole file is read from its place on disk, frame by frame. Frames that another node made, and those of a file that
-    may be trimmed (hosts before 0.23 do not say), are chosen from memory. Asked for a stream of such frames the host
-    would encode them all.
+    A whole file is read from disk, frame by frame. Frames of another node, and those of a file that may be trimmed
+    (hosts before 0.23 do not tell), are chosen from memory: the host would encode them all for a stream.
     """
     source = video.get_stream_source() if isinstance(video, InputImpl.VideoFromFile) else None
     trimmed = not hasattr(video, "get_active_trim_window") or tuple(video.get_active_trim_window()) != (0.0, 0.0)

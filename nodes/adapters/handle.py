@@ -1,7 +1,7 @@
 """TAV_MODEL: a small immutable handle on an inflated UNet that lives in the host's memory management.
 
-Handles may share one module and differ in the tuned weights that belong in it. Whoever runs a handle puts its weights
-in place first (`loaded`), so that nothing shows of what ran before.
+Handles may share one module and differ in the tuned weights that belong in it. `loaded` applies the weights of a handle
+before it runs, so that the result does not depend on what ran before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet, trainable_parameters
+from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet
 from ...tav_core.memory.budget import ran_out_of_memory
-from ...tav_core.store import apply_tuned
 from ...tav_core.tuning.tune import LOSS_SCALING_DEVICES
 from .memory import advice, planned, warn_if_too_large
 
@@ -90,33 +89,28 @@ class TavModel:
     def video_unet(self) -> VideoUNet:
         return self.patcher.model.video_unet
 
-    def place(self, strength: float | None = None) -> None:
-        """Put the weights of this handle into the shared module, at another strength if one is given."""
+    def apply_weights(self, strength: float | None = None) -> None:
+        """Load the weights of this handle into the shared module, at another strength if one is given."""
         if self.tuned is None:
             self.video_unet.reset()
         else:
-            apply_tuned(self.video_unet, self.tuned, strength=self.strength if strength is None else strength)
+            self.video_unet.adapter.load(self.tuned, self.strength if strength is None else strength)
 
     def load(self, clip: Tensor, config: TuningConfig | SamplingConfig) -> None:
-        """Have the host bring the module to its device, with free beside it what a step on these latents takes."""
+        """Load the module onto the host's device, and leave free what a step on these latents takes."""
         with torch.inference_mode(False):
             memory = planned(self.video_unet, clip, config).without_weights
             host.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
 
-    def with_weights_in_place(self, notes: Mapping[str, str], strength: float = 1.0) -> "TavModel":
+    def with_current_weights(self, notes: Mapping[str, str], strength: float = 1.0) -> "TavModel":
         """A new handle on the weights that are in the module now."""
-        with torch.inference_mode(False):
-            tuned = {
-                name: parameter.detach().to("cpu", copy=True)
-                for name, parameter in trainable_parameters(self.video_unet).items()
-            }
-        return replace(self, tuned=tuned, strength=strength, notes=dict(notes))
+        return replace(self, tuned=self.video_unet.adapter.state_dict(), strength=strength, notes=dict(notes))
 
 
 def compute_dtype(model: Any, precision: str) -> torch.dtype:
-    """The type of the inflated UNet's frozen weights: as asked, or the one in which the host would run MODEL.
+    """The type of the inflated UNet's frozen weights: as set, or the one in which the host would run MODEL.
 
-    Float32 where the host's choice could not be tuned in: on a CPU it is slower, and float16 wants its loss scaled.
+    Float32 where the host's choice cannot be tuned in: on a CPU it is slower, and float16 needs its loss scaled.
     """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
@@ -128,7 +122,7 @@ def compute_dtype(model: Any, precision: str) -> torch.dtype:
 
 
 def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel:
-    """Hand an inflated UNet to the host's memory management.
+    """Wrap an inflated UNet for the host's memory management.
 
     Arguments:
         model: the host's MODEL that it came from, for the scale of its latents.
@@ -139,7 +133,7 @@ def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel
 
 @contextmanager
 def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig) -> Iterator[VideoUNet]:
-    """Load the model onto the device with its weights in place, out of inference mode.
+    """Load the model and its weights onto the device, out of inference mode.
 
     Arguments:
         clip: the latents it will run on, for the estimate of memory.
@@ -152,7 +146,7 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
         try:
             warn_if_too_large(model.video_unet, clip, config)
             model.load(clip, config)
-            model.place()
+            model.apply_weights()
             yield model.video_unet
         except Exception as error:
             if host.is_oom(error) or ran_out_of_memory(error):

@@ -1,7 +1,7 @@
-"""How much memory a step needs, by the planner; the choice that fits the device, and what to lower where none does.
+"""The memory that a step takes, the settings that fit the device, and what to lower where none do.
 
 The host unloads other models by this estimate before ours runs: too low ends in an out-of-memory error, too high in
-models that are loaded again without need.
+models that are reloaded without need.
 """
 
 import logging
@@ -17,7 +17,7 @@ from ...tav_core.tuning.config import CHECKPOINTING
 
 AUTO = "auto"
 CHECKPOINTING_CHOICES = (AUTO, *CHECKPOINTING)
-CHECKPOINTING_KNOWN = (*CHECKPOINTING_CHOICES, True, False)  # as workflows of former versions say
+CHECKPOINTING_KNOWN = (*CHECKPOINTING_CHOICES, True, False)  # True and False are in older workflows
 PIXELS_PER_LATENT = 8
 # What to try after an out-of-memory error, as a share of what was too much; sizes stay multiples of 64 pixels.
 SMALLER_SIDES, SIDE_STEP = 3 / 4, 64
@@ -28,12 +28,12 @@ Config = TuningConfig | SamplingConfig
 def checkpointing_that_fits(
     video_unet: VideoUNet, clip: Tensor, config: TuningConfig, wanted: str | bool
 ) -> bool | str:
-    """The `gradient_checkpointing` to tune with. It changes memory and time, and of the result at most its rounding.
+    """The `gradient_checkpointing` to tune with. It changes memory and time, and at most the rounding of the result.
 
     Arguments:
         clip: latents (1, c, f, h, w).
         config: how to tune otherwise.
-        wanted: one of CHECKPOINTING_KNOWN; "auto" is the fastest that fits into the device's memory.
+        wanted: one of CHECKPOINTING_KNOWN; "auto" is the fastest that fits the device.
 
     Raises:
         ValueError: `wanted` is something else.
@@ -42,35 +42,35 @@ def checkpointing_that_fits(
     if wanted != AUTO:
         return CHECKPOINTING.get(wanted, wanted)
     without = planned(video_unet, clip, replace(config, gradient_checkpointing=False))
-    room = memory_budget(without)
-    chosen = replace(config, gradient_checkpointing=checkpointing_within(video_unet, clip, config, room))
+    budget = memory_budget(without)
+    chosen = replace(config, gradient_checkpointing=checkpointing_within(video_unet, clip, config, budget))
     needed, most = (made.without_weights / 2**30 for made in (planned(video_unet, clip, chosen), without))
     name = next(name for name, level in CHECKPOINTING.items() if level == chosen.gradient_checkpointing)
     logging.info(
         f"Tune-A-Video: gradient_checkpointing is {name}: {_described(clip, chosen)} takes about {needed:.1f} GiB "
-        f"beside the weights (off: {most:.1f}), and {max(room, 0) / 2**30:.1f} can be had."
+        f"beside the weights (off: {most:.1f}), and {max(budget, 0) / 2**30:.1f} GiB are free."
     )
     return chosen.gradient_checkpointing
 
 
 def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> MemoryEstimate:
-    """What a step on a clip's latents (1, c, f, h, w) needs."""
+    """The memory of a step on a clip's latents (1, c, f, h, w)."""
     return estimate_memory(video_unet, config, **clip_size(clip))
 
 
 def memory_budget(needed: MemoryEstimate) -> float:
     """Bytes beside the weights that are free, or will be when the host has unloaded other models."""
     device = host.get_torch_device()
-    room = host.get_free_memory(device) - host.extra_reserved_memory()
+    free = host.get_free_memory(device) - host.extra_reserved_memory()
     if device.type in ("cpu", "mps"):  # weights are in the same memory, loaded or not
-        return room
+        return free
     patchers = [loaded.model for loaded in host.current_loaded_models if loaded.device == device]
     alive = [patcher for patcher in patchers if patcher is not None]  # others wait to be collected
-    return room + sum(patcher.loaded_size() for patcher in alive) - needed.weights
+    return free + sum(patcher.loaded_size() for patcher in alive) - needed.weights
 
 
 def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> None:
-    """Say in the log that a step cannot fit into the device's memory, and how many frames would."""
+    """Log a warning where a step cannot fit the device's memory, with the number of frames that would."""
     needed = planned(video_unet, clip, config)
     memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + needed.without_weights
     if total <= memory:

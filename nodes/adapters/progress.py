@@ -30,51 +30,56 @@ class Progress:
         self.done = 0
         self.picture: Image.Image | None = None
 
-    def over(self, steps: Iterator[T], describe: Callable[[T], str] = lambda step: "", *, done: int = 0) -> Iterator[T]:
+    def over(
+        self, steps: Iterator[T], describe: Callable[[T], str | None] = lambda _: "", *, done: int = 0
+    ) -> Iterator[T]:
         """Take the steps one by one and show each; see `interruptible`.
 
         Arguments:
-            describe: what to say of a step beside its number and the time left.
-            done: how many were made earlier and do not come again.
+            describe: the text for a step, shown with its number and the time left; None for an item that is no step.
+            done: how many were made earlier and are not among the steps.
         """
-        self.began, self.done = time.monotonic(), done
+        self.began, self.done, number = time.monotonic(), done, done
         if done:
             self.bar.update_absolute(done, self.total)
-            self.tell(f"{done} of {self.total} steps were kept")
-        for number, step in enumerate(interruptible(steps), done + 1):
+            self.set_text(f"{done} of {self.total} steps were stored")
+        for step in interruptible(steps):
             yield step
+            text = describe(step)
+            number += text is not None
             preview = None if self.picture is None else ("JPEG", self.picture, PREVIEW_SIZE)
             self.picture = None
             self.bar.update_absolute(number, self.total, preview)
-            self._say(number, describe(step))
+            if text is not None:
+                self._show_step(number, text)
 
     def show(self, frames: Tensor) -> None:
         """Show the middle one of frames (f, h, w, 3) in [0, 1] with the next update."""
         pixels = (frames[len(frames) // 2].clamp(0, 1) * 255).round().to(torch.uint8)
         self.picture = Image.fromarray(pixels.cpu().numpy())
 
-    def _say(self, number: int, words: str) -> None:
+    def _show_step(self, number: int, text: str) -> None:
         now = time.monotonic()
         if now - self.last_text < TEXT_INTERVAL and number not in (1, self.total):
             return
         self.last_text = now
         left = (now - self.began) / (number - self.done) * (self.total - number)
-        parts = [f"step {number} of {self.total}", words, f"{_duration(left)} left"]
-        self.tell(", ".join(part for part in parts if part))
+        parts = [f"step {number} of {self.total}", text, f"{_duration(left)} left"]
+        self.set_text(", ".join(part for part in parts if part))
 
-    def tell(self, words: str) -> None:
-        """Show words on the node, in place of those of the last step."""
+    def set_text(self, text: str) -> None:
+        """Show a text on the node, in place of that of the last step."""
         if self.node_id is not None:
-            PromptServer.instance.send_progress_text(words, self.node_id)
+            PromptServer.instance.send_progress_text(text, self.node_id)
 
 
 def raise_if_interrupted() -> None:
-    """Ends the node, by the host's own exception, if Stop was pressed."""
+    """End the node by the host's own exception if Stop was pressed."""
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def interruptible(steps: Iterator[T]) -> Iterator[T]:
-    """The same steps. Stop is heard before each, and ends `steps` in an orderly way."""
+    """The same steps. Stop ends them before the next one, and closes `steps`."""
     with closing(steps):
         raise_if_interrupted()
         for step in steps:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..conditioning import Conditioning
 from ..diffusion.schedule import NoiseSchedule, plain_noise
 from ..unet.video_unet import VideoUNet
-from .inversion import InversionStep
+from .inversion import InversionConfig, InversionStep, invert
 from .sampling import SamplingConfig, SamplingStep, sample
 from .source_branch import SourceBranch, sample_with_source_branch
 
@@ -80,3 +80,28 @@ def fresh_noise(shape: tuple[int, ...], config: SamplingConfig) -> Tensor:
     if config.denoise < 1:
         raise ValueError("Fresh noise holds nothing of the clip to start partway from. Set denoise to 1.")
     return plain_noise(shape, config.seed)
+
+
+def invert_and_sample(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    positive: Tensor | Conditioning,
+    negative: Tensor | Conditioning,
+    scheduler: Any,
+    config: SamplingConfig,
+) -> Iterator[InversionStep | SamplingStep]:
+    """Invert a clip under the negative prompt and sample it under the positive one, with as many steps.
+
+    Arguments:
+        latents: the clip, (b, c, f, h, w).
+        positive, negative: embeddings, (b, n, d) and (b, m, d).
+        config: how to sample.
+
+    Yields:
+        The steps of both. The last one's latents are the edit.
+    """
+    trajectory = []
+    for step in invert(video_unet, latents, negative, scheduler, InversionConfig(config.num_inference_steps)):
+        trajectory.append(step)
+        yield step
+    yield from sample(video_unet, inverted_start(trajectory, scheduler, config), positive, negative, scheduler, config)

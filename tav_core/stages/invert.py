@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -28,10 +28,14 @@ class InversionRun(Iterator[Step]):
     def __init__(self) -> None:
         self.trajectory: list[InversionStep] = []
         self.reconstruction_snr: float | None = None
-        self._steps: Iterator[Step] = iter(())
+        self._steps: Generator[Step, None, None]
 
     def __next__(self) -> Step:
         return next(self._steps)
+
+    def close(self) -> None:
+        """Stop. An inversion that is not finished is not saved."""
+        self._steps.close()
 
 
 def invert_clip(
@@ -65,7 +69,7 @@ def _steps(
     config: InversionConfig,
     store: Store | None,
     check: bool,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     inversion = (invert if store is None else store.invert)(video_unet, latents, text, scheduler, config)
     for step in inversion:
         run.trajectory.append(step)

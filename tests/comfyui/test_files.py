@@ -14,7 +14,7 @@ from tools import make_workflows
 from tools.make_workflows import sockets_of, widgets_of
 
 ROOT = Path(__file__).parents[2]
-SNAPSHOT = Path(__file__).with_name("object_info.json")
+SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 INFOS: dict[str, Any] = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
 OURS = sorted(name for name in INFOS if name.startswith("TAV"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))

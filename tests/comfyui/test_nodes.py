@@ -16,7 +16,7 @@ from tests.comfyui import prompts
 from tests.comfyui.client import FOLDER, Events, Server
 from tests.comfyui.prompts import edit_prompt, node
 
-SNAPSHOT = Path(__file__).with_name("object_info.json")
+SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
@@ -104,7 +104,7 @@ def test_an_edit_runs_through_one_prompt(server: Server) -> None:
 
 
 def test_an_edit_beside_the_clip_stays_within_its_mask(server: Server) -> None:
-    beside = dict(latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0], start_from="clip beside its edit")
+    beside = dict(latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0], start_from="source branch")
     prompt = edit_prompt(
         "a yellow star on a maroon background", steps=6, sample=beside | dict(denoise=0.7, early_guidance=4.0)
     )
@@ -139,7 +139,7 @@ def test_an_inversion_says_how_near_it_comes_back_unless_told_not_to(server: Ser
 
     plain, refined = (said(refinements=count) for count in (0, 10))
     assert "more refinements" in plain
-    decibels = [float(words.split("Comes back at ")[1].split()[0]) for words in (plain, refined)]
+    decibels = [float(words.split("Reconstruction SNR ")[1].split()[0]) for words in (plain, refined)]
     assert decibels[1] > decibels[0] + 3
     assert said(check=False) == ""
 
@@ -154,10 +154,10 @@ def test_an_inversion_found_again_is_not_sampled_again_to_say_how_near_it_comes(
     store = Store(server.base / "models" / "tune_a_video_store")
     before = {entry.path for entry in store.entries()}
     first = said()
-    (kept,) = [entry for entry in store.entries() if entry.kind == "likeness" and entry.path not in before]
+    (kept,) = [entry for entry in store.entries() if entry.kind == "reconstruction" and entry.path not in before]
     assert said() == first
     store._save_reconstruction_snr(kept.key, 12.3)
-    assert said().startswith("Comes back at 12.3 dB")
+    assert said().startswith("Reconstruction SNR 12.3 dB")
 
 
 def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:
@@ -225,7 +225,7 @@ def test_tuning_leaves_the_model_it_was_given_untuned(server: Server) -> None:
     [
         (prompts.TUNE, dict(tune=dict(steps=10000, seed=11))),
         (prompts.INVERT, dict(invert=dict(steps=1000), sample=dict(steps=1000))),
-        (prompts.SAMPLE, dict(sample=dict(steps=900, start_from="fresh noise", seed=3, eta=0.0))),
+        (prompts.SAMPLE, dict(sample=dict(steps=900, start_from="noise", seed=3, eta=0.0))),
     ],
 )
 def test_stop_is_heard_within_one_step(server: Server, name: str, changes: dict[str, Any]) -> None:
@@ -251,11 +251,11 @@ def test_stop_is_heard_within_one_step(server: Server, name: str, changes: dict[
     ("name", "words", "changes"),
     [
         (prompts.SAMPLE, "inverted with 4 steps and is sampled with 5", dict(sample=dict(steps=5))),
-        (prompts.SAMPLE, "needs its caption", dict(sample=dict(start_from="clip beside its edit"))),
+        (prompts.SAMPLE, "needs caption", dict(sample=dict(start_from="source branch"))),
         (
             prompts.SAMPLE,
             "Connect that of VAE Encode",
-            dict(sample=dict(start_from="clip beside its edit", caption=[prompts.CAPTION, 0])),
+            dict(sample=dict(start_from="source branch", caption=[prompts.CAPTION, 0])),
         ),
         (prompts.CLIP, "no 'nothing.mp4'", dict(clip=dict(file="nothing.mp4"))),
         (prompts.CLIP, "outside", dict(clip=dict(file="../server.log"))),
@@ -405,7 +405,7 @@ def test_a_preview_is_shown_while_tuning(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart_bundled_model", "several_prompts", "keep_the_rest", "tune_and_save", "load_and_edit"]
+    "name", ["quickstart_bundled_model", "several_prompts", "source_branch", "tune_and_save", "load_and_edit"]
 )  # the last one takes up what the one before it saved
 def test_the_example_workflows_run(server: Server, name: str) -> None:
     """With few steps on few frames: what they draw is measured elsewhere."""

@@ -218,7 +218,7 @@ def test_denoise_starts_within_the_inversion(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("sample", "words"),
-    [(dict(start_from="fresh noise"), "Set denoise to 1"), (dict(latents=[prompts.ENCODE, 0]), "directly")],
+    [(dict(start_from="noise"), "Set denoise to 1"), (dict(latents=[prompts.ENCODE, 0]), "directly")],
 )
 def test_denoise_needs_the_inversion(server: Server, sample: dict[str, Any], words: str) -> None:
     where, message = server.error_of(edit_prompt(sample=sample | dict(denoise=0.5)))
@@ -271,7 +271,7 @@ def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Serv
     server.run(edit_prompt())
     assert first_step() == (steps, whole)
     store = server.base / "models" / "tune_a_video_store"
-    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "likeness", "tuned"}
+    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "reconstruction", "tuned"}
 
 
 def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""TAVSteady: the flicker taken out of an edit, along the motion of the clip."""
+"""TAVSteady: an edit deflickered along the optical flow of its clip."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ class Deflicker(io.ComfyNode):
             node_id="TAVSteady",
             display_name="Deflicker Edit (Tune-A-Video)",
             category=CATEGORY,
-            description="Takes the flicker out of an edit: each frame is held against those near it, along the motion "
-            "of the clip. What the edit left as it was is given back as the clip has it.",
+            description="Deflickers an edit: the change of each frame is averaged with its neighbours along the "
+            "clip's optical flow. Pixels that the edit did not change are restored from the clip.",
             search_aliases=[
                 "deflicker",
                 "remove flicker",
@@ -32,8 +32,8 @@ class Deflicker(io.ComfyNode):
                 io.Image.Input(
                     "decoded_clip",
                     optional=True,
-                    tooltip="The LATENT of VAE Encode, through VAE Decode: then what the VAE loses of the clip comes "
-                    "back where nothing was edited.",
+                    tooltip="The LATENT of VAE Encode, through VAE Decode: restores what the VAE loses of the clip "
+                    "where nothing was edited.",
                 ),
             ],
             outputs=[io.Image.Output("steadied", display_name="IMAGE", tooltip="The edit, for Save Clip.")],
