@@ -19,17 +19,21 @@ if TYPE_CHECKING:
     from .diffusion.denoiser import Denoiser, UNetDenoiser
     from .diffusion.guidance import CFG
     from .diffusion.schedule import NoiseSchedule, plain_noise
+    from .editing.config import InversionConfig, SamplingConfig
     from .editing.deflicker import deflicker
     from .editing.edit import edit
-    from .editing.inversion import InversionConfig, InversionStep, invert
+    from .editing.inversion import InversionStep, invert
     from .editing.reconstruction import reconstruct, reconstruction_snr
-    from .editing.sampling import SamplingConfig, SamplingStep, sample
+    from .editing.sampling import SamplingStep, sample
     from .editing.source_branch import SourceBranch, latent_mask, sample_with_source_branch
     from .editing.strength import Trial, best_trial, search_strength
     from .editor import ClipEditor
-    from .job import EditJob, EditReport, run_edit
+    from .job.job import EditJob
+    from .job.run import EditReport, run_edit
     from .memory.estimate import MemoryEstimate, estimate_memory, frames_that_fit
     from .models.base import BaseModel, load_model
+    from .stages.invert import InversionRun, invert_clip
+    from .stages.tune import Preview, PreviewConfig, TuningRun, tune_clip
     from .store.store import Store
     from .store.tuned import load_tuned, save_tuned
     from .tuning.config import TuningConfig, TuningStep
@@ -47,15 +51,18 @@ _MODULES = {
     "diffusion.schedule": ("NoiseSchedule", "plain_noise"),
     "editing.deflicker": ("deflicker",),
     "editing.edit": ("edit",),
-    "editing.inversion": ("InversionConfig", "InversionStep", "invert"),
+    "editing.config": ("InversionConfig", "SamplingConfig"),
+    "editing.inversion": ("InversionStep", "invert"),
     "editing.reconstruction": ("reconstruct", "reconstruction_snr"),
-    "editing.sampling": ("SamplingConfig", "SamplingStep", "sample"),
+    "editing.sampling": ("SamplingStep", "sample"),
     "editing.source_branch": ("SourceBranch", "latent_mask", "sample_with_source_branch"),
     "editing.strength": ("Trial", "best_trial", "search_strength"),
     "editor": ("ClipEditor",),
     "job": ("EditJob", "EditReport", "run_edit"),
     "memory.estimate": ("MemoryEstimate", "estimate_memory", "frames_that_fit"),
     "models.base": ("BaseModel", "load_model"),
+    "stages.invert": ("InversionRun", "invert_clip"),
+    "stages.tune": ("Preview", "PreviewConfig", "TuningRun", "tune_clip"),
     "store.store": ("Store",),
     "store.tuned": ("load_tuned", "save_tuned"),
     "tuning.config": ("TuningConfig", "TuningStep"),

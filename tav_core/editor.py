@@ -21,9 +21,11 @@ from .checks import check_choice, check_text, check_type
 from .diffusion.schedule import NoiseSchedule
 from .editing.deflicker import deflicker
 from .editing.edit import MASK_ALONE, START_FROM, edit, fresh_noise, inverted_start
-from .editing.inversion import InversionConfig, InversionStep
+from .editing.config import InversionConfig
+from .editing.inversion import InversionStep
 from .editing.reconstruction import reconstruct
-from .editing.sampling import SamplingConfig, SamplingStep
+from .editing.config import SamplingConfig
+from .editing.sampling import SamplingStep
 from .editing.source_branch import SourceBranch, latent_mask
 from .editing.strength import STRENGTHS, Trial, search_strength
 from .models.base import BaseModel

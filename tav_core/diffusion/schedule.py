@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_integer, check_number, shown
@@ -60,6 +59,8 @@ class NoiseSchedule:
             raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {shown(prediction_type)}.")
         betas = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
         check_integer("num_train_timesteps", betas.get("num_train_timesteps", 1), 1, MAX_STEPS)
+        from diffusers import DDIMScheduler  # takes seconds to import, and a schedule may be made of alphas_cumprod
+
         try:
             with torch.inference_mode(False):
                 alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod.double()

@@ -8,8 +8,9 @@ from torch import Tensor
 from ..conditioning import Conditioning
 from ..diffusion.schedule import NoiseSchedule, plain_noise
 from ..unet.video_unet import VideoUNet
-from .inversion import InversionConfig, InversionStep, invert
-from .sampling import SamplingConfig, SamplingStep, sample
+from .config import InversionConfig, SamplingConfig
+from .inversion import InversionStep, invert
+from .sampling import SamplingStep, sample
 from .source_branch import SourceBranch, sample_with_source_branch
 
 # "inversion" samples the inverted noise, as published; "noise" samples fresh noise; "source_branch" preserves the clip.

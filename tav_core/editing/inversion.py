@@ -15,34 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import MAX_STEPS, check_integer, check_number, check_type, raise_unless_finite
+from ..checks import check_type, raise_unless_finite
 from ..conditioning import Conditioning
 from ..diffusion.ddim import ddim_inverse_step, undo_ddim_step
 from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
 from ..unet.video_unet import VideoUNet, check_inputs
+from .config import InversionConfig
 
 MIXED = 4  # predictions of a step, the latest, that are mixed
-
-
-@dataclass(frozen=True)
-class InversionConfig:
-    """How to invert.
-
-    Attributes:
-        num_inference_steps: the steps; as many as sampling will take.
-        refinements: predictions more for each step at most, each of which brings it nearer to the exact one; 0 as
-            published, 10 for an exact reconstruction.
-        tolerance: a step is refined until its latents move by less than this share of their length.
-    """
-
-    num_inference_steps: int = 50
-    refinements: int = 0
-    tolerance: float = 1e-5
-
-    def __post_init__(self) -> None:
-        check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
-        check_integer("refinements", self.refinements, 0, MAX_STEPS)
-        check_number("tolerance", self.tolerance, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..conditioning import Conditioning
 from ..unet.video_unet import VideoUNet
+from .config import SamplingConfig
 from .inversion import InversionStep
-from .sampling import SamplingConfig, SamplingStep, sample
+from .sampling import SamplingStep, sample
 
 GOOD_SNR = 40.0  # dB of latents, from which pictures are within 0.5 dB of the bundled VAE: docs/LOG.md
 

@@ -27,9 +27,10 @@ from ..diffusion.ddim import ddim_step
 from ..diffusion.denoiser import to_float32
 from ..diffusion.schedule import NoiseSchedule
 from ..unet.video_unet import VideoUNet
+from .config import SamplingConfig
 from .inversion import InversionStep
 from .propagation import FlowPropagation
-from .sampling import SamplingConfig, SamplingStep, check_sampling, guided_denoiser
+from .sampling import SamplingStep, check_sampling, guided_denoiser
 
 
 @dataclass(frozen=True, eq=False)

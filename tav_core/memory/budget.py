@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from ..editing.sampling import SamplingConfig
+from ..editing.config import SamplingConfig
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..unet.video_unet import VideoUNet
 from .estimate import OVERHEAD, estimate_memory, frames_that_fit

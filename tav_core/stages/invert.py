@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ..conditioning import Conditioning
-from ..editing.inversion import InversionConfig, InversionStep, invert
+from ..editing.config import InversionConfig
+from ..editing.inversion import InversionStep, invert
 from ..editing.reconstruction import reconstruct, reconstruction_snr
 from ..editing.sampling import SamplingStep
 from ..store import Store, StoredInversion

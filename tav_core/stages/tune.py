@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..conditioning import Conditioning
 from ..diffusion.schedule import NoiseSchedule, plain_noise
-from ..editing.sampling import SamplingConfig, sample
+from ..editing.config import SamplingConfig
+from ..editing.sampling import sample
 from ..store import Store
 from ..tuning.config import TuningConfig, TuningStep
 from ..tuning.tune import tune

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
-from ..editing.inversion import InversionConfig
+from ..editing.config import InversionConfig
 from ..tuning.config import TuningConfig
 from ..unet.modules import ClipGroupNorm, ClipResnet
 from ..unet.video_unet import VideoUNet, trainable_parameters

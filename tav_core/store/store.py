@@ -22,7 +22,8 @@ from torch import Tensor
 from ..atomic import remove
 from ..checks import MAX_STEPS, check_integer, check_number, check_type
 from ..conditioning import Conditioning
-from ..editing.inversion import InversionConfig, InversionStep, invert
+from ..editing.config import InversionConfig
+from ..editing.inversion import InversionStep, invert
 from ..tuning.config import TuningConfig, TuningStep
 from ..tuning.state import TuningState
 from ..tuning.tune import tune

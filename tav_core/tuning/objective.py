@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser
+if TYPE_CHECKING:  # settings can be made without the model
+    from ..diffusion.denoiser import Denoiser
 
 
 class Objective(Protocol):

@@ -1,0 +1,66 @@
+"""The settings of inversion and sampling. Nothing here imports the model."""
+
+from dataclasses import dataclass
+
+from ..checks import MAX_SEED, MAX_STEPS, check_number
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """How to invert.
+
+    Attributes:
+        num_inference_steps: the steps; as many as sampling will take.
+        refinements: predictions more for each step at most, each of which brings it nearer to the exact one; 0 as
+            published, 10 for an exact reconstruction.
+        tolerance: a step is refined until its latents move by less than this share of their length.
+    """
+
+    num_inference_steps: int = 50
+    refinements: int = 0
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_integer("refinements", self.refinements, 0, MAX_STEPS)
+        check_number("tolerance", self.tolerance, 0, 1)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How to sample.
+
+    Attributes:
+        num_inference_steps: the steps of the whole schedule; as many as the inversion took.
+        guidance_scale: 1 for no guidance, which also saves the pass with the negative prompt.
+        eta: 0 for DDIM, 1 for as much fresh noise as DDPM.
+        seed: of that fresh noise; without effect at eta 0.
+        guidance_rescale: how far to take the guided prediction back to the contrast of the positive one, in [0, 1]
+            (Lin et al., arXiv:2305.08891, section 3.4).
+        denoise: the share of the schedule that is run, in (0, 1]; see `NoiseSchedule.timesteps`.
+        high_noise_guidance_scale: the scale at high noise (`NoiseSchedule.is_high_noise`), where the layout is decided;
+            None for the same at all levels.
+    """
+
+    num_inference_steps: int = 50
+    guidance_scale: float = 12.5
+    eta: float = 0.0
+    seed: int = 0
+    guidance_rescale: float = 0.0
+    denoise: float = 1.0
+    high_noise_guidance_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        check_number("guidance_scale", self.guidance_scale, 0, 1000)
+        check_number("eta", self.eta, 0, 1)
+        check_integer("seed", self.seed, 0, MAX_SEED)
+        check_number("guidance_rescale", self.guidance_rescale, 0, 1)
+        check_number("denoise", self.denoise, 0, 1, without="low")
+        if self.high_noise_guidance_scale is not None:
+            check_number("high_noise_guidance_scale", self.high_noise_guidance_scale, 0, 1000)
+
+    @property
+    def guided(self) -> bool:
+        """Whether any step uses guidance."""
+        return any(scale not in (None, 1) for scale in (self.guidance_scale, self.high_noise_guidance_scale))
