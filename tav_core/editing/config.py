@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..checks import MAX_SEED, MAX_STEPS, check_number
+from ..checks import MAX_SEED, MAX_STEPS, check_integer, check_number
 
 
 @dataclass(frozen=True)
