@@ -27,11 +27,7 @@ check: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks
-	$(RUN) -m benchmarks.demo_model
-	$(RUN) -m benchmarks.edits
-	$(RUN) -m benchmarks.unnamed
-	$(RUN) -m benchmarks.fidelity
-	$(RUN) -m benchmarks.inversion
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks fidelity
 
 clean:
 	rm -rf $(VENV) tav-demo

@@ -1,1 +1,1 @@
-"""Measurements that back the figures in README.md and docs/LOG.md."""
+"""Measurements behind the figures in the docs; `python -m benchmarks` runs them and writes RESULTS.md."""

@@ -1,11 +1,11 @@
 """Time and memory of the published implementation beside ours and the image UNet, in the same run.
 
-python -m benchmarks.published DIRECTORY PYTHON [--frames 4] [--latent 32] [--rounds 2]
+    python -m benchmarks speed published --directory DIRECTORY --python PYTHON [--frames 4] [--latent 32]
 
 DIRECTORY is a checkout of github.com/showlab/Tune-A-Video; PYTHON an interpreter with diffusers 0.11.1, and best the
 same torch, which runs it in a process of its own (`published_worker.py`). CPU and float32 alone. As published, gradient
-checkpointing keeps the down path from being trained; "repaired" makes the input require a gradient, so that all is.
-It has one checkpointing, beside which our selective one stands too.
+checkpointing keeps the down path from being trained; "repaired" makes the input require a gradient, so that all of it
+is. It has one kind of checkpointing, which our selective one is compared with too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness, step
-from benchmarks.harness import CHECKPOINTING, SAMPLING, SELECTIVE, TUNING, Case
+from benchmarks import harness
+from benchmarks.harness import CHECKPOINTING, SAMPLING, SELECTIVE, TUNING
+from benchmarks.results import report, table
+from benchmarks.speed import step, unet
+from benchmarks.speed.unet import Case
 
 WORKER = Path(__file__).with_name("published_worker.py")
 PUBLISHED = {
@@ -33,7 +36,7 @@ class Published:
     """One step of the published implementation, made each time it is called, elsewhere; it returns its CPU seconds."""
 
     def __init__(self, directory: str, python: str, case: Case, kind: str, **environment: str):
-        config = harness.SD15 | harness.TINY if case.tiny else harness.SD15
+        config = unet.SD15 | unet.TINY if case.tiny else unet.SD15
         request = {"kind": kind, "config": config, "frames": case.frames, "latent": case.latent}
         self.process = subprocess.Popen(
             [python, str(WORKER), directory, json.dumps(request)],
@@ -61,7 +64,7 @@ class Published:
 
 
 def seconds(where: tuple[str, str], case: Case, kind: str, rounds: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Median seconds of image UNet, ours and the published ones, and how many tensors each of these trained."""
+    """Median seconds of the image UNet, ours and the published ones; how many tensors each of the last trained."""
     runs: dict[str, Any] = dict(step.builders(case, harness.KINDS[kind]))
     workers = {name: Published(*where, case, name) for name in PUBLISHED[kind]}
     try:
@@ -73,8 +76,8 @@ def seconds(where: tuple[str, str], case: Case, kind: str, rounds: int) -> tuple
 
 
 def memory(where: tuple[str, str], case: Case, kind: str) -> float:
-    """Bytes at the peak of two steps above those before them; freed memory is given back at once, as for ours."""
-    worker = Published(*where, case, kind, **harness.GIVE_BACK)
+    """Bytes at the peak of two steps above those before them, measured as ours are."""
+    worker = Published(*where, case, kind, **unet.GIVE_BACK)
     try:
         for _ in range(2):
             worker()
@@ -83,22 +86,20 @@ def memory(where: tuple[str, str], case: Case, kind: str) -> float:
     return worker.last["peak"] - worker.resident
 
 
-def measure(where: tuple[str, str], case: Case, rounds: int) -> list[list[str]]:
+def measure(where: tuple[str, str], case: Case, kind: str, rounds: int) -> list[list[str]]:
+    """Rows of the table."""
+    spent, trained = seconds(where, case, kind, rounds)
+    print(f"{kind}: {spent}", file=sys.stderr)
+    before, peak = unet.peak_memory(unet.video_step, case, harness.KINDS[kind])
     rows = []
-    for kind, config in harness.KINDS.items():
-        spent, trained = seconds(where, case, kind, rounds)
-        print(f"{kind}: {spent}", file=sys.stderr)
-        before, peak = harness.peak_memory(harness.video_step, case, config)
-        for name in PUBLISHED[kind]:
-            theirs = memory(where, case, name)
-            times = [spent["image"], spent[name], spent["video"]]
-            sizes = [theirs, peak - before]
-            rows.append(
-                [str(case), name, "" if kind == SAMPLING else trained[name], *(f"{time:.2f}" for time in times)]
-                + [f"{spent['video'] / spent[name]:.2f}", *(f"{size / 2**20:.0f}" for size in sizes)]
-                + [f"{(peak - before) / theirs:.2f}"]
-            )
-            print(rows[-1], file=sys.stderr)
+    for name in PUBLISHED[kind]:
+        theirs, ours = memory(where, case, name), peak - before
+        times = [f"{spent[which]:.2f}" for which in ("image", name, "video")]
+        sizes = [f"{size / 2**20:.0f}" for size in (theirs, ours)]
+        count = "" if kind == SAMPLING else trained[name]
+        ratios = [f"{spent['video'] / spent[name]:.2f}", f"{ours / theirs:.2f}"]
+        rows.append([str(case), name, count, *times, ratios[0], *sizes, ratios[1]])
+        print(rows[-1], file=sys.stderr)
     return rows
 
 
@@ -108,18 +109,14 @@ HEAD = [
 ]  # fmt: skip
 
 
-def main() -> None:
-    parser = harness.parser(__doc__)
-    parser.add_argument("directory")
-    parser.add_argument("python")
-    parser.set_defaults(rounds=2)
-    args = parser.parse_args()
+def run(options: list[str]) -> str:
+    parser = unet.parser(__name__, __doc__)
+    parser.add_argument("--directory", required=True)
+    parser.add_argument("--python", required=True)
+    args = parser.parse_args(options)
     if args.device != "cpu" or args.dtype != "float32":
         parser.error("the published implementation is run on the CPU in float32 alone")
-    rows = [row for case in harness.cases(args) for row in measure((args.directory, args.python), case, args.rounds)]
-    print(harness.machine())
-    print(harness.table(HEAD, rows))
-
-
-if __name__ == "__main__":
-    main()
+    where = args.directory, args.python
+    pairs = [(case, kind) for case in unet.cases(args) for kind in harness.KINDS]
+    rows = [row for case, kind in pairs for row in measure(where, case, kind, args.rounds)]
+    return report(harness.machine(), table(HEAD, rows))

@@ -1,10 +1,10 @@
-"""Steps of the published implementation, in an interpreter that can import it. Started by benchmarks.published.
+"""Steps of the published implementation, in an interpreter that can import it. Started by published.py.
 
-PYTHON benchmarks/published_worker.py DIRECTORY REQUEST
+    PYTHON benchmarks/speed/published_worker.py DIRECTORY REQUEST
 
 It imports nothing of this project. DIRECTORY is a checkout of github.com/showlab/Tune-A-Video, which runs beside
 diffusers 0.11.1. REQUEST is JSON: `kind`, `config` of the UNet, `frames`, `latent`. One line of JSON is written when
-the model stands, {"resident": bytes}, and one after each step, {"seconds", "peak", "trained", "trainable"}; a step is
+the model is built, {"resident": bytes}, and one after each step, {"seconds", "peak", "trained", "trainable"}; a step is
 made for each line read. It is what train_tuneavideo.py does with the UNet, in float32, or one call of its pipeline.
 """
 
@@ -21,7 +21,7 @@ TRAINED = ("attn1.to_q", "attn2.to_q", "attn_temp")
 
 
 def sampling_step(unet, latents, text):
-    """Both prompts in one batch, as the published pipeline asks for a guided prediction."""
+    """Both prompts in one batch, as the published pipeline makes a guided prediction."""
     twice, prompts = torch.cat([latents, latents]), torch.cat([-text, text])
     unet.eval()
 
@@ -56,7 +56,7 @@ def tuning_step(unet, latents, text, repaired):
 
 
 def build(request):
-    """The step that was asked for, on made-up weights."""
+    """The step of a request, on made-up weights."""
     from tuneavideo.models.unet import UNet3DConditionModel
 
     torch.manual_seed(0)
@@ -81,13 +81,13 @@ def resident():
 
 
 def peak_resident():
-    """Since what came before was forgotten, see main."""
+    """Since `main` reset it."""
     with open("/proc/self/status") as file:
         return int(file.read().partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def main():
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print, too
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print too
     directory, request = sys.argv[1:]
     sys.path[0] = directory
     unet, step = build(json.loads(request))
@@ -97,7 +97,7 @@ def main():
         print(json.dumps(values), file=answers, flush=True)
 
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # forget the peak
+        file.write("5")  # reset the peak
     answer(resident=resident())
     for _ in sys.stdin:
         began = time.process_time()
