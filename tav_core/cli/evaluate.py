@@ -1,4 +1,4 @@
-"""`python -m tav_core evaluate`: measure one edit, or all edits of a data set, and write a page and a table."""
+"""`evaluate`: measure one edit, or all edits of a data set, and write a page and a table."""
 
 from __future__ import annotations
 
@@ -20,47 +20,46 @@ from .device import add_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    one = parser.add_argument_group("one edit")
-    one.add_argument("--source", type=Path, help="the clip: a video file, a GIF or a folder of images")
-    one.add_argument("--edit", type=Path, help="its edit, likewise")
-    one.add_argument("--prompt", help="what the edit was to show")
-    one.add_argument("--source-prompt", help="the clip's caption")
-    one.add_argument("--start", type=float, default=0.0, help="seconds into the source at which the edit begins")
-    one.add_argument("--fps", type=float, help="frames per second that were taken of the source (default: every frame)")
-    many = parser.add_argument_group("many edits")
-    many.add_argument(
-        "--dataset",
-        type=Path,
-        help="LOVEU-TGVE's folder or its CSV, or a CSV with the columns source, edit, source_prompt, prompt",
-    )
-    many.add_argument("--edits", type=Path, help="folder of the edits, in the layout of a LOVEU-TGVE submission")
-    many.add_argument("--inception", type=Path, help="torch-fidelity's Inception weights, for FID and Inception Score")
+    """All options of the command."""
+    _add_clip_options(parser.add_argument_group("one edit"))
+    _add_dataset_options(parser.add_argument_group("many edits"))
     parser.add_argument("--clip", type=Path, help="folder with CLIP; clip-vit-large-patch14 for published figures")
-    parser.add_argument("--pickscore", type=Path, help="folder with PickScore_v1 and the processor that belongs to it")
+    parser.add_argument("--pickscore", type=Path, help="folder with PickScore_v1 and its processor")
     parser.add_argument("--dino", type=Path, help="folder with DINOv2; dinov2-base for published figures")
-    parser.add_argument(
-        "--output", type=Path, default=Path("report.html"), help="the page; a table (.csv) goes beside it"
-    )
-    parser.add_argument(
-        "--fit",
-        choices=FITS,
-        default=FITS[0],
-        help="how the source takes the shape of the edit (default: crop)",
-    )
+    page = Path("report.html")
+    parser.add_argument("--output", type=Path, default=page, help="the page; a table (.csv) is written beside it")
+    text = "how the source is fitted to the shape of the edit (default: crop)"
+    parser.add_argument("--fit", choices=FITS, default=FITS[0], help=text)
     add_device(parser)
 
 
+def _add_clip_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--source", type=Path, help="the clip: a video file, a GIF or a folder of images")
+    group.add_argument("--edit", type=Path, help="its edit, likewise")
+    group.add_argument("--prompt", help="the prompt of the edit")
+    group.add_argument("--source-prompt", help="the clip's caption")
+    group.add_argument("--start", type=float, default=0.0, help="seconds into the source at which the edit begins")
+    group.add_argument("--fps", type=float, help="frames per second taken of the source (default: every frame)")
+
+
+def _add_dataset_options(group: argparse._ArgumentGroup) -> None:
+    dataset = "LOVEU-TGVE's folder or its CSV, or a CSV with the columns source, edit, source_prompt, prompt"
+    group.add_argument("--dataset", type=Path, help=dataset)
+    group.add_argument("--edits", type=Path, help="folder of the edits, in the layout of a LOVEU-TGVE submission")
+    group.add_argument("--inception", type=Path, help="torch-fidelity's Inception weights, for FID and Inception Score")
+
+
 def run(args: argparse.Namespace) -> None:
-    """Run the command.
+    """Measure, print the figures, and write the report.
 
     Raises:
-        ValueError: the options, the files or the weights do not fit together.
+        ValueError: if options, files or weights do not fit together.
     """
     one, many = (args.source, args.edit, args.prompt), (args.dataset,)
     if all(one) == all(many) or (any(one) and any(many)):
         raise ValueError("Give --source, --edit and --prompt for one edit, or --dataset for many.")
     if args.output.suffix != ".html":
-        raise ValueError(f"The report is a web page: name it NAME.html, not {args.output.name}.")
+        raise ValueError(f"--output must be NAME.html, for the report is a web page, not {args.output.name}.")
     check_device(args.device)
     encoders = Encoders.load(args.clip, args.pickscore, args.dino, args.device)
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +89,7 @@ def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures
         rows.append((item, evaluate(source, edit, item.prompt, item.source_prompt, encoders).figures))
         if sets:
             sets.add(source.numpy(), edit.numpy())
-        # Each time, so that a run that is cut short is not lost. A spreadsheet may have it open and share it with none.
+        # After each edit, so that an interrupted run is not lost. On Windows a spreadsheet program may lock the table.
         with suppress(PermissionError):
             write_table(table, rows)
         sys.stderr.write(f"{number} of {len(items)}: {item.video} {item.kind}\n")
@@ -103,7 +102,7 @@ def _run_dataset(args: argparse.Namespace, encoders: Encoders, sets: SetMeasures
 def read_pair(
     item: Item, start: float = 0.0, fps: float | None = None, fit: str = FITS[0]
 ) -> tuple[Tensor, Tensor, float]:
-    """The edit, and as much of its source at its size: two (f, h, w, 3) in [0, 1], and frames per second."""
+    """The source, cut and resized as its edit, and the edit: (f, h, w, 3) in [0, 1]; and frames per second."""
     edit = read_video(item.edit)
     frames, height, width, _ = edit.frames.shape
     source = read_video(item.source, num_frames=frames, start=start, fps=fps, width=width, height=height, fit=fit)
