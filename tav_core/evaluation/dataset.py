@@ -4,7 +4,7 @@
       Video name, Our GT caption, Style Change Caption, ...                DAVIS_480p/gold-fish/style/00000.jpg ...
     data/DAVIS_480p/480p_frames/gold-fish/00000.jpg ...                    DAVIS_480p/gold-fish/object/00000.jpg ...
 
-In place of a folder of frames there may be a video of the same name (480p_videos/gold-fish.mp4, gold-fish/style.mp4).
+A folder of frames may be replaced by a video of the same name (480p_videos/gold-fish.mp4, gold-fish/style.mp4).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VIDEOS = (".mp4", ".gif", ".webm", ".mkv", ".avi", ".mov")
 
 @dataclass(frozen=True)
 class Item:
-    """One edit: which video, which kind of edit, the files, the caption of the source and the prompt of the edit."""
+    """One edit: the name of its video, the kind of edit, the files, the source's caption and the edit's prompt."""
 
     video: str
     kind: str
@@ -32,15 +32,15 @@ class Item:
 
 
 def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
-    """All edits that a data set asks for.
+    """All edits of a data set.
 
     Arguments:
         dataset: a folder with one CSV in it, or the CSV. Its columns are LOVEU-TGVE's, or source, edit, source_prompt
             and prompt, with paths relative to the CSV.
-        edits: folder of the edits; LOVEU-TGVE's CSV does not name them.
+        edits: folder of the edits, which LOVEU-TGVE's CSV does not name.
 
     Raises:
-        ValueError: the CSV, a source or an edit is missing, or the columns are others.
+        ValueError: if the CSV, a source or an edit is missing, or the columns are other ones.
     """
     table = find_table(dataset)
     rows, columns = _read_table(table)
@@ -48,7 +48,7 @@ def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
         items = [_plain_item(table, number, row) for number, row in enumerate(rows, 2)]
     elif {"Video name", "Our GT caption", *_CAPTIONS.values()} <= set(columns):
         if edits is None:
-            raise ValueError("LOVEU-TGVE's table does not say where the edits are: give their folder as --edits.")
+            raise ValueError("LOVEU-TGVE's table does not name the edits: give their folder as --edits.")
         # Rows without a caption are the headings of its three parts.
         items = [item for row in rows if row["Our GT caption"].strip() for item in _loveu_items(table, edits, row)]
     else:
@@ -57,7 +57,7 @@ def read_dataset(dataset: Path, edits: Path | None = None) -> list[Item]:
         raise ValueError(f"{table} names no edits. Fill in a row for each.")
     missing = [path for item in items for path in (item.source, item.edit) if not path.exists()]
     if missing:
-        raise ValueError(f"{len(missing)} files that {table} asks for are missing. The first is {missing[0]}.")
+        raise ValueError(f"{len(missing)} files that {table} names are missing. The first is {missing[0]}.")
     return items
 
 
@@ -65,16 +65,16 @@ def find_table(dataset: Path) -> Path:
     """The CSV of a data set.
 
     Raises:
-        ValueError: a folder holds none, or several.
+        ValueError: if a folder holds none, or several.
     """
     tables = [dataset] if dataset.is_file() else sorted(dataset.glob("*.csv"))
     if len(tables) != 1:
-        raise ValueError(f"{dataset} holds {len(tables)} CSV files and should hold one. Name the one that is meant.")
+        raise ValueError(f"{dataset} holds {len(tables)} CSV files and should hold one. Give the CSV itself.")
     return tables[0]
 
 
 def _read_table(table: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Rows by column, and the columns. Cells that a row lacks are empty."""
+    """The rows by column, and the columns. Missing cells are empty."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")

@@ -1,4 +1,4 @@
-"""Measure an edit against its source: what needs no weights always, CLIP, PickScore and DINOv2 where they are given."""
+"""Measure an edit against its source: always without learned models; with CLIP, PickScore and DINOv2 if given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..metrics import MEASURES, written
+from ..metrics import MEASURES, format_value
 from ..metrics.encoders import ClipEncoder, DinoEncoder
 
 Figures = dict[str, float | None]
@@ -18,7 +18,7 @@ Figures = dict[str, float | None]
 
 @dataclass(frozen=True)
 class Encoders:
-    """What to measure with beside the pictures themselves."""
+    """The learned models to measure with; None for none."""
 
     clip: ClipEncoder | None = None
     pickscore: ClipEncoder | None = None
@@ -32,10 +32,10 @@ class Encoders:
         dino: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> Encoders:
-        """From local folders in transformers' layout; None leaves the measures of that one out.
+        """Load models from local folders in transformers' layout; None leaves out the measures of that model.
 
         Raises:
-            EncoderError: a folder cannot be used.
+            EncoderError: if a folder cannot be used.
         """
         return cls(
             metrics.load_clip(clip, device) if clip else None,
@@ -46,9 +46,11 @@ class Encoders:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The figures of one edit by the names of `MEASURES` (None: not defined on this clip), and how they run over time.
+    """The figures of one edit.
 
-    curves: what -> {"source" or "edit": one value a frame, or a pair of frames}.
+    Attributes:
+        figures: by the names of `MEASURES`; None where a measure is not defined on this clip.
+        curves: title -> {"source" or "edit": one value for each frame, or pair of frames}.
     """
 
     figures: Figures
@@ -67,11 +69,11 @@ def evaluate(
 
     Arguments:
         source, edit: (f, h, w, 3) in [0, 1], two frames or more, of one shape.
-        prompt, source_prompt: what the edit was to show, and the source's caption.
-        covered: (f, h, w), above 0 where the edit was to change the picture; adds the background's PSNR.
+        prompt, source_prompt: the prompt of the edit, and the source's caption.
+        covered: (f, h, w), above 0 where the edit should change the picture; adds the background's PSNR.
 
     Raises:
-        ValueError: the clips do not fit together.
+        ValueError: if the clips do not fit together.
     """
     before, after = (np.ascontiguousarray(clip.float().cpu().numpy()) for clip in (source, edit))
     figures, curves = _measure_pictures(before, after)
@@ -87,30 +89,30 @@ def evaluate(
 
 
 def _measure_pictures(source: np.ndarray, edit: np.ndarray) -> tuple[Figures, dict[str, dict[str, np.ndarray]]]:
-    psnr, ssim = metrics.psnr(edit, source), metrics.ssim(edit, source)  # first, for they check the clips
+    psnr, ssim = metrics.psnr(edit, source), metrics.ssim(edit, source)  # first: they check the clips
     motion, edit_motion = metrics.estimate_motion(source), metrics.estimate_motion(edit)
-    own, warped = (1000 * metrics.warp_error(clip, motion) for clip in (source, edit))
-    apart = metrics.end_point_error(edit_motion.flow, motion.flow)
-    warp, source_warp = _mean(warped), _mean(own)
+    source_errors, errors = (1000 * metrics.warp_error(clip, motion) for clip in (source, edit))
+    distances = metrics.end_point_error(edit_motion.flow, motion.flow)
+    warp, source_warp = _mean(errors), _mean(source_errors)
     figures = {
         "psnr": psnr,
         "ssim": _mean(ssim),
         "warp_error": warp,
         "source_warp_error": source_warp,
         "warp_ratio": warp / source_warp if warp is not None and source_warp else None,
-        "end_point_error": _mean(apart),
+        "end_point_error": _mean(distances),
         "flow_cosine": metrics.flow_cosine(edit_motion.flow, motion.flow),
     }
     curves = {
         "SSIM": {"edit": ssim},
-        "warp error, 1e-3": {"source": own, "edit": warped},
-        "flow end-point error, px": {"edit": apart},
+        "warp error, 1e-3": {"source": source_errors, "edit": errors},
+        "flow end-point error, px": {"edit": distances},
     }
     return figures, curves
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Over what is defined."""
+    """The mean of the values that are not NaN; None if all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else None
 
@@ -118,16 +120,16 @@ def _mean(values: np.ndarray) -> float | None:
 def mean_figures(rows: list[Figures]) -> Figures:
     """The mean of each measure over the rows that have it."""
     found = {name: [row[name] for row in rows if row.get(name) is not None] for name in MEASURES}
-    asked = {name for row in rows for name in row}
-    return {name: _mean(np.array(values, dtype=float)) for name, values in found.items() if name in asked}
+    present = {name for row in rows for name in row}
+    return {name: _mean(np.array(values, dtype=float)) for name, values in found.items() if name in present}
 
 
 def format_table(figures: Figures) -> str:
-    """Label, figure, unit and direction in columns, one measure a line."""
+    """Label, figure, unit and direction in columns, one measure per line."""
     width = max(len(MEASURES[name].label) for name in figures)
     lines = []
     for name, value in figures.items():
         measure = MEASURES[name]
         better = "" if measure.better == "-" else f"{measure.better} is better"
-        lines.append(f"{measure.label:<{width}}  {written(name, value):>9}  {measure.unit:<6}  {better}".rstrip())
+        lines.append(f"{measure.label:<{width}}  {format_value(name, value):>9}  {measure.unit:<6}  {better}".rstrip())
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Pages and tables of measurements: one HTML file with everything in it, and a CSV beside it."""
+"""Reports of measurements: one self-contained HTML page, and a CSV table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import base64
 import csv
 from collections.abc import Mapping, Sequence
 from html import escape
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from torch import Tensor
 
-from ..metrics import MEASURES, written
+from ..atomic import write_text
+from ..metrics import MEASURES, format_value
 from ..video import write_video
 from ..viz.figures import save_curves, side_by_side
 from .dataset import Item
@@ -43,10 +44,10 @@ def write_clip_page(
     figures: Figures,
     curves: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """The page of one edit: source and edit side by side, the figures, and how they run over time.
+    """Write the page of one edit: source and edit side by side, the figures, and their curves over time.
 
     Arguments:
-        path: the file to write.
+        path: of the page.
         source, edit: (f, h, w, 3) in [0, 1].
         curves: what -> {"source" or "edit": one value a frame}.
     """
@@ -62,16 +63,16 @@ def write_clip_page(
         _definitions(figures),
         f'<img alt="Measures over time" src="{_uri("image/png", plot.getvalue())}">',
     ]
-    path.write_text(_PAGE.format(title="An edit and its source", body="\n".join(body)), encoding="utf-8")
+    write_text(path, _PAGE.format(title="An edit and its source", body="\n".join(body)))
 
 
 def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: Figures) -> None:
-    """The page of many edits: means with definitions, then a line for each edit."""
+    """Write the page of a data set: means with definitions, then a row for each edit."""
     names = [name for name in means if name in rows[0][1]]
     head = "".join(f"<th>{escape(MEASURES[name].label)}</th>" for name in names)
     lines = [
         f"<tr><td>{escape(item.video)}</td><td>{escape(item.kind)}</td><td>{escape(item.prompt)}</td>"
-        + "".join(f'<td class="figure">{written(name, figures.get(name))}</td>' for name in names)
+        + "".join(f'<td class="figure">{format_value(name, figures.get(name))}</td>' for name in names)
         + "</tr>"
         for item, figures in rows
     ]
@@ -82,18 +83,19 @@ def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: 
         *lines,
         "</table></div>",
     ]
-    path.write_text(_PAGE.format(title="Edits of a data set", body="\n".join(body)), encoding="utf-8")
+    write_text(path, _PAGE.format(title="Edits of a data set", body="\n".join(body)))
 
 
 def write_table(path: Path, rows: Sequence[tuple[Item, Figures]]) -> None:
-    """One line an edit: video, kind, prompt, then every measure at full precision; empty where it is not defined."""
+    """Write a CSV with a row for each edit: its files and prompts, then each measure in full precision or empty."""
     names = [name for name in MEASURES if any(name in figures for _, figures in rows)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["video", "kind", "source", "edit", "source_prompt", "prompt", *names])
-        for item, figures in rows:
-            named = [item.video, item.kind, item.source, item.edit, item.source_prompt or "", item.prompt]
-            writer.writerow(named + [figures.get(name) for name in names])
+    table = StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["video", "kind", "source", "edit", "source_prompt", "prompt", *names])
+    for item, figures in rows:
+        named = [item.video, item.kind, item.source, item.edit, item.source_prompt or "", item.prompt]
+        writer.writerow(named + [figures.get(name) for name in names])
+    write_text(path, table.getvalue())
 
 
 def _definitions(figures: Figures) -> str:
@@ -102,7 +104,7 @@ def _definitions(figures: Figures) -> str:
         measure = MEASURES[name]
         cells = (measure.unit, measure.better, measure.definition)
         lines.append(
-            f'<tr><td>{escape(measure.label)}</td><td class="figure">{written(name, value)}</td>'
+            f'<tr><td>{escape(measure.label)}</td><td class="figure">{format_value(name, value)}</td>'
             + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
             + "</tr>"
         )

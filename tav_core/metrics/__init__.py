@@ -1,7 +1,7 @@
-"""The measurements of the field, each under its exact published definition. `catalogue.py` lists them in a line each.
+"""The field's measures of edits, each under its published definition; `catalogue.py` describes each in one line.
 
-    pixels.py     PSNR, SSIM, PSNR of the background       from the pictures alone
-    motion.py     warp error, agreement of optical flow    from the pictures alone
+    pixels.py     PSNR, SSIM, PSNR of the background       not learned
+    motion.py     warp error, agreement of optical flow    not learned
     learned.py    frame consistency, text alignment, PickScore, under the definitions of three sources
     encoders.py   CLIP, PickScore and DINOv2 from local folders
     sets.py       FID and Inception Score, of many clips
@@ -9,7 +9,7 @@
 Clips are (f, h, w, 3) arrays in [0, 1].
 """
 
-from .catalogue import MEASURES, Measure, written
+from .catalogue import MEASURES, Measure, format_value
 from .encoders import EncoderError, load_clip, load_dino
 from .learned import clip_measures, dino_measures, pick_measures
 from .motion import Motion, end_point_error, estimate_motion, flow_cosine, warp_error
@@ -28,6 +28,7 @@ __all__ = [
     "end_point_error",
     "estimate_motion",
     "flow_cosine",
+    "format_value",
     "load_clip",
     "load_dino",
     "load_inception",
@@ -35,5 +36,4 @@ __all__ = [
     "psnr",
     "ssim",
     "warp_error",
-    "written",
 ]

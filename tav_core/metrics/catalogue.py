@@ -1,4 +1,4 @@
-"""What each measure is called, how it is to be read, and where it comes from: one line each, for tables and pages."""
+"""The label, unit, direction and definition of each measure, for tables and pages."""
 
 from __future__ import annotations
 
@@ -108,6 +108,6 @@ MEASURES = {
 }
 
 
-def written(name: str, value: float | None) -> str:
-    """A figure as tables show it."""
+def format_value(name: str, value: float | None) -> str:
+    """A figure with the digits that tables show; - for None."""
     return "-" if value is None else f"{value:.{MEASURES[name].digits}f}"

@@ -1,7 +1,7 @@
-"""CLIP, PickScore and DINOv2 from folders on disk, in transformers' layout. Nothing is ever fetched.
+"""CLIP, PickScore and DINOv2 from folders on disk, in transformers' layout. Nothing is downloaded.
 
-Frames are prepared as transformers' PIL image processor does, which the published figures were computed with: the
-library itself takes another resizing where torchvision is installed, and the figures would follow the installation.
+Frames are prepared as by transformers' PIL image processor, with which the published figures were computed. The library
+itself resizes in another way if torchvision is installed, so that its figures depend on the installation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EncoderError(ValueError):
 
 @dataclass(frozen=True)
 class FramePreparation:
-    """preprocessor_config.json: the shortest edge is resized (bicubic), the middle cut out, values normalised."""
+    """preprocessor_config.json: the shortest edge is resized (bicubic), the centre cropped, values normalised."""
 
     shortest_edge: int
     crop: tuple[int, int]  # height, width
@@ -60,7 +60,7 @@ class FramePreparation:
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Of each frame, all of unit length: embeddings (f, d) in the space shared with text, pooled (f, D) before that."""
+    """Features of frames, of unit length: embeddings (f, d) in the space shared with text, pooled outputs (f, D)."""
 
     embeddings: Tensor
     pooled: Tensor
@@ -68,7 +68,7 @@ class ClipFeatures:
 
 @dataclass(frozen=True)
 class ClipEncoder:
-    """A CLIP model, or one of its shape such as PickScore. scale: what cosines are multiplied by, 100 in those two."""
+    """A CLIP model, or one of its architecture such as PickScore. scale: the factor on cosines, 100 in both."""
 
     model: CLIPModel
     tokenizer: CLIPTokenizer
@@ -79,19 +79,19 @@ class ClipEncoder:
     def encode_frames(self, pictures: list[Image.Image]) -> ClipFeatures:
         embeddings, pooled = [], []
         for batch in self.prepare(pictures).split(_BATCH):
-            seen = self.model.vision_model(pixel_values=batch.to(self.model.device)).pooler_output
-            pooled.append(_unit(seen))
-            embeddings.append(_unit(self.model.visual_projection(seen)))
+            output = self.model.vision_model(pixel_values=batch.to(self.model.device)).pooler_output
+            pooled.append(_unit(output))
+            embeddings.append(_unit(self.model.visual_projection(output)))
         return ClipFeatures(torch.cat(embeddings), torch.cat(pooled))
 
     @torch.no_grad()
     def encode_text(self, prompt: str) -> Tensor:
-        """(d,) of unit length; a prompt beyond the encoder's length is cut."""
+        """(d,) of unit length; a prompt longer than the encoder's limit is truncated."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt")
         ids, mask = tokens.input_ids.to(self.model.device), tokens.attention_mask.to(self.model.device)
-        read = self.model.text_model(input_ids=ids, attention_mask=mask).pooler_output
-        return _unit(self.model.text_projection(read))[0]
+        output = self.model.text_model(input_ids=ids, attention_mask=mask).pooler_output
+        return _unit(self.model.text_projection(output))[0]
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def load_clip(folder: str | Path, device: torch.device | str = "cpu") -> ClipEnc
     last two come from laion/CLIP-ViT-H-14-laion2B-s32B-b79K.
 
     Raises:
-        EncoderError: a file is missing or unreadable, or the weights are of another model.
+        EncoderError: if a file is missing or unreadable, or the weights are of another model.
     """
     folder = Path(folder)
     model = _load_network(CLIPModel, "clip", folder, device)
-    # Without these files transformers makes up an empty tokenizer.
+    # Without these files transformers makes an empty tokenizer.
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise EncoderError(f"{folder} holds no tokenizer.json or vocab.json. Copy the tokenizer's files there too.")
     tokenizer = _read(folder, "tokenizer", lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
@@ -130,7 +130,7 @@ def load_dino(folder: str | Path, device: torch.device | str = "cpu") -> DinoEnc
     """Load DINOv2 (facebook/dinov2-base for published figures): config.json, *.safetensors, preprocessor_config.json.
 
     Raises:
-        EncoderError: a file is missing or unreadable, or the weights are of another model.
+        EncoderError: if a file is missing or unreadable, or the weights are of another model.
     """
     folder = Path(folder)
     return DinoEncoder(_load_network(Dinov2Model, "dinov2", folder, device), _load_preparation(folder))
@@ -165,7 +165,7 @@ def _load_preparation(folder: Path) -> FramePreparation:
 def _read(folder: Path, part: str, load: Any) -> Any:
     try:
         return load()
-    except Exception as error:  # each library raises its own kinds; all mean that this part cannot be read
+    except Exception as error:  # each library raises its own types; all mean that this part cannot be read
         raise EncoderError(
             f"The {part} of the model in {folder} is missing or cannot be read ({error}). Copy the whole model again."
         ) from error

@@ -1,12 +1,12 @@
 """Frame consistency and agreement with the prompt, under their exact published definitions.
 
-Four definitions of "CLIP frame consistency" are about, so each function bears the name of its source:
+There are four definitions of "CLIP frame consistency", so each measure has the name of its source:
 
     loveu       LOVEU-TGVE-2023 (arXiv:2310.16003; github.com/showlab/loveu-tgve-2023, scripts/run_eval.py)
     v2vbench    V2VBench (arXiv:2407.07111; github.com/wenhao728/awesome-diffusion-v2v, v2vbench/)
     paper       Tune-A-Video (arXiv:2212.11565), section 4.2
 
-Frame consistency rewards a still picture: read it beside a measure of motion. Higher is better throughout. The formulas
+Frame consistency rewards a still picture: read it with a measure of motion. Higher is better throughout. The formulas
 are the short functions at the end; `encoders.py` turns frames and prompts into their vectors of unit length.
 """
 
@@ -18,18 +18,18 @@ from torch import Tensor
 
 from .encoders import ClipEncoder, DinoEncoder, as_pictures
 
-_LOVEU_SIZE = (480, 480)  # pixels that LOVEU-TGVE brings every frame to before CLIP's own preparation
+_LOVEU_SIZE = (480, 480)  # pixels, to which LOVEU-TGVE resizes every frame before CLIP's own preparation
 
 
 def clip_measures(
     encoder: ClipEncoder, frames: np.ndarray, prompt: str, source_prompt: str | None = None
 ) -> dict[str, float]:
-    """All measures that take CLIP.
+    """All measures that use CLIP.
 
     Arguments:
-        encoder: openai/clip-vit-large-patch14 for figures that compare with published ones.
+        encoder: openai/clip-vit-large-patch14 for figures comparable with published ones.
         frames: the edit, (f, h, w, 3) in [0, 1], two or more.
-        prompt: what the edit was to show. source_prompt: the caption of the source.
+        prompt, source_prompt: the prompt of the edit, and the source's caption.
 
     Returns:
         clip_frame_loveu in [-1, 1], clip_frame_v2vbench in [0, 1], clip_frame_paper in percent; clip_text_loveu,
@@ -53,7 +53,7 @@ def clip_measures(
 
 
 def pick_measures(encoder: ClipEncoder, frames: np.ndarray, prompt: str) -> dict[str, float]:
-    """PickScore (arXiv:2305.01569), a model of which picture people would choose, in the mean over frames.
+    """PickScore (arXiv:2305.01569), a model of human preference, in the mean over frames.
 
     Returns:
         pickscore_loveu, of frames at 480 x 480, and pickscore_v2vbench, of frames as they are: the cosine times the
@@ -74,14 +74,15 @@ def dino_measures(encoder: DinoEncoder, frames: np.ndarray) -> dict[str, float]:
 
 def all_pairs_consistency(vectors: Tensor) -> float:
     """LOVEU-TGVE and the paper: mean cosine over all pairs of different frames, in [-1, 1]. vectors: (f, d), unit."""
-    count = _at_least_two(vectors)
+    _raise_unless_two(vectors)
+    count = len(vectors)
     cosines = vectors @ vectors.T  # (f, f)
     return float((cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1)))
 
 
 def adjacent_consistency(vectors: Tensor) -> float:
     """V2VBench: mean over neighbouring frames of the cosine, each no less than 0, in [0, 1]. vectors: (f, d), unit."""
-    _at_least_two(vectors)
+    _raise_unless_two(vectors)
     return float((vectors[1:] * vectors[:-1]).sum(-1).clamp(min=0).mean())
 
 
@@ -95,7 +96,7 @@ def text_alignment(embeddings: Tensor, text: Tensor, scale: float) -> float:
 
 
 def frame_accuracy(embeddings: Tensor, text: Tensor, source_text: Tensor) -> float:
-    """Share of frames that lie closer to the edit's prompt than to the source's, in [0, 1].
+    """Share of frames that are closer to the edit's prompt than to the source's, in [0, 1].
 
     FateZero's Frame-Acc (arXiv:2303.09535) and EditBoard's success rate (arXiv:2409.09668).
     """
@@ -106,7 +107,6 @@ def _at_loveu_size(pictures: list[Image.Image]) -> list[Image.Image]:
     return [picture.resize(_LOVEU_SIZE) for picture in pictures]
 
 
-def _at_least_two(vectors: Tensor) -> int:
+def _raise_unless_two(vectors: Tensor) -> None:
     if len(vectors) < 2:
         raise ValueError("Frame consistency compares frames with each other: give a clip of two frames or more.")
-    return len(vectors)

@@ -1,7 +1,7 @@
-"""Motion of an edit against that of its source, from Farneback's optical flow. Nothing here is learned.
+"""The motion of an edit compared with its source's, from Farneback's optical flow, which is not learned.
 
 Clips are (f, h, w, 3) arrays in [0, 1]; a flow is (f - 1, h, w, 2), in pixels right and down, from each frame to the
-next one. Flow of plain areas is a guess, near 0: read these figures beside those of the source itself.
+next one. Flow is unreliable in plain areas: read these figures together with those of the source itself.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-_MOVING = 0.5  # pixels a frame from which a direction can be told
+_MOVING = 0.5  # pixels per frame, above which the direction of flow is reliable
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Where each pixel of a clip goes.
+    """The optical flow of a clip.
 
-    flow: (f - 1, h, w, 2), in pixels right and down, from each frame to the next. visible: (f - 1, h, w), whether the
-    pixel can be seen in the next frame too.
+    Attributes:
+        flow: (f - 1, h, w, 2), in pixels right and down, from each frame to the next.
+        visible: (f - 1, h, w), whether the pixel is visible in the next frame too.
     """
 
     flow: np.ndarray
@@ -30,11 +31,11 @@ class Motion:
 def estimate_motion(frames: np.ndarray) -> Motion:
     """Farneback's flow (SCIA 2003; OpenCV) of each frame to the next, and which pixels stay visible.
 
-    A pixel is visible where the flow there and the flow back cancel, |F + B|^2 < 0.01 (|F|^2 + |B|^2) + 0.5 (Sundaram
+    A pixel is visible where forward flow F and backward flow B cancel, |F + B|^2 < 0.01 (|F|^2 + |B|^2) + 0.5 (Sundaram
     et al., ECCV 2010), and the flow does not leave the picture.
 
     Raises:
-        ValueError: fewer than two frames.
+        ValueError: if there are fewer than two frames.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
         raise ValueError(f"Motion needs a clip of shape (f, h, w, 3) with two frames or more, got {frames.shape}.")
@@ -46,7 +47,7 @@ def estimate_motion(frames: np.ndarray) -> Motion:
 
 
 def warp_error(frames: np.ndarray, source_motion: Motion) -> np.ndarray:
-    """How badly each frame, moved back along the source's flow, predicts the one before: temporal flicker.
+    """The error of each frame, warped along the source's flow, to the frame before: temporal flicker.
 
     The warping error of Lai et al., "Learning blind video temporal consistency" (ECCV 2018), with Farneback's flow in
     place of a learned one: the squared difference, in the mean over channels and the pixels that stay visible.
@@ -56,8 +57,8 @@ def warp_error(frames: np.ndarray, source_motion: Motion) -> np.ndarray:
         source_motion: of the source clip, same frames and size.
 
     Returns:
-        (f - 1,), in [0, 1], lower is steadier; nan for a pair without visible pixels. The source's own error is what a
-        perfect edit would have.
+        (f - 1,), in [0, 1], lower flickers less; nan for a pair without visible pixels. A perfect edit has the source's
+        own error.
     """
     if source_motion.visible.shape != (len(frames) - 1, *frames.shape[1:3]):
         raise ValueError(
@@ -66,7 +67,7 @@ def warp_error(frames: np.ndarray, source_motion: Motion) -> np.ndarray:
         )
     errors = []
     for now, after, flow, visible in zip(frames, frames[1:], source_motion.flow, source_motion.visible, strict=False):
-        difference = np.square(now - _fetch(after, flow))[visible]
+        difference = np.square(now - _warp(after, flow))[visible]
         errors.append(float(difference.mean()) if visible.any() else np.nan)
     return np.array(errors)
 
@@ -74,8 +75,8 @@ def warp_error(frames: np.ndarray, source_motion: Motion) -> np.ndarray:
 def end_point_error(flow: np.ndarray, source_flow: np.ndarray) -> np.ndarray:
     """Mean distance of two flows' end points, (f - 1,) in pixels a frame; lower is closer, 0 for equal motion.
 
-    Minus its mean is V2VBench's motion alignment (github.com/wenhao728/awesome-diffusion-v2v), which takes GMFlow's
-    flow: figures from Farneback's flow compare with each other, not with that leaderboard.
+    Minus its mean is V2VBench's motion alignment (github.com/wenhao728/awesome-diffusion-v2v), which uses GMFlow:
+    figures from Farneback's flow compare with each other, not with that leaderboard.
     """
     return np.linalg.norm(flow - source_flow, axis=-1).mean(axis=(1, 2))
 
@@ -83,10 +84,10 @@ def end_point_error(flow: np.ndarray, source_flow: np.ndarray) -> np.ndarray:
 def flow_cosine(flow: np.ndarray, source_flow: np.ndarray) -> float | None:
     """Mean cosine of two flows over the pixels that move in the source, in [-1, 1]; higher is closer.
 
-    One minus it is the idea of EditBoard's FF-beta (arXiv:2409.09668). A pixel that stands still in the edit counts 0.
+    One minus it is the idea of EditBoard's FF-beta (arXiv:2409.09668). A pixel without motion in the edit counts 0.
 
     Returns:
-        The cosine, or None where nothing in the source moves by half a pixel.
+        The cosine, or None if nothing in the source moves by half a pixel.
     """
     length, source_length = np.linalg.norm(flow, axis=-1), np.linalg.norm(source_flow, axis=-1)
     moving = source_length > _MOVING
@@ -106,13 +107,13 @@ def _visible(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     height, width = flow.shape[:2]
     x, y = _targets(flow)
     inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    returned = _fetch(back, flow)
-    gap = np.square(flow + returned).sum(-1)
-    return inside & (gap < 0.01 * (np.square(flow).sum(-1) + np.square(returned).sum(-1)) + 0.5)
+    backward = _warp(back, flow)
+    gap = np.square(flow + backward).sum(-1)
+    return inside & (gap < 0.01 * (np.square(flow).sum(-1) + np.square(backward).sum(-1)) + 0.5)
 
 
-def _fetch(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The picture as seen from where the flow starts: (h, w, c), bilinear."""
+def _warp(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """A picture sampled where the flow leads, (h, w, c), bilinear."""
     x, y = _targets(flow)
     return cv2.remap(picture.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 

@@ -1,7 +1,7 @@
-"""Pictures against pictures: PSNR and SSIM of a clip against its source. Nothing here is learned.
+"""PSNR and SSIM of a clip against its source. Neither is learned.
 
-Clips are (f, h, w, 3) arrays in [0, 1]. torchmetrics has both measures, but its SSIM counts windows over a mirrored
-border, which the paper's does not, and a report should need no more packages than an edit.
+Clips are (f, h, w, 3) arrays in [0, 1]. torchmetrics has both measures, but unlike the paper its SSIM counts
+windows over a mirrored border, and a report should need no more packages than an edit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def psnr(frames: np.ndarray, source: np.ndarray) -> float:
     """Peak signal-to-noise ratio over all pixels of the clip, in dB; higher is closer, 100 for equal clips.
 
     Raises:
-        ValueError: the clips differ in shape.
+        ValueError: if the clips differ in shape.
     """
     check_pair(frames, source)
     return _decibels(np.square(frames - source))
@@ -31,13 +31,13 @@ def background_psnr(frames: np.ndarray, source: np.ndarray, covered: np.ndarray,
     Arguments:
         frames, source: (f, h, w, 3) in [0, 1].
         covered: (f, h, w), above 0 where the source or the edit may show the object.
-        margin: pixels, both ways.
+        margin: pixels, horizontally and vertically.
 
     Returns:
-        The ratio, or None where no pixel lies outside.
+        The PSNR, or None if no pixel lies outside.
 
     Raises:
-        ValueError: the clips and the mask do not fit together.
+        ValueError: if the clips and the mask do not fit together.
     """
     check_pair(frames, source)
     if covered.shape != frames.shape[:3]:
@@ -54,7 +54,7 @@ def ssim(frames: np.ndarray, source: np.ndarray) -> np.ndarray:
     window of 11 x 11 pixels and sigma 1.5, the mean over windows that lie inside the frame; here over R, G and B too.
 
     Raises:
-        ValueError: the clips differ in shape, or a frame is smaller than the window.
+        ValueError: if the clips differ in shape, or a frame is smaller than the window.
     """
     check_pair(frames, source)
     if min(frames.shape[1:3]) < _WINDOW:
@@ -63,7 +63,7 @@ def ssim(frames: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 
 def check_pair(frames: np.ndarray, source: np.ndarray) -> None:
-    """Refuse clips that cannot be compared pixel by pixel."""
+    """Raise a ValueError unless two clips have the same shape (f, h, w, 3) with at least one frame."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise ValueError(f"Expected a clip of shape (f, h, w, 3) with at least one frame, got {frames.shape}.")
     if frames.shape != source.shape:

@@ -1,7 +1,7 @@
-"""FID and Inception Score, of many clips at once: on the frames of a single clip neither means anything.
+"""FID and Inception Score of many clips; for a single clip neither has a meaning.
 
-Both come from torchmetrics, and the Inception network from torch-fidelity (which needs torchvision), with its weights
-from a file on disk. All three are optional:
+Both are computed by torchmetrics, with the Inception network of torch-fidelity (which needs torchvision) and weights
+from a file on disk. All three packages are optional:
 
     pip install torchmetrics torch-fidelity torchvision
 
@@ -24,14 +24,14 @@ _INSTALL = "FID and Inception Score need three more packages: pip install torchm
 
 
 class SetMeasures:
-    """Collects the frames of source clips and of their edits; `compute` gives the two figures.
+    """Collects the features of source clips and of their edits; `compute` returns the two figures.
 
     Arguments:
         network: uint8 pictures (n, 3, h, w) -> features for FID (n, d) and logits for the Inception Score (n, classes);
-            `load_inception` makes the one that published figures are of.
+            `load_inception` loads that of published figures.
 
     Raises:
-        ValueError: torchmetrics is not installed.
+        ValueError: if torchmetrics is not installed.
     """
 
     def __init__(self, network: nn.Module):
@@ -43,7 +43,7 @@ class SetMeasures:
 
     @torch.no_grad()
     def add(self, source: np.ndarray, edit: np.ndarray) -> None:
-        """Take in one source and its edit, (f, h, w, 3) in [0, 1] each; they may differ in size and length."""
+        """Add one source and its edit, (f, h, w, 3) in [0, 1] each; they may differ in size and length."""
         self._sources += [self.network(batch)[0] for batch in _batches(source)]
         for features, logits in map(self.network, _batches(edit)):
             self._edits.append(features)
@@ -54,32 +54,32 @@ class SetMeasures:
 
         Returns:
             fid: Frechet distance of the edits' frames to the sources' (arXiv:1706.08500), 0 or more, lower is closer.
-            It is biased upwards for few frames, and below 2,048 of them depends on their number above all.
+            It is biased upwards for few frames; below 2,048 it depends mostly on their number.
             inception_score: of the edits' frames (arXiv:1606.03498), in the mean over `splits` parts of them in random
             order (drawn from a fixed seed), from 1 up to the number of classes, higher is better.
 
         Raises:
-            ValueError: fewer frames than parts.
+            ValueError: if there are fewer frames than parts.
         """
         FrechetInceptionDistance, InceptionScore = self._metrics
         edits, sources, logits = torch.cat(self._edits), torch.cat(self._sources), torch.cat(self._logits)
         if min(len(edits), len(sources)) < max(2, splits):
             raise ValueError(f"FID and Inception Score need {max(2, splits)} frames or more, got {len(edits)}.")
-        distance = FrechetInceptionDistance(feature=_Ready(edits.shape[1]))
+        distance = FrechetInceptionDistance(feature=_Precomputed(edits.shape[1]))
         distance.update(sources, real=True)
         distance.update(edits, real=False)
-        score = InceptionScore(feature=_Ready(logits.shape[1]), splits=splits)
+        score = InceptionScore(feature=_Precomputed(logits.shape[1]), splits=splits)
         score.update(logits)
-        with torch.random.fork_rng(devices=[]):  # torchmetrics shuffles by the global generator
+        with torch.random.fork_rng(devices=[]):  # torchmetrics shuffles with the global generator
             torch.manual_seed(0)
             return {"fid": float(distance.compute()), "inception_score": float(score.compute()[0])}
 
 
 def load_inception(weights: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """torch-fidelity's port of the Inception network that FID was published with, with weights from a local file.
+    """Load torch-fidelity's port of the Inception network with which FID was published, from a local file.
 
     Raises:
-        ValueError: a package is not installed, there is no such file, or it holds other weights.
+        ValueError: if a package is not installed, there is no such file, or it holds other weights.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -87,7 +87,7 @@ def load_inception(weights: str | Path, device: torch.device | str = "cpu") -> n
         raise ValueError(_INSTALL) from error
     outputs = ["2048", "logits_unbiased"]
     try:
-        # torch-fidelity unpickles what it is given: it gets what we have read from safetensors, packed in memory.
+        # torch-fidelity unpickles its weights: it gets a pickle in memory of what was read from safetensors.
         state = BytesIO()
         torch.save(load_file(weights), state)
         state.seek(0)
@@ -100,8 +100,8 @@ def load_inception(weights: str | Path, device: torch.device | str = "cpu") -> n
     return network.to(device).eval().requires_grad_(False)
 
 
-class _Ready(nn.Module):
-    """Passes on features that were computed before, so that the network sees each frame once for both measures."""
+class _Precomputed(nn.Module):
+    """Returns features that were computed before, so that the network runs once on each frame for both measures."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -121,6 +121,6 @@ def _torchmetrics() -> tuple[type, type]:
 
 
 def _batches(frames: np.ndarray) -> Iterable[Tensor]:
-    """(f, h, w, 3) in [0, 1] -> uint8 (n, 3, h, w), some at a time."""
+    """(f, h, w, 3) in [0, 1] -> batches of uint8 (n, 3, h, w)."""
     pixels = (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).split(_BATCH)

@@ -1,9 +1,9 @@
-"""Captions as strips of pixels, in any script for which a font is at hand.
+"""Captions as strips of pixels, in any script for which a font is installed.
 
-The font is DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic. Text beyond it is drawn in the
-first installed font that has all its characters. Where none has, those that DejaVu Sans lacks are left out: a caption
-never shows boxes or question marks in place of letters. So the font of last resort, which comes with matplotlib and
-with macOS and draws a box for each character that there is, does not count.
+The font is DejaVu Sans, which comes with matplotlib and covers Latin, Greek and Cyrillic. Other text is drawn in the
+first installed font that has all its characters. If none has, those that DejaVu Sans lacks are left out: no caption
+shows boxes or question marks in place of letters. So the Last Resort font, which comes with matplotlib and macOS and
+draws a box for every character, is ignored.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 _SIZE, _LINE, _MARGIN = 13, 16, 4  # pixels: of the letters, from line to line, on either side
-_MOST_LINES, _MOST_LETTERS = 20, 2000  # of a caption; what is beyond is shown as three dots
+_MOST_LINES, _MOST_LETTERS = 20, 2000  # of a caption; the rest is replaced by three dots
 _INK = (20, 20, 20)
 _BOXES = "lastresort"  # in the name of a font, written as one word
-_FONTS_AT_HAND = 8  # whose characters are remembered: those of a large font take megabytes
+_CACHED_FONTS = 8  # fonts whose characters are cached: those of a large font take megabytes
 
 
 def caption_strip(text: str, width: int, least_lines: int = 2) -> np.ndarray:
-    """Text on white, broken into as many lines as its width needs, twenty at most: uint8 (height, width, 3)."""
+    """Text on white, wrapped into at most twenty lines: uint8 (height, width, 3)."""
     path, text = drawable(text)
     font = _font(path)
     lines = _wrapped(text[:_MOST_LETTERS], width - 2 * _MARGIN, font)
@@ -38,20 +38,20 @@ def caption_strip(text: str, width: int, least_lines: int = 2) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def drawable(text: str) -> tuple[str, str]:
-    """The file of a font, and as much of the text as it can draw."""
+    """The file of a font, and the part of the text that it can draw."""
     default = font_manager.findfont("DejaVu Sans")
     characters = frozenset(text) - frozenset(" \t\n")
-    if characters <= _known(default):
+    if characters <= _characters(default):
         return default, text
     fonts = (font for font in font_manager.fontManager.ttflist if _BOXES not in font.name.replace(" ", "").lower())
     for path in sorted(font.fname for font in fonts):
-        if characters <= _known(path):
+        if characters <= _characters(path):
             return path, text
-    return default, "".join(letter for letter in text if letter.isspace() or letter in _known(default))
+    return default, "".join(letter for letter in text if letter.isspace() or letter in _characters(default))
 
 
-@lru_cache(_FONTS_AT_HAND)
-def _known(path: str) -> frozenset[str]:
+@lru_cache(_CACHED_FONTS)
+def _characters(path: str) -> frozenset[str]:
     """The characters that a font file draws; none if it cannot be read."""
     try:
         return frozenset(map(chr, FT2Font(path).get_charmap()))
@@ -59,13 +59,13 @@ def _known(path: str) -> frozenset[str]:
         return frozenset()
 
 
-@lru_cache(_FONTS_AT_HAND)
+@lru_cache(_CACHED_FONTS)
 def _font(path: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, _SIZE)
 
 
 def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Lines that are no wider than so many pixels, broken at spaces, and within words that are wider by themselves."""
+    """Lines of at most `width` pixels, broken at spaces, and within words that are too wide alone."""
     lines = [""]
     for word in text.split():
         space = " " if lines[-1] else ""

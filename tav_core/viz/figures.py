@@ -1,4 +1,4 @@
-"""Pictures for people: clips side by side with captions, a contact sheet, plots of the loss and of measures."""
+"""Clips side by side with captions, contact sheets, and plots of the loss and of measures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..atomic import replacing, write_bytes
 from ..checks import check_integer, check_path, check_tensor, check_type, shown
 from .captions import caption_strip
 
@@ -21,15 +22,15 @@ MOST = 10_000  # clips, columns, frames and panels
 
 
 def side_by_side(clips: Mapping[str, Tensor], columns: int = 3, enlarge: int = 2) -> Tensor:
-    """Clips of equal shape in a grid, each under its caption.
+    """Clips of one shape in a grid, each under its caption.
 
     Arguments:
         clips: caption -> (f, h, w, 3) in [0, 1].
         columns: clips in a row.
-        enlarge: whole factor by which pixels are repeated, for small clips.
+        enlarge: how many times each pixel is repeated, for small clips.
 
     Returns:
-        (f, H, W, 3) in [0, 1]; a last row that is not full is filled with white.
+        (f, H, W, 3) in [0, 1]; an incomplete last row is filled with white.
     """
     _check_clips(clips)
     check_integer("columns", columns, 1, MOST)
@@ -41,7 +42,7 @@ def side_by_side(clips: Mapping[str, Tensor], columns: int = 3, enlarge: int = 2
 
 
 def contact_sheet(clips: Mapping[str, Tensor], num_frames: int = 8) -> Tensor:
-    """Evenly spaced frames of each clip in a row of its own, under its caption: (H, W, 3) in [0, 1]."""
+    """Evenly spaced frames of each clip in one row, under its caption: (H, W, 3) in [0, 1]."""
     _check_clips(clips)
     check_integer("num_frames", num_frames, 1, MOST)
     rows = []
@@ -56,8 +57,8 @@ def save_picture(path: Path, picture: Tensor) -> None:
     """Write (h, w, 3) in [0, 1] as a PNG.
 
     Raises:
-        OSError: the file cannot be written.
-        TypeError, ValueError: it is no such picture.
+        OSError: if the file cannot be written.
+        TypeError, ValueError: if it is no such picture.
     """
     path = check_path(path)
     check_tensor("picture", picture)
@@ -66,11 +67,11 @@ def save_picture(path: Path, picture: Tensor) -> None:
     pixels = (picture.detach().clamp(0, 1) * 255).round().byte().numpy()
     written, data = cv2.imencode(".png", pixels[..., ::-1])
     assert written
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes())
 
 
 def save_loss_plot(file: Path | BinaryIO, losses: Sequence[float]) -> None:
-    """Plot the loss of each tuning step and its running mean over 20 steps, as a PNG in an open file or at a path."""
+    """Plot the loss of each tuning step and its running mean over 20 steps, as a PNG to a path or an open file."""
     if not losses:
         raise ValueError("There are no losses to plot: tune at least one step.")
     for loss in losses:
@@ -85,11 +86,11 @@ def save_loss_plot(file: Path | BinaryIO, losses: Sequence[float]) -> None:
     axes.plot(steps[window - 1 :], mean, color="#c33", label=f"mean of {window}")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    figure.savefig(file, dpi=120, format="png")
+    _save(figure, file)
 
 
 def save_curves(file: Path | BinaryIO, curves: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Plot figures over time, one panel each: what -> {line's name: a value for each frame, or pair of frames}."""
+    """Plot measures over time, one panel each: title -> {line: a value for each frame, or pair of frames}."""
     check_integer("the number of measures to plot", len(curves), 1, MOST)
     figure = Figure(figsize=(7, 2 * len(curves)), layout="constrained")
     panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
@@ -98,16 +99,24 @@ def save_curves(file: Path | BinaryIO, curves: Mapping[str, Mapping[str, np.ndar
         for name, values in lines.items():
             axes.plot(np.arange(1, len(values) + 1), values, ".-", color=colours.get(name), label=name)
         axes.set_title(title, fontsize=10, loc="left")
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # or else small differences look large
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # else small differences look large
         axes.xaxis.get_major_locator().set_params(integer=True)
         if any(lines):
             axes.legend(frameon=False)
     panels[-1].set_xlabel("frame")
-    figure.savefig(file, dpi=120)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path | BinaryIO) -> None:
+    if isinstance(file, Path):
+        with replacing(file) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+    else:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def _check_clips(clips: Mapping[str, Tensor]) -> None:
-    """Refuse what are no captions with clips (f, h, w, 3) of one shape.
+    """Raise unless `clips` maps captions to clips (f, h, w, 3) of one shape.
 
     Raises:
         TypeError, ValueError: with the reason.
@@ -128,13 +137,13 @@ def _enlarged(frames: Tensor, factor: int) -> Tensor:
 
 
 def _captioned(frames: Tensor, caption: str) -> Tensor:
-    """Frames with a white strip above that holds the caption."""
+    """Frames below a white strip with the caption."""
     strip = torch.from_numpy(caption_strip(caption, frames.shape[2]).copy())
     above = strip.float().div(255).expand(len(frames), -1, -1, -1)
     return torch.cat([above, frames], dim=1)
 
 
 def _same_height(panels: list[Tensor]) -> list[Tensor]:
-    """Panels (f, h, w, 3) with white above the lower ones, so that a long caption may have more lines than others."""
+    """Panels (f, h, w, 3) padded with white at the top to one height, for captions of several lines."""
     height = max(panel.shape[1] for panel in panels)
     return [F.pad(panel, (0, 0, 0, 0, height - panel.shape[1], 0), value=1.0) for panel in panels]

@@ -1,4 +1,4 @@
-"""Pictures for people."""
+"""Figures and captions."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ def test_side_by_side_keeps_every_pixel_of_every_clip():
         assert (shown[0] == level).all(-1).sum() == 64 * 96
 
 
-def test_captions_leave_ink_and_long_ones_get_more_lines():
+def test_captions_are_drawn_and_long_ones_wrap():
     short = side_by_side({"a": clip(1.0)}, columns=1)
     long = side_by_side({"many words that need several lines in so narrow a picture": clip(1.0)}, columns=1)
     assert (short < 0.5).any()
@@ -53,7 +53,7 @@ def test_saved_picture_has_its_colours(tmp_path):
 
 
 @pytest.mark.parametrize("losses", [[0.1], [0.2] * 3, [1 / (i + 1) for i in range(100)]])
-def test_loss_plot_survives_short_and_flat_runs(tmp_path, losses):
+def test_loss_plot_of_short_and_flat_runs(tmp_path, losses):
     save_loss_plot(tmp_path / "loss.png", losses)
     image = cv2.imread(str(tmp_path / "loss.png"))
     assert image.std() > 0
@@ -74,12 +74,12 @@ def test_captions_of_different_lengths_stand_side_by_side():
     assert (shown[0, -32:, :48] == 0.111).all() and (shown[0, -32:, 48:] == 0.222).all()
 
 
-def test_a_caption_is_drawn_in_the_letters_that_it_is_written_in():
+def test_a_caption_is_drawn_in_its_own_script():
     latin, greek = caption_strip("pink star", 200), caption_strip("κόκκινο αστέρι — étoile, größe, звезда", 400)
     assert (latin < 128).any() and (greek < 128).any()
 
 
-def test_letters_that_no_font_has_are_left_out(monkeypatch):
+def test_letters_that_no_font_has_are_dropped(monkeypatch):
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
     drawable.cache_clear()
     unheard = "\U000e0041\u4e00\u661f star"  # a tag, which no font draws, and Chinese
@@ -88,16 +88,16 @@ def test_letters_that_no_font_has_are_left_out(monkeypatch):
     assert text == " star"
 
 
-def test_a_font_that_draws_a_box_for_every_letter_does_not_count():
+def test_a_placeholder_font_is_not_used():
     assert (
         drawable("\U000e0fff\uffff star")[1] == " star"
     )  # with all fonts that are here; no letters have these numbers
 
 
-def test_a_font_that_has_all_letters_is_looked_for(monkeypatch):
+def test_a_font_with_all_letters_is_preferred(monkeypatch):
     default = font_manager.findfont("DejaVu Sans")
     letters = {default: frozenset("abc"), "/a.ttf": frozenset("一"), "/b.ttf": frozenset("一二c")}
-    monkeypatch.setattr("tav_core.viz.captions._known", letters.__getitem__)
+    monkeypatch.setattr("tav_core.viz.captions._characters", letters.__getitem__)
     fonts = [SimpleNamespace(fname=path, name="Any") for path in sorted(letters)]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
     drawable.cache_clear()
@@ -109,5 +109,5 @@ def test_a_font_that_has_all_letters_is_looked_for(monkeypatch):
     drawable.cache_clear()
 
 
-def test_a_word_wider_than_the_picture_is_broken():
+def test_a_word_wider_than_the_picture_wraps():
     assert len(caption_strip("m" * 60, 120)) > len(caption_strip("m", 120))
