@@ -1,1 +1,1 @@
-"""Base models from disk, and the conversions between pixels, prompts and what the method computes on."""
+"""Base models from disk, and the conversion of frames to latents and of prompts to embeddings."""

@@ -1,4 +1,4 @@
-"""Base models from disk: a folder in diffusers' layout, or the bundled one. Never from a network."""
+"""Base models from disk: a local folder in diffusers' layout, or the bundled model. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, ch
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
 MAX_SAMPLE_SIZE = 2**16
-REASON_LENGTH = 300  # characters of a library's reason that are passed on
+REASON_LENGTH = 300  # characters of a library's error that are shown
 DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
 
 
@@ -36,7 +36,7 @@ class BaseModel:
         """Width and height in pixels that the model was trained at.
 
         Raises:
-            ModelError: its unet does not say, or says two.
+            ModelError: if its configuration gives no single size.
         """
         size = self.unet.config.sample_size
         check_integer("The sample_size in the unet's config.json", size, 1, MAX_SAMPLE_SIZE, ModelError)
@@ -55,13 +55,13 @@ def load_model(
     Arguments:
         path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled
             model.
-        device, dtype: where the three networks are put, and their weights' type.
+        device, dtype: of the three networks.
 
     Returns:
-        The parts, in evaluation mode, with no parameter asking for a gradient.
+        The parts, in evaluation mode, with no parameter requiring a gradient.
 
     Raises:
-        ModelError: the folder or a part of it is missing, incomplete or cannot be read, or its weights are pickled.
+        ModelError: if the folder or a part of it is missing, incomplete or unreadable, or its weights are pickled.
     """
     folder = ASSETS / "demo-model" if path_or_name == DEMO_MODEL else check_path(path_or_name, ModelError)
     check_folder(folder)
@@ -69,7 +69,7 @@ def load_model(
     for part in PARTS:
         try:
             loaded[part] = read_network(folder / part, dtype) if part in NETWORKS else _read_other(folder / part)
-        except Exception as error:  # each library raises its own kinds; all mean that this part cannot be read
+        except Exception as error:  # each library raises its own types; all mean that this part cannot be read
             reason = " ".join(str(error).split())[:REASON_LENGTH].rstrip(". ")
             raise ModelError(
                 f"The {part} of the model in {folder} cannot be read: {reason}. "
@@ -82,15 +82,15 @@ def load_model(
 
 
 def read_network(part: Path, dtype: torch.dtype) -> Any:
-    """One network of a model and all of its weights, on the CPU.
+    """Read one network of a model with all of its weights, on the CPU.
 
     Arguments:
         part: its folder, named "unet", "vae" or "text_encoder".
-        dtype: its weights' type.
+        dtype: of its weights.
 
     Raises:
-        Exception: of the library that reads it, or ValueError where weights are missing: the libraries would draw them
-            and only warn. `load_model` makes one message of all of these.
+        Exception: of the library that reads it, or ValueError if weights are missing, which the libraries would
+            initialise at random with a warning. `load_model` turns all of these into a ModelError.
     """
     config = check_network(part)
     options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
@@ -98,8 +98,8 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
         kind = DIFFUSERS[part.name]
         with torch.device("meta"):
             check_size(part, kind.from_config(config))
-        spare = is_accelerate_available()  # without it diffusers only warns
-        network, info = kind.from_pretrained(part, torch_dtype=dtype, low_cpu_mem_usage=spare, **options)
+        low_memory = is_accelerate_available()  # without it diffusers only warns
+        network, info = kind.from_pretrained(part, torch_dtype=dtype, low_cpu_mem_usage=low_memory, **options)
     else:
         with torch.device("meta"):
             check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
@@ -110,7 +110,7 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
 
 
 def _read_other(part: Path) -> Any:
-    """The tokenizer, or the scheduler."""
+    """Read the tokenizer or the scheduler."""
     if part.name == "tokenizer":
         return CLIPTokenizer.from_pretrained(part, local_files_only=True)
     check_scheduler(part)
@@ -118,12 +118,12 @@ def _read_other(part: Path) -> Any:
 
 
 def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-    """Refuse a tokenizer that cannot pad, or gives numbers for which the text encoder has no embedding."""
+    """Raise if a tokenizer has no padding token, or has ids for which the text encoder has no embedding."""
     if tokenizer.pad_token is None:
-        raise ModelError(f"The tokenizer of the model in {folder} has no token to pad with. Copy the model again.")
-    largest, words = max(tokenizer.get_vocab().values()), text_encoder.get_input_embeddings().num_embeddings
-    if largest >= words:
+        raise ModelError(f"The tokenizer of the model in {folder} has no padding token. Copy the model again.")
+    largest, embeddings = max(tokenizer.get_vocab().values()), text_encoder.get_input_embeddings().num_embeddings
+    if largest >= embeddings:
         raise ModelError(
-            f"The tokenizer of the model in {folder} numbers its words up to {largest}, and the text encoder knows "
-            f"{words}: they do not belong together. Copy the model again."
+            f"The tokenizer of the model in {folder} has ids up to {largest}, and the text encoder has {embeddings} "
+            "embeddings: they do not belong together. Copy the model again."
         )

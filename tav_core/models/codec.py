@@ -1,4 +1,4 @@
-"""Between pixels, prompts and what the method computes on.
+"""Frames to latents and back, and prompts to embeddings.
 
 A clip's latents are (1, c, f, h, w), multiplied by the autoencoder's scaling factor; text embeddings are (b, n, d).
 """
@@ -17,12 +17,12 @@ MAX_PROMPTS = 10_000  # encoded at once
 def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
     """Text embeddings of prompts, padded or cut to the encoder's length: (len(prompts), n, d).
 
-    The published pipeline asks the tokenizer for the same: end tokens up to 77, and no attention mask.
+    As in the published pipeline: end tokens up to 77, and no attention mask.
 
     Raises:
-        TypeError, ValueError: if they are no texts, or there are none.
+        TypeError, ValueError: if they are no strings, or there are none.
     """
-    check_type("prompts", prompts, list, "give a list of texts")
+    check_type("prompts", prompts, list, "give a list of strings")
     for prompt in prompts:
         check_text("a prompt", prompt)
     check_integer("the number of prompts", len(prompts), 1, MAX_PROMPTS)
@@ -35,7 +35,7 @@ def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
-    """Latents of a clip, one frame at a time: the mode of the posterior, times the scaling factor.
+    """Latents of a clip, encoded one frame at a time: the mode of the posterior, times the scaling factor.
 
     Arguments:
         frames: (f, h, w, 3) in [0, 1]; height and width multiples of `model.pixels_per_latent`.
@@ -44,7 +44,7 @@ def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
         (1, c, f, h / 8, w / 8) for Stable Diffusion's autoencoder.
 
     Raises:
-        TypeError, ValueError: frames of another shape, size or range, or with NaN.
+        TypeError, ValueError: if frames have another shape, size or range, or are not finite.
     """
     check_tensor("frames", frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
@@ -64,7 +64,7 @@ def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
-    """Pixels of a clip's latents, one frame at a time.
+    """Frames of a clip's latents, decoded one at a time.
 
     Arguments:
         latents: (1, c, f, h, w).
@@ -74,7 +74,7 @@ def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
 
     Raises:
         FloatingPointError: if the pixels are not finite, as in float16 with some autoencoders.
-        TypeError, ValueError: latents of another shape, or with NaN.
+        TypeError, ValueError: if latents have another shape or are not finite.
     """
     check_tensor("latents", latents)
     check_clip(latents, model.vae.config.latent_channels)

@@ -1,6 +1,6 @@
-"""What a model folder must be before diffusers or transformers read it: whole, without pickled weights, and of a size
-that its files bear out. Neither library bounds what a configuration makes it build, and both open pickled weights if a
-list of shards names them.
+"""Checks of a model folder before diffusers or transformers read it: complete, without pickled weights, and with a
+configuration that fits the size of its files. Neither library limits the network that a configuration describes, and
+both open pickled weights if a list of shards names them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import nn
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
 CONVERT = "convert them with save_pretrained(safe_serialization=True), and keep the .safetensors files alone"
-LARGEST_NUMBER = 2**20  # in a configuration; the largest in use is a vocabulary's size of some 50,000
+LARGEST_NUMBER = 2**20  # in a configuration; the largest in use is a vocabulary of some 50,000
 LARGEST_COUNT = 64  # of layers and blocks; the largest in use is 32
-ATTENTION = (None, "eager", "sdpa")  # transformers would fetch other implementations from the network
+ATTENTION = (None, "eager", "sdpa")  # transformers would download other implementations
 COUNTS = ("layers_per_block", "transformer_layers_per_block", "num_hidden_layers")
 
 
@@ -26,7 +26,7 @@ class ModelError(ValueError):
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that lacks a part or would have pickled weights opened, before anything is read.
+    """Raise if a folder lacks a part, or if reading it would open pickled weights.
 
     Raises:
         ModelError: with the reason and the remedy.
@@ -56,7 +56,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_network(part: Path) -> dict[str, Any]:
-    """Refuse shards that are no safetensors files of this folder, and a configuration beyond reason.
+    """Raise unless all shards are safetensors files of this folder and the configuration is within limits.
 
     Returns:
         The configuration.
@@ -71,7 +71,7 @@ def check_network(part: Path) -> dict[str, Any]:
     config = _read_json(part / "config.json")
     for key in ("attn_implementation", "_attn_implementation"):
         if config.get(key) not in ATTENTION:
-            raise ValueError(f"config.json says {key} = {config[key]!r}, which is never fetched: remove that line.")
+            raise ValueError(f"config.json has {key} = {config[key]!r}, which is never downloaded: remove that line.")
     for key, value in config.items():
         values = value if isinstance(value, list) else [value]
         if len(values) > LARGEST_COUNT:
@@ -81,7 +81,7 @@ def check_network(part: Path) -> dict[str, Any]:
 
 
 def check_scheduler(part: Path) -> None:
-    """Refuse a schedule with numbers beyond reason, such as 10^12 timesteps, for each of which there is a level.
+    """Raise if a scheduler's configuration has numbers beyond the limit, such as 10^12 timesteps.
 
     Raises:
         ValueError: with the reason.
@@ -91,18 +91,18 @@ def check_scheduler(part: Path) -> None:
 
 
 def check_numbers(key: str, values: list[Any], largest: int) -> None:
-    """Refuse a value of a configuration that is infinite or beyond `largest`.
+    """Raise if a value of a configuration is infinite or larger than `largest`.
 
     Raises:
         ValueError: with the key and the value.
     """
     for value in values:
         if isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= largest):
-            raise ValueError(f"its configuration says {key} = {value}; at most {largest} is supported.")
+            raise ValueError(f"its configuration has {key} = {value}; at most {largest} is supported.")
 
 
 def check_size(part: Path, empty: nn.Module) -> None:
-    """Refuse a configuration whose network holds more numbers than the weights' files have bytes.
+    """Raise if a configuration describes a network with more weights than the weights' files have bytes.
 
     Arguments:
         part: the folder of the weights.
