@@ -7,15 +7,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
 
 from tav_core import Store, read_video, write_video
 from tav_core import atomic as replacing
+from tav_core.atomic import write_text
 from tav_core.cli.main import main
+from tav_core.evaluation.dataset import Item
+from tav_core.evaluation.report import write_clip_page, write_dataset_page, write_table
 from tav_core.store import files, folder
 from tav_core.video import VideoError, check_output
+from tav_core.viz.figures import save_curves, save_loss_plot, save_picture
 
 FRAMES = torch.full((2, 16, 16, 3), 0.5)
 KEY = f"{7:032x}"
@@ -176,3 +181,38 @@ def test_a_pipe_that_lacks_letters_of_a_name_ends_no_command(tmp_path: Path, mon
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
     assert main(["store", "verify", "--store", str(store.folder)]) == 1
     assert b"\\u7247\\u6bb5" in written.getvalue() and b"1 entries, 1 of them bad" in written.getvalue()
+
+
+FIGURES = {"psnr": 30.0}
+ITEM = Item("clip", "style", Path("clip.mp4"), Path("style.mp4"), "a cat", "a dog")
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: write_text(path, "new"),
+    "picture": lambda path: save_picture(path, FRAMES[0]),
+    "loss": lambda path: save_loss_plot(path, [1.0, 2.0]),
+    "curves": lambda path: save_curves(path, {"SSIM": {"edit": np.ones(2)}}),
+    "table": lambda path: write_table(path, [(ITEM, FIGURES)]),
+    "page of a clip": lambda path: write_clip_page(path, FRAMES, FRAMES, 8, ITEM, FIGURES, {"SSIM": {}}),
+    "page of a data set": lambda path: write_dataset_page(path, [(ITEM, FIGURES)], FIGURES),
+    "film": lambda path: write_video(path.with_suffix(".mp4"), FRAMES, 8),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_that_cannot_be_flushed_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    target = tmp_path / ("old.mp4" if name == "film" else "old")
+    target.write_bytes(b"old")
+    flushed = []
+
+    def fsync(number: int) -> None:
+        flushed.append(number)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises((OSError, VideoError), match="Input/output error"):
+        WRITERS[name](target)
+    assert flushed and target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+    monkeypatch.undo()
+    WRITERS[name](target)
+    assert target.read_bytes() != b"old" and list(tmp_path.iterdir()) == [target]
