@@ -83,11 +83,10 @@ def read_video(
     times: list[Fraction] = []
     try:
         with open_source(request.path, request.start, request.image_rate) as source:
-            last = None
-            for timed in islice(_chosen(_calling_before(source, before_frame), request), num_frames):
-                pictures.append(pictures[-1] if timed is last else make_picture(timed))
-                times.append(timed.time)
-                last = timed
+            chosen = islice(_chosen(_calling_before(source, before_frame), request), num_frames)
+            for picture, time in _converted(chosen, make_picture):
+                pictures.append(picture)
+                times.append(time)
         _check_length(request, len(pictures), source)
         rate = request.fps or _rate_of(times, source.rate / request.stride, source.rate)
         begin = source.origin + (times[0] if request.fps is None else request.start)
@@ -109,6 +108,15 @@ def _chosen(frames: Iterator[TimedFrame], request: Request) -> Iterator[TimedFra
     if request.fps is None:
         return every_nth(frames, request.start, request.stride)
     return at_rate(frames, request.start, request.fps)
+
+
+def _converted(frames: Iterator[TimedFrame], make_picture: PictureMaker) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """Pictures and times of frames; a repeated frame is converted once."""
+    last: TimedFrame | None = None
+    for timed in frames:
+        if timed is not last:
+            picture, last = make_picture(timed), timed
+        yield picture, timed.time
 
 
 def _rate_of(times: list[Fraction], nominal: Fraction, source_rate: Fraction) -> Fraction:
