@@ -1,8 +1,8 @@
 """The memory that one step of tuning or sampling takes, estimated by a dry run.
 
 The model's own code runs on tensors that have a shape, a type and a lifetime, but no storage (torch's FakeTensorMode),
-under a tracker. So nothing about the model is assumed: what its code stores for the backward pass is counted, with
-every option, and a change of the code changes the estimate.
+under a tracker. So nothing about the model is assumed: everything that its code stores for the backward pass is
+counted, under every option, and a change of the code changes the estimate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..conditioning import Conditioning
 from ..diffusion.denoiser import UNetDenoiser
 from ..diffusion.guidance import CFG, ONE_BATCH_PIXELS
 from ..diffusion.schedule import NoiseSchedule
-from ..editing.sampling import SamplingConfig
+from ..editing.config import SamplingConfig
 from ..tuning.config import TuningConfig
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
@@ -28,7 +28,7 @@ from .tracker import MemoryTracker
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
 TIMESTEP = 500  # any
 OVERHEAD = 1.15  # of kernels and the allocator, as a factor on the tensors that are counted; chosen, not measured
-_estimates: dict[tuple, MemoryEstimate] = {}  # those made so far, by all that they depend on
+_estimates: dict[tuple, MemoryEstimate] = {}  # made so far, by all that they depend on
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class MemoryEstimate:
 
     Attributes:
         weights: bytes of the model's weights.
-        moments: bytes that AdamW keeps between two updates; 0 while sampling.
-        activations: bytes of all else at the peak: activations, gradients, temporary tensors.
+        moments: bytes of AdamW's moments; 0 while sampling.
+        activations: bytes of all other tensors at the peak: activations, gradients, temporary tensors.
         flops: floating-point operations of matrix products, convolutions and attention, without the optimiser's.
     """
 
@@ -49,7 +49,7 @@ class MemoryEstimate:
 
     @property
     def peak(self) -> int:
-        """Bytes of tensors alive at the peak. A process, a driver and the kernels' own buffers come on top."""
+        """Bytes of tensors alive at the peak, without the process, the driver and the kernels' own buffers."""
         return self.weights + self.moments + self.activations
 
     @property
@@ -70,13 +70,13 @@ def estimate_memory(
     """Estimate the memory of one step of tuning or sampling.
 
     Arguments:
-        video_unet: the model, anywhere and with any weights; they are not read.
-        config: whose step it is, and its options.
+        video_unet: the model, on any device; its weights are not read.
+        config: of tuning or sampling.
         num_frames, height, width: of the latents: a side of 64 is 512 pixels.
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
 
     Returns:
-        The estimate. It takes seconds, whatever the size; the same one is made once.
+        The estimate. It takes seconds for any size; equal ones are cached.
     """
     dtype = dtype or video_unet.dtype
     key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype)
@@ -92,8 +92,8 @@ def _dry_run(
     dtype: torch.dtype,
 ) -> MemoryEstimate:
     trained = trainable_parameters(video_unet)
-    step = _Step(video_unet, config)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
+        step = _Step(video_unet, config)
         state = _without_storage(video_unet, trained, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
@@ -109,7 +109,7 @@ def _dry_run(
 
 
 def _architecture(video_unet: VideoUNet) -> str:
-    """A digest of the model's modules with their sizes, and of the options that these do not show."""
+    """A digest of the model's modules with their sizes, and of options that their printed form lacks."""
     attention = [(block.attention, block.temporal_positions) for block in video_unet.blocks.values()]
     return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), attention)).encode()).hexdigest()
 
@@ -125,7 +125,7 @@ def _options(config: TuningConfig | SamplingConfig) -> tuple:
 def frames_that_fit(
     video_unet: VideoUNet, config: TuningConfig | SamplingConfig, memory: float, *, num_frames: int, **size: Any
 ) -> int:
-    """The most frames, up to `num_frames`, whose peak stays within `memory` bytes; 0 if one is too many already.
+    """The most frames, up to `num_frames`, whose peak is within `memory` bytes; 0 if one frame is too many.
 
     Arguments:
         size: height, width and dtype as `estimate_memory` takes them.
@@ -141,13 +141,13 @@ def frames_that_fit(
 
 
 def _growing(config: TuningConfig | SamplingConfig, num_frames: int, pixels: int) -> list[range]:
-    """Ranges of frames in each of which the peak grows: it falls where guidance begins to take two passes."""
+    """Ranges of frames in which the peak grows; between them it falls, where guidance begins to take two passes."""
     together = ONE_BATCH_PIXELS // pixels if isinstance(config, SamplingConfig) and config.guided else num_frames
     return [range(1, min(together, num_frames) + 1), range(together + 1, num_frames + 1)]
 
 
 def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Stand-ins for all weights by their names in a `_Step`."""
+    """Empty tensors in place of all weights, by their names in a `_Step`."""
     return {
         f"video_unet.unet.{name}": torch.empty(
             parameter.shape, dtype=torch.float32 if name in trained else dtype, requires_grad=name in trained
@@ -157,13 +157,14 @@ def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dt
 
 
 class _Step(nn.Module):
-    """One step, as a module, so that stand-ins for the weights stay in place during the backward pass too."""
+    """One step, as a module, so that `functional_call` replaces the weights during the backward pass too."""
 
     def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig):
         super().__init__()
         self.video_unet, self.config = video_unet, config
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
         self._run = min(2, self._passes)  # the second adds to the first's gradients, as all others do
+        self._schedule = NoiseSchedule(torch.empty(TIMESTEP + 1, dtype=torch.float64), "v_prediction")
 
     def scale_to_all_passes(self, flops: int) -> int:
         """The operations of all passes of an update, from those of the passes that are run."""
@@ -172,8 +173,7 @@ class _Step(nn.Module):
     def forward(self, latents: Tensor, text: Tensor) -> None:
         context = self.video_unet.context
         before = context.checkpointing
-        schedule = NoiseSchedule(torch.empty(TIMESTEP + 1, dtype=torch.float64), "v_prediction")
-        denoiser = UNetDenoiser(self.video_unet, schedule, Conditioning(text))
+        denoiser = UNetDenoiser(self.video_unet, self._schedule, Conditioning(text))
         try:
             if isinstance(self.config, TuningConfig):
                 self._tune(replace(denoiser, compute_dtype=self.config.compute_dtype), latents, self.config)
