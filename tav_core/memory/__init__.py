@@ -1,1 +1,1 @@
-"""The memory of a step: estimated before it runs, and compared with what the device has."""
+"""The memory of a step: estimated before it runs, and compared with the device's memory."""

@@ -1,4 +1,4 @@
-"""The memory budget of a device: which settings fit it, and how many frames do."""
+"""The memory budget of a device: which settings and how many frames fit it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
     "not enough memory",  # likewise, on Windows
     "Invalid buffer size",  # Metal
     "_ALLOC_FAILED",  # cuBLAS and cuDNN, when they are set up
-    "unable to find an engine",  # cuDNN, for whose convolutions no workspace was to be had
+    "unable to find an engine",  # cuDNN, without memory for a convolution's workspace
 )
 
 
@@ -33,11 +33,11 @@ def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningC
     Arguments:
         video_unet: the model.
         latents: the clip, (1, c, f, h, w).
-        config: how to tune; its own `gradient_checkpointing` does not count.
+        config: how to tune; its own `gradient_checkpointing` is ignored.
         budget: bytes, without the weights.
 
     Returns:
-        False, "selective" or True, which is also where nothing fits.
+        False, "selective" or True; also True if nothing fits.
     """
     *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
     fitting = (c for c in faster if estimate_memory(video_unet, c, **clip_size(latents)).without_weights <= budget)
@@ -49,8 +49,8 @@ def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig |
 
     Arguments:
         video_unet, latents: as `checkpointing_within` takes them.
-        config: whose step it is.
-        memory: bytes, for the weights and all else.
+        config: of tuning or sampling.
+        memory: bytes, weights included.
     """
     if isinstance(config, TuningConfig):
         config = replace(config, gradient_checkpointing=True)
@@ -58,21 +58,21 @@ def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig |
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:
-    """Free and total bytes of a device's memory; infinite where the device does not tell."""
+    """Free and total bytes of a device's memory; infinite if they cannot be queried."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
-    if device.type in ("cpu", "mps"):  # Apple's GPUs work in the memory of the machine
+    if device.type in ("cpu", "mps"):  # Apple's GPUs use the main memory
         memory = psutil.virtual_memory()
         return memory.available, memory.total
     return inf, inf
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is, or most likely is, that the device ran out of memory."""
+    """Whether an error means, at least most likely, that the device is out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def clip_size(latents: Tensor) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def clip_size(latents: Tensor) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak so far: on a GPU of tensors, else of the process."""
+    """Peak bytes so far: of tensors on a GPU, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     process = psutil.Process().memory_info()
@@ -96,7 +96,7 @@ def peak_memory(device: torch.device) -> int:
 def out_of_memory_advice(
     video_unet: VideoUNet, latents: Tensor, frames: Tensor, config: TuningConfig | SamplingConfig
 ) -> str:
-    """What happened and which options to lower, to what.
+    """The message of an out-of-memory error: the clip's size, and which options to lower to what.
 
     Arguments:
         video_unet: the model.
@@ -107,8 +107,8 @@ def out_of_memory_advice(
     count, height, width, _ = frames.shape
     _, total = device_memory(video_unet.device)
     fewer = min(int(count * FEWER_FRAMES), frames_within(video_unet, latents, config, total))
-    spares = isinstance(config, TuningConfig) and config.gradient_checkpointing is not True
-    remedies = ["--gradient-checkpointing on"] if spares else []
+    recomputable = isinstance(config, TuningConfig) and config.gradient_checkpointing is not True
+    remedies = ["--gradient-checkpointing on"] if recomputable else []
     remedies += [f"--num-frames {fewer}"] if fewer else []
     remedies += ["--dtype float16"] if video_unet.dtype == torch.float32 else []
     return (

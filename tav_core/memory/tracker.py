@@ -1,6 +1,6 @@
-"""The memory that torch's operations allocate and free, and their arithmetic.
+"""The memory that torch's operations allocate and free, and their floating-point operations.
 
-The tracker sees each operation before a device runs it, so it works on real tensors and on those without storage.
+The tracker intercepts operations before a device runs them, so it works on real tensors and on those without storage.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class MemoryTracker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace != "aten":  # queries of tensors without storage, such as their device
             return func(*args, **(kwargs or {}))
-        taken = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-        given = {self._key(tensor) for tensor in taken}
+        inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        input_keys = {self._key(tensor) for tensor in inputs}
         out = func(*args, **(kwargs or {}))
-        made = [tensor for tensor in tree_leaves(out) if isinstance(tensor, Tensor)]
-        for tensor in made:
-            if self._key(tensor) not in given and self._key(tensor) not in self.entries:
-                self._enter(tensor.untyped_storage())
+        outputs = [tensor for tensor in tree_leaves(out) if isinstance(tensor, Tensor)]
+        for tensor in outputs:
+            if self._key(tensor) not in input_keys and self._key(tensor) not in self.entries:
+                self._add(tensor.untyped_storage())
         self.peak = max(self.peak, self.alive)
         self.flops += _flops(func._overloadpacket, args, kwargs or {}, out)
         return out
@@ -53,19 +53,19 @@ class MemoryTracker(TorchDispatchMode):
     def _key(tensor: Tensor) -> int:
         return tensor.untyped_storage()._cdata
 
-    def _enter(self, storage: torch.UntypedStorage) -> None:
+    def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         self.entries.add(key)
         self.alive += size
-        weakref.finalize(storage, partial(self._strike_out, key, size))
+        weakref.finalize(storage, partial(self._release, key, size))
 
-    def _strike_out(self, key: int, size: int) -> None:
+    def _release(self, key: int, size: int) -> None:
         self.entries.discard(key)
         self.alive -= size
 
 
 def _flops(operation: Any, args: Any, kwargs: Any, out: Any) -> int:
-    """Of one operation, under the formulas of torch's FlopCounterMode, which lacks the CPU's attention."""
+    """Floating-point operations by the formulas of torch's FlopCounterMode, which lacks the CPU's attention."""
     if operation == CPU_ATTENTION:
         return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
     if operation == CPU_ATTENTION_BACKWARD:

@@ -28,7 +28,7 @@ MAX_RATE = 1000  # frames per second, and seconds per frame
 
 
 class VideoError(ValueError):
-    """A video that cannot be read or written as asked; the message gives the reason and the remedy."""
+    """A video that cannot be read or written; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
