@@ -1,4 +1,4 @@
-"""Draw the bundled clip and its truth: a pink star that flies an arc over a navy ground.
+"""Draw the bundled clip and its truth: a pink star that flies an arc over a navy background.
 
     python -m bundled_model.make_clip --output tav_core/assets
 

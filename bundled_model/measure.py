@@ -1,4 +1,4 @@
-"""What a text-to-image model of the demo world can do: sample pictures of prompts, and count the words they follow."""
+"""Measure a text-to-image model of the drawn world: sample pictures of prompts, and count the words they follow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sample_images(
 
 
 def words_followed(readings: list[judge.Reading], scenes: list[world.Scene]) -> dict[str, float]:
-    """Share of pictures with the right shape, colour, background, and with all three."""
+    """Shares of pictures with the right shape, colour and background, and with all three."""
     pairs = list(zip(readings, scenes, strict=True))
     words = ("shape", "colour", "background")
     shares = {word: float(np.mean([getattr(r, word) == getattr(s, word) for r, s in pairs])) for word in words}

@@ -1,9 +1,9 @@
 """The tokenizer and the text encoder of the bundled demo model.
 
-The tokenizer is CLIP's byte-level BPE with a small vocabulary: each word of the demo world is one token, any other text
-falls back to bytes. The text encoder is a two-layer CLIPTextModel. Before it trains along with the UNet it learns to
-carry a caption's words to its later positions: cross-attention starts out as a mean over all 77 positions, and a word
-that only one of them knows is hard to find there.
+The tokenizer is CLIP's byte-level BPE with a small vocabulary: each word of the drawn world is one token, other text
+falls back to bytes. The text encoder is a two-layer CLIPTextModel. Before it trains together with the UNet it learns to
+encode a caption's words in all later positions: cross-attention starts as a mean over all 77 positions, in which a word
+that is in one of them alone hardly counts.
 """
 
 from __future__ import annotations
@@ -20,21 +20,10 @@ from tav_core.demo import shapes as world
 
 MAX_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
+CAPTION_END = 12  # the longest caption ends before this position
+WORDS = (world.SHAPES, tuple(world.COLOURS), tuple(world.BACKGROUNDS))
 OTHER_WORDS = (
-    "a",
-    "an",
-    "on",
-    "background",
-    "the",
-    "is",
-    "in",
-    "of",
-    "and",
-    "moving",
-    "flying",
-    "with",
-    "to",
-    "picture",
+    *("a", "an", "on", "background", "the", "is", "in", "of", "and", "moving", "flying", "with", "to", "picture"),
 )
 
 
@@ -51,7 +40,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         words = [_merge(word, pair) for word in words]
     vocabulary = list(dict.fromkeys(vocabulary)) + [START, END]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").unlink(missing_ok=True)  # it would be read in place of the files written here
+    (folder / "tokenizer.json").unlink(missing_ok=True)  # transformers would read it instead of the files written here
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_LENGTH)
@@ -98,7 +87,13 @@ def vocabulary(folder: Path) -> dict[str, int]:
 
 
 def adapt_encoder(folder: Path, known: dict[str, int], tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The text encoder of a model whose world may have had other words: tokens that both know keep their embedding."""
+    """The text encoder of a model trained on other words perhaps: tokens of both vocabularies keep their embedding.
+
+    Arguments:
+        folder: of the model.
+        known: its vocabulary.
+        tokenizer: the new one.
+    """
     trained = CLIPTextModel.from_pretrained(folder / "text_encoder")
     encoder = build_text_encoder(tokenizer, trained.config.hidden_size)
     weights = trained.state_dict()
@@ -112,7 +107,7 @@ def adapt_encoder(folder: Path, known: dict[str, int], tokenizer: CLIPTokenizer)
 
 
 def random_caption(scene: world.Scene, rng: np.random.Generator) -> str:
-    """Mostly the full caption; one in seven is empty, for guidance and inversion; one in ten leaves words out."""
+    """Mostly the full caption; one in seven is empty, for guidance and inversion; one in ten lacks words."""
     kind = rng.random()
     if kind < 0.15:
         return ""
@@ -124,30 +119,32 @@ def random_caption(scene: world.Scene, rng: np.random.Generator) -> str:
 
 
 def teach_words(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, steps: int, seed: int) -> float:
-    """Train the encoder so that the words of a caption can be read, linearly, off every position after the last word.
+    """Train the encoder so that a linear layer reads the words of a caption from every position after the last word.
 
     Returns:
-        The share of words read rightly in the last step.
+        The share of words read correctly in the last step.
     """
     rng = np.random.default_rng(seed)
-    lists = (world.SHAPES, tuple(world.COLOURS), tuple(world.BACKGROUNDS))
-    heads = torch.nn.ModuleList(torch.nn.Linear(encoder.config.hidden_size, len(words) + 1) for words in lists)
+    heads = torch.nn.ModuleList(torch.nn.Linear(encoder.config.hidden_size, len(words) + 1) for words in WORDS)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=2e-3, weight_decay=0.01)
-    right = 0.0
+    correct = 0.0
     for _ in range(steps):
         captions = [random_caption(world.random_scene(rng), rng) for _ in range(32)]
-        ids = tokenize(tokenizer, captions)
-        states = encoder(ids).last_hidden_state[:, 12:]  # (b, 65, width); the longest caption ends before position 12
-        scores = []
-        loss = torch.zeros(())
-        for head, words in zip(heads, lists, strict=True):
-            target = [next((i for i, w in enumerate(words) if w in c.split()), len(words)) for c in captions]
-            labels = torch.tensor(target)[:, None].expand(-1, states.shape[1])
-            logits = head(states)
-            loss = loss + torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
-            scores.append((logits.argmax(-1) == labels).float().mean())
+        states = encoder(tokenize(tokenizer, captions)).last_hidden_state[:, CAPTION_END:]  # (b, 65, width)
+        loss, correct = _read_words(heads, states, captions)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        right = float(torch.stack(scores).mean())
-    return right
+    return correct
+
+
+def _read_words(heads: torch.nn.ModuleList, states: torch.Tensor, captions: list[str]) -> tuple[torch.Tensor, float]:
+    """The loss of reading each kind of word from states (b, n, width), and the share that is read correctly."""
+    loss, shares = torch.zeros(()), []
+    for head, words in zip(heads, WORDS, strict=True):
+        target = [next((i for i, w in enumerate(words) if w in c.split()), len(words)) for c in captions]
+        labels = torch.tensor(target)[:, None].expand(-1, states.shape[1])
+        logits = head(states)
+        loss = loss + torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        shares.append((logits.argmax(-1) == labels).float().mean())
+    return loss, float(torch.stack(shares).mean())

@@ -4,9 +4,9 @@
     python -m bundled_model.train_unet --output build/demo-model
 
 The model predicts v (arXiv:2202.00512) under Stable Diffusion's betas rescaled to zero terminal SNR
-(arXiv:2305.08891): the last step then carries no trace of the picture, and the ground's colour comes from the words.
-Timesteps are drawn more often at high noise, where the words decide. Saved is the moving average of the weights.
-The learning rate is flat and falls to zero over the last steps, so that a run can be taken up again with --start.
+(arXiv:2305.08891): the last step then has no trace of the picture, and the background's colour comes from the words.
+Timesteps are drawn more often at high noise, where the words decide. The moving average of the weights is saved.
+The learning rate is flat and falls to zero over the last steps, so that --start can continue a run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SCHEDULER_CONFIG = dict(
 
 @torch.no_grad()
 def make_latents(vae: AutoencoderKL, scenes: list[world.Scene]) -> torch.Tensor:
-    """Scaled latents of drawn scenes: (n, 4, 16, 16), float16 to spare memory."""
+    """Scaled latents of drawn scenes: (n, 4, 16, 16), float16 to save memory."""
     batches = []
     for start in range(0, len(scenes), 16):
         drawn = np.stack([world.draw(scene)[0] for scene in scenes[start : start + 16]])
@@ -65,23 +65,23 @@ def make_latents(vae: AutoencoderKL, scenes: list[world.Scene]) -> torch.Tensor:
 
 
 class Trainer:
-    """UNet and text encoder in training, their moving averages, and the data that they see."""
+    """UNet and text encoder in training, their moving averages, and their data."""
 
     def __init__(self, folder: Path, seed: int, count: int, start: Path | None):
         self.folder, self.rng = folder, np.random.default_rng(seed)
         torch.manual_seed(seed)
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
         self.scheduler = DDIMScheduler(**SCHEDULER_CONFIG)
-        known = text.vocabulary(start) if start else {}  # read first: both folders may be one
+        known = text.vocabulary(start) if start else {}  # read first: both may be the same folder
         self.tokenizer = text.build_tokenizer(folder / "tokenizer")
         if start:
-            self.unet = UNet2DConditionModel.from_pretrained(start / "unet")
+            unet = UNet2DConditionModel.from_pretrained(start / "unet")
             self.encoder = text.adapt_encoder(start, known, self.tokenizer)
         else:
-            self.unet = UNet2DConditionModel(**UNET_CONFIG)
+            unet = UNet2DConditionModel(**UNET_CONFIG)
             self.encoder = text.build_text_encoder(self.tokenizer, WIDTH)
             print(json.dumps(dict(words_taught=text.teach_words(self.encoder, self.tokenizer, 400, seed))), flush=True)
-        self.unet = self.unet.to(memory_format=torch.channels_last).train()
+        self.unet = unet.to(memory_format=torch.channels_last).train()
         self.scenes = [world.random_scene(self.rng) for _ in range(count)]
         self.latents = make_latents(self.vae, self.scenes)
         self.averages = [copy.deepcopy(m).eval().requires_grad_(False) for m in (self.unet, self.encoder)]
@@ -127,6 +127,7 @@ class Trainer:
 
 
 def train(trainer: Trainer, steps: int, batch: int, learning_rate: float, warmup: int, decay: float) -> None:
+    """Run all updates; the model is saved and measured every thousand and at the end."""
     parameters = [*trainer.unet.parameters(), *trainer.encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -143,8 +144,8 @@ def train(trainer: Trainer, steps: int, batch: int, learning_rate: float, warmup
         trainer.average(step)
         losses.append(loss.item())
         if step % 100 == 0:
-            record = dict(step=step, loss=float(np.mean(losses[-100:])), seconds=round(time.monotonic() - began))
-            print(json.dumps(record), flush=True)
+            seconds = round(time.monotonic() - began)
+            print(json.dumps(dict(step=step, loss=float(np.mean(losses[-100:])), seconds=seconds)), flush=True)
         if step % 1000 == 0 or step == steps:
             trainer.save()
             print(json.dumps(dict(step=step) | trainer.measure(48, 20)), flush=True)
@@ -152,7 +153,7 @@ def train(trainer: Trainer, steps: int, batch: int, learning_rate: float, warmup
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="model folder that holds vae/ already")
+    parser.add_argument("--output", type=Path, required=True, help="model folder that has a vae/ already")
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--pictures", type=int, default=20000, help="drawn and encoded once, before the training")
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--decay", type=float, default=0.25, help="share of the steps over which the rate falls")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="a model folder whose UNet and text encoder to go on from")
+    parser.add_argument("--start", type=Path, help="a model folder whose UNet and text encoder to continue from")
     args = parser.parse_args()
     if min(args.warmup, args.decay) <= 0:
         parser.error("--warmup and --decay are above 0; a warmup of 1 is none")

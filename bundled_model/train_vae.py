@@ -1,13 +1,13 @@
-"""Train the autoencoder of the bundled demo model on pictures of the demo world.
+"""Train the autoencoder of the bundled demo model on pictures of the drawn world.
 
     python -m bundled_model.train_vae --output build/demo-model
 
 The loss is the mean squared error plus a small KL term, as in latent diffusion (arXiv:2112.10752), plus a term that
-keeps three of the four latent channels near the brightness and the colour of their patch. Latents of Stable Diffusion
+holds three of the four latent channels near the brightness and the colour of their patch. Latents of Stable Diffusion
 are close to linear in colour by themselves; those of an autoencoder this small are not, and then two bright objects
-may differ from their ground in opposite directions, which costs edits the place. Most steps see crops whose corner lies
-on the latent grid (multiples of 8 pixels); the last quarter sees whole pictures, so that the group norms end on the
-statistics that they meet in use.
+may differ from their background in opposite directions, and edits lose the place. Most steps train on crops whose
+corner is on the latent grid (multiples of 8 pixels); the last quarter trains on whole pictures, so that the group norms
+end with the statistics that they have in use.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONFIG = dict(
     norm_num_groups=4,
 )
 
-# Brightness and two differences of colour, orthogonal; brightness counts more, so that place is decided before colour.
+# Brightness and two differences of colour, orthogonal. Brightness counts more, so that place is settled before colour.
 COLOUR_AXES = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]])
 COLOUR_AXES = COLOUR_AXES / COLOUR_AXES.norm(dim=1, keepdim=True) * torch.tensor([[1.5], [1.0], [1.0]])
 
@@ -52,7 +52,7 @@ def pictures(rng: np.random.Generator, count: int, crop: int) -> torch.Tensor:
 
 
 def colour_gap(latents: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """How far the first three channels are from the mean colour of each patch; edges, far off, count little (Huber)."""
+    """Distance of the first three channels from the mean colour of each patch; edges, far off, count less (Huber)."""
     means = torch.einsum("kc,bchw->bkhw", COLOUR_AXES, torch.nn.functional.avg_pool2d(images, 8))
     return torch.nn.functional.smooth_l1_loss(latents[:, :3], means, beta=0.1)
 
@@ -82,6 +82,7 @@ def train(
     start: Path | None,
     decoder_only: bool,
 ) -> AutoencoderKL:
+    """Run all updates, from `start` or from new weights."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     vae = AutoencoderKL.from_pretrained(start) if start else AutoencoderKL(**CONFIG)
@@ -89,16 +90,13 @@ def train(
     trained = [vae.decoder, vae.post_quant_conv] if decoder_only else [vae]
     parameters = [parameter for part in trained for parameter in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
-    rise = min(0.75, max(0.05, 2 / steps))  # neither part is empty, however few steps there are
+    rise = min(0.75, max(0.05, 2 / steps))  # neither part is empty, even with few steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=rise)
     began = time.monotonic()
     for step in range(1, steps + 1):
         whole = step > 0.75 * steps
         images = pictures(rng, 4 if whole else 12, world.SIZE if whole else 64)
-        posterior = vae.encode(images).latent_dist
-        error = (vae.decode(posterior.sample()).sample - images).square().mean()
-        gap = colour_gap(posterior.mean, images)
-        loss = error + kl_weight * posterior.kl().mean() / posterior.mean[0].numel() + colour_weight * gap
+        loss, error, gap = losses(vae, images, kl_weight, colour_weight)
         vae.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -110,28 +108,36 @@ def train(
     return vae
 
 
+def losses(
+    vae: AutoencoderKL, images: torch.Tensor, kl_weight: float, colour_weight: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The loss, and of its terms the mean squared error and `colour_gap`."""
+    posterior = vae.encode(images).latent_dist
+    error = (vae.decode(posterior.sample()).sample - images).square().mean()
+    gap = colour_gap(posterior.mean, images)
+    loss = error + kl_weight * posterior.kl().mean() / posterior.mean[0].numel() + colour_weight * gap
+    return loss, error, gap
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="model folder; the autoencoder goes to its vae/")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="model folder; the autoencoder is written to its vae/"
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--kl-weight", type=float, default=2e-5)
     parser.add_argument("--colour-weight", type=float, default=0.02)
-    parser.add_argument("--decoder-only", action="store_true", help="leave the latents as they are: train the decoder")
-    parser.add_argument("--start", type=Path, help="an autoencoder folder to go on from")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="train the decoder alone, so that latents stay the same"
+    )
+    parser.add_argument("--start", type=Path, help="an autoencoder folder to continue from")
     args = parser.parse_args()
     if args.decoder_only and not args.start:
-        parser.error("--decoder-only goes on from an autoencoder: give it with --start")
-    vae = train(
-        args.steps,
-        args.seed,
-        args.learning_rate,
-        args.kl_weight,
-        args.colour_weight,
-        args.start,
-        args.decoder_only,
-    )
+        parser.error("--decoder-only continues from an autoencoder: give one with --start")
+    weights = args.kl_weight, args.colour_weight
+    vae = train(args.steps, args.seed, args.learning_rate, *weights, args.start, args.decoder_only)
     if not args.decoder_only:
         vae.register_to_config(scaling_factor=latent_scale(vae, args.seed, 256))
     vae.save_pretrained(args.output / "vae")

@@ -17,7 +17,7 @@ from tav_core.models.base import ASSETS, load_model
 BUNDLED = ASSETS / "demo-model"
 
 
-def test_pictures_are_those_of_their_prompts() -> None:
+def test_pictures_show_their_prompts() -> None:
     rng = np.random.default_rng(5)
     scenes = [world.random_scene(rng) for _ in range(3)]
     pictures = sample_images(load_model(), [scene.caption for scene in scenes], 10, 5.0, seed=1)
@@ -28,13 +28,13 @@ def test_pictures_are_those_of_their_prompts() -> None:
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> train_unet.Trainer:
-    """To go on from the bundled model, in a folder that is a copy of it."""
+    """Continues from the bundled model, in a copy of its folder."""
     monkeypatch.setattr(torch, "compile", lambda module: module)
     shutil.copytree(BUNDLED, tmp_path / "model")
     return train_unet.Trainer(tmp_path / "model", seed=0, count=4, start=tmp_path / "model")
 
 
-def test_the_unet_trains_on_from_its_own_folder_and_is_packed(
+def test_unet_continues_from_its_own_folder_and_is_packed(
     trainer: train_unet.Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "measure", lambda *_: measure(1, 2))
@@ -53,7 +53,7 @@ def test_the_unet_trains_on_from_its_own_folder_and_is_packed(
     assert load_model(output).unet.config.sample_size == world.SIZE // 8
 
 
-def test_words_that_both_worlds_know_keep_their_embedding(tmp_path: Path) -> None:
+def test_words_of_both_vocabularies_have_the_trained_embedding(tmp_path: Path) -> None:
     known = text.vocabulary(BUNDLED)
     tokenizer = text.build_tokenizer(tmp_path / "tokenizer")
     moved = {token: len(known) - 1 - index for token, index in known.items()}
@@ -66,7 +66,7 @@ def test_words_that_both_worlds_know_keep_their_embedding(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("model", ["missing", "packed"])
-def test_nothing_is_removed_for_a_model_that_cannot_be_packed(
+def test_failed_packing_leaves_the_output_folder_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     output = tmp_path / "packed"
@@ -78,7 +78,7 @@ def test_nothing_is_removed_for_a_model_that_cannot_be_packed(
     assert (output / "old").exists()
 
 
-def test_the_autoencoder_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autoencoder_trains_its_decoder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_vae, "round_trip_psnr", lambda vae, seed, count: 1.0)
     vae = train_vae.train(2, 0, 1e-3, 2e-5, 0.02, BUNDLED / "vae", decoder_only=True)
     before = train_vae.AutoencoderKL.from_pretrained(BUNDLED / "vae")
