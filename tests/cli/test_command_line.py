@@ -1,4 +1,4 @@
-"""The commands as a person runs them, on the bundled model."""
+"""The commands on the bundled model."""
 
 import io
 import json
@@ -70,7 +70,7 @@ def test_edit_writes_a_video_like_the_clip(video, tmp_path):
     assert not torch.allclose(edit.frames, read_video(video, num_frames=4, width=128, height=128).frames, atol=0.1)
 
 
-def test_under_a_black_mask_the_clip_stays_and_under_a_white_one_it_changes(video, tmp_path):
+def test_a_black_mask_preserves_the_clip_and_a_white_one_does_not(video, tmp_path):
     clip = read_video(video, num_frames=4, width=128, height=128).frames
     options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 4}
     options |= {"--prompt": "a red cross on a maroon background", "--tuning-steps": 1, "--num-inference-steps": 5}
@@ -80,13 +80,13 @@ def test_under_a_black_mask_the_clip_stays_and_under_a_white_one_it_changes(vide
         write_video(mask, np.full((1, 64, 64, 3), brightness, np.float32), Fraction(8))
         more = {"--mask": mask, "--output": output, "--denoise": 0.8}
         arguments = [part for pair in (options | more).items() for part in pair]
-        assert "--keep" in tav("edit", *arguments, "--keep", "nothing", ok=False)
+        assert "--start-from" in tav("edit", *arguments, "--start-from", "inversion", ok=False)
         tav("edit", *arguments)
         changes.append(float((read_video(output).frames - clip).abs().mean()))
     assert 2 * changes[0] < changes[1]
 
 
-def test_strengths_are_tried_and_the_best_is_written(video, tmp_path):
+def test_strength_auto_writes_the_best_trial(video, tmp_path):
     options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
     options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
     arguments = [part for pair in (options | {"--num-inference-steps": 3}).items() for part in pair]
@@ -101,7 +101,7 @@ def test_strengths_are_tried_and_the_best_is_written(video, tmp_path):
     assert "a number or auto" in tav("edit", *arguments, "--output", output, "--strength", "x", ok=False)
 
 
-def test_strength_fades_the_tuning(video, tmp_path):
+def test_strength_scales_the_tuning(video, tmp_path):
     options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
     options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
     edits = []
@@ -113,7 +113,7 @@ def test_strength_fades_the_tuning(video, tmp_path):
     assert (edits[0] - edits[1]).abs().mean() > 0.002  # 0 if it did nothing: the same seed writes the same bytes
 
 
-def test_another_size_than_the_models_own(video, tmp_path):
+def test_width_and_height_set_the_size(video, tmp_path):
     tav(
         *("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "edit.gif"),
         *("--num-frames", 2, "--tuning-steps", 1, "--num-inference-steps", 2, "--width", 136, "--height", 104),
@@ -158,7 +158,7 @@ def test_bad_input_ends_a_process_with_one_line(tmp_path):
     assert said == "There is no file missing.mp4: check its name.\n"
 
 
-def test_the_bundled_clip_is_its_truth():
+def test_the_bundled_clip_shows_its_scenes():
     truth = json.loads((ASSETS / "demo-clip.json").read_text())
     clip = read_video(ASSETS / "demo-clip.mp4")
     assert clip.fps == Fraction(truth["fps"])

@@ -1,55 +1,58 @@
-"""What `edit` runs with when nothing is said, and when something is."""
+"""The job that the options of `edit` make, with defaults and with options given."""
 
-from tav_core import InversionConfig, SamplingConfig, TuningConfig
-from tav_core.cli.edit_options import edit_settings, kept, steadied
+import argparse
+from dataclasses import fields
+
+from tav_core import EditJob, InversionConfig, SamplingConfig, TuningConfig
 from tav_core.cli.main import parser
-from tav_core.demo.run import INVERSION, SAMPLING, SOURCE_BRANCH, TUNING
+from tav_core.presets import BUNDLED
 
 REST = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
 
 
+def job_of(args: argparse.Namespace) -> EditJob:
+    return EditJob(**{field.name: getattr(args, field.name) for field in fields(EditJob)})
+
+
+def job(*options):
+    return job_of(parser().parse_args([*REST, *options]))
+
+
 def settings(*options):
-    return edit_settings(parser().parse_args([*REST, *options]))
+    made = job(*options).settings()
+    return made.tuning, made.inversion, made.sampling
 
 
-def test_a_models_own_settings_are_the_published_ones():
+def test_settings_of_a_models_own_folder_are_the_published_ones():
     assert settings("--model", "sd") == (TuningConfig(), InversionConfig(), SamplingConfig())
 
 
-def test_the_bundled_model_has_the_settings_of_the_demo_and_keeps_its_clip():
-    assert settings() == settings("--keep", "inversion") == (TUNING, INVERSION, SOURCE_BRANCH)
-    assert settings("--keep", "nothing") == (TUNING, INVERSION, SAMPLING)
-    given = {(): "noise", ("--keep", "inversion"): "inversion", ("--model", "sd"): "nothing"}
-    assert {options: kept(parser().parse_args([*REST, *options])) for options in given} == given
+def test_settings_of_the_bundled_model_are_those_of_the_demo():
+    tuning, inversion = BUNDLED.tuning, BUNDLED.inversion
+    assert settings() == settings("--start-from", "source_branch") == (tuning, inversion, BUNDLED.source_branch)
+    assert settings("--start-from", "inversion") == (tuning, inversion, BUNDLED.sampling)
+    given = {(): "source_branch", ("--start-from", "inversion"): "inversion", ("--model", "sd"): "inversion"}
+    assert {options: job(*options).starts_from for options in given} == given
 
 
-def test_edits_beside_the_clip_are_steadied_unless_told_otherwise():
+def test_source_preserving_edits_are_deflickered_by_default():
     given = {
         (): True,
-        ("--no-steady",): False,
-        ("--keep", "nothing"): False,
+        ("--no-deflicker",): False,
+        ("--start-from", "inversion"): False,
         ("--model", "sd"): False,
-        ("--model", "sd", "--keep", "inversion"): True,
-        ("--model", "sd", "--steady"): True,
+        ("--model", "sd", "--start-from", "source_branch"): True,
+        ("--model", "sd", "--deflicker"): True,
     }
-    assert {options: steadied(parser().parse_args([*REST, *options])) for options in given} == given
+    assert {options: job(*options).deflickers for options in given} == given
 
 
-def test_what_is_given_counts_for_every_part_that_it_concerns():
-    given = (
-        "--num-inference-steps",
-        "7",
-        "--seed",
-        "3",
-        "--denoise",
-        "0.5",
-        "--refinements",
-        "2",
-        "--tuning-steps",
-        "9",
-    )
-    tuning, inversion, sampling = settings("--timestep-range", "0.6", *given)
-    assert (tuning.steps, tuning.seed, tuning.timestep_range, tuning.learning_rate) == (9, 3, 0.6, TUNING.learning_rate)
+def test_an_option_sets_every_stage_that_it_concerns():
+    given = {"--num-inference-steps": 7, "--seed": 3, "--denoise": 0.5, "--refinements": 2, "--tuning-steps": 9}
+    options = [str(part) for pair in given.items() for part in pair]
+    tuning, inversion, sampling = settings("--timestep-range", "0.6", *options)
+    rate = BUNDLED.tuning.learning_rate
+    assert (tuning.steps, tuning.seed, tuning.timestep_range, tuning.learning_rate) == (9, 3, 0.6, rate)
     assert (inversion.num_inference_steps, inversion.refinements) == (7, 2)
     assert (sampling.num_inference_steps, sampling.seed, sampling.denoise) == (7, 3, 0.5)
-    assert sampling.guidance_scale == SAMPLING.guidance_scale
+    assert sampling.guidance_scale == BUNDLED.sampling.guidance_scale

@@ -1,4 +1,4 @@
-"""`edit --store`: stopped and killed, started again, it ends in the video of the run that was let alone."""
+"""`edit --store`: stopped, killed and started again, it writes the video of an uninterrupted run."""
 
 import os
 import select
@@ -22,14 +22,14 @@ HANG = 600  # seconds after which a process is not slow but stuck
 START = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from tav_core.__main__ import main
+from tav_core.cli.main import main
 {more}
 sys.exit(main())
 """
 KILLED_AT_THE_NEXT_STATE = """
 from tav_core import Store
-keep = Store._keep_tuning
-Store._keep_tuning = lambda *given: (keep(*given), os.kill(os.getpid(), signal.SIGKILL))
+keep = Store._save_tuning
+Store._save_tuning = lambda *given: (keep(*given), os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
@@ -45,14 +45,14 @@ def arguments(store: Path, output: Path) -> list[str]:
         "--height": 32,
         "--tuning-steps": STEPS,
         "--num-inference-steps": 3,
-        "--keep": "inversion",
+        "--start-from": "inversion",
         "--device": "cpu",
     }
     return ["edit", *(str(part) for pair in options.items() for part in pair)]
 
 
 def steps_kept(store: Path) -> int:
-    about = [Store(store).about(entry) for entry in Store(store).entries()]
+    about = [Store(store).describe(entry) for entry in Store(store).entries()]
     return int(about[0].split()[0]) if about else 0
 
 
@@ -62,7 +62,7 @@ def start(command: list[str], more: str = "") -> subprocess.Popen:
 
 
 def stopped_after_a_step(process: subprocess.Popen) -> str:
-    """What it said, but for the beginning."""
+    """The rest of its output."""
     deadline = time.monotonic() + HANG
     while not (select.select([process.stderr], [], [], 1)[0] and b"loss=" in os.read(process.stderr.fileno(), 10_000)):
         assert process.poll() is None and time.monotonic() < deadline
@@ -78,7 +78,7 @@ def ended(process: subprocess.Popen) -> str:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
-def test_stopped_then_killed_then_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edit_resumes_after_an_interruption_and_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, output = tmp_path / "mein Speicher", tmp_path / "edit.mp4"
     stopped = start(arguments(store, output))
     errors = stopped_after_a_step(stopped)

@@ -1,4 +1,4 @@
-"""The demo with less tuning: what it writes, and that its edits do what was asked."""
+"""The demo with less tuning: what it writes, and that its edits follow their prompts."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,18 @@ import pytest
 import torch
 
 from tav_core.demo import run
+from tav_core.presets import BUNDLED, Preset
 from tav_core.video import read_video
+
+
+def shortened(tuning_steps: int, num_inference_steps: int) -> Preset:
+    return replace(
+        BUNDLED,
+        tuning=replace(BUNDLED.tuning, steps=tuning_steps),
+        inversion=replace(BUNDLED.inversion, num_inference_steps=num_inference_steps),
+        sampling=replace(BUNDLED.sampling, num_inference_steps=num_inference_steps),
+        source_branch=replace(BUNDLED.source_branch, num_inference_steps=num_inference_steps),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +35,13 @@ def demo(tmp_path_factory):
         assert count == total
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "TUNING", replace(run.TUNING, steps=60))
-        patch.setattr(run, "INVERSION", replace(run.INVERSION, num_inference_steps=20))
-        patch.setattr(run, "SAMPLING", replace(run.SAMPLING, num_inference_steps=20))
-        patch.setattr(run, "SOURCE_BRANCH", replace(run.SOURCE_BRANCH, num_inference_steps=20))
+        patch.setattr(run, "BUNDLED", shortened(tuning_steps=60, num_inference_steps=20))
         report = run.run_demo(folder, progress)
     assert labels == ["tune", "invert", "reconstruction", *run.EDITS]
     return folder, report
 
 
-def test_everything_is_written(demo):
+def test_writes_videos_pictures_and_report(demo):
     folder, report = demo
     source = read_video(folder / "source.mp4")
     assert source.frames.shape == (16, 128, 128, 3)
@@ -47,7 +55,7 @@ def test_everything_is_written(demo):
     assert json.loads((folder / "report.json").read_text())["edits"].keys() == run.EDITS.keys()
 
 
-def test_edits_show_what_was_asked_where_the_source_was(demo):
+def test_edits_show_their_prompts_along_the_sources_path(demo):
     _, report = demo
     edits = report["edits"].values()
     assert sum(edit["success"] for edit in edits) / len(edits) >= 0.9
@@ -57,23 +65,21 @@ def test_edits_show_what_was_asked_where_the_source_was(demo):
         assert (edit["background_psnr"] is None) == ("background" in run.EDITS[_name(report, edit)])
 
 
-def test_the_published_way_edits_too_and_keeps_less(demo, tmp_path, monkeypatch):
-    for name, few in {"TUNING": {"steps": 1}, "INVERSION": {"num_inference_steps": 8}}.items():
-        monkeypatch.setattr(run, name, replace(getattr(run, name), **few))
-    monkeypatch.setattr(run, "SAMPLING", replace(run.SAMPLING, num_inference_steps=8))
-    report = run.run_demo(tmp_path, lambda steps, label, total: steps, keep="nothing")
-    assert report["settings"]["keep"] == "nothing"
+def test_edits_from_the_inversion_preserve_less_of_the_background(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "BUNDLED", shortened(tuning_steps=1, num_inference_steps=8))
+    report = run.run_demo(tmp_path, lambda steps, label, total: steps, start_from="inversion")
+    assert report["settings"]["start_from"] == "inversion"
     psnr = [edits["edits"]["colour"]["background_psnr"] for edits in (demo[1], report)]
     assert psnr[0] > psnr[1] + 5
     assert report["edits"]["colour"]["success"] >= 0.5
 
 
-def test_reconstruction_is_the_source_again(demo):
+def test_reconstruction_is_close_to_the_source(demo):
     folder, report = demo
-    source, again = (read_video(folder / name).frames for name in ("source.mp4", "reconstruction.mp4"))
-    assert -10 * (source - again).square().mean().log10() > 18
+    source, reconstruction = (read_video(folder / name).frames for name in ("source.mp4", "reconstruction.mp4"))
+    assert -10 * (source - reconstruction).square().mean().log10() > 18
     assert report["reconstruction_psnr"] > 18
-    assert torch.isfinite(again).all()
+    assert torch.isfinite(reconstruction).all()
 
 
 def _name(report, edit):

@@ -1,4 +1,4 @@
-"""The drawn world is its own truth, and the judge reads it back."""
+"""The drawn world, and the judge that reads its pictures."""
 
 import cv2
 import numpy as np
@@ -63,7 +63,7 @@ def test_judge_reads_clean_and_degraded_pictures():
 
 
 @pytest.mark.parametrize("word", ["shape", "colour", "background"])
-def test_judge_notices_each_wrong_word(word):
+def test_judge_rejects_each_wrong_word(word):
     other = {"shape": world.SHAPES, "colour": tuple(world.COLOURS), "background": tuple(world.BACKGROUNDS)}[word]
     for scene in scenes(30):
         wrong = scene.edited(**{word: next(w for w in other if w != getattr(scene, word))})
@@ -72,7 +72,7 @@ def test_judge_notices_each_wrong_word(word):
         assert getattr(reading, word) == getattr(wrong, word)
 
 
-def test_judge_sees_no_object_on_an_empty_ground_and_no_words_in_noise():
+def test_judge_finds_no_object_on_an_empty_background_and_no_words_in_noise():
     for name in world.BACKGROUNDS:
         reading = judge.read(world.draw_background(name))
         assert (reading.shape, reading.colour, reading.background, reading.x) == (None, None, name, None)
@@ -81,14 +81,14 @@ def test_judge_sees_no_object_on_an_empty_ground_and_no_words_in_noise():
     assert judge.read(noise).background is None
 
 
-def test_judge_does_not_take_two_objects_for_one():
+def test_judge_does_not_merge_two_objects():
     first, second = (world.Scene("circle", "red", "grey", x, 64, 20) for x in (30, 98))
     both = np.maximum(world.draw(first)[1], world.draw(second)[1])[..., None]
     ink = np.array(world.COLOURS["red"], dtype=np.float32) / 255
     assert judge.read(world.draw_background("grey") * (1 - both) + ink * both).shape is None
 
 
-def test_judge_refuses_other_sizes():
+def test_judge_raises_for_other_sizes():
     with pytest.raises(ValueError, match="128 x 128"):
         judge.read(np.zeros((64, 64, 3), dtype=np.float32))
 

@@ -23,19 +23,19 @@ IN_DIFFUSERS = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset":
 
 
 @pytest.mark.parametrize("num_inference_steps", [1, 3, 10, 50, 999])
-def test_timesteps_are_those_of_diffusers(num_inference_steps: int) -> None:
+def test_timesteps_equal_diffusers(num_inference_steps: int) -> None:
     reference = DDIMScheduler(**EPSILON, **IN_DIFFUSERS)
     reference.set_timesteps(num_inference_steps)
     assert NoiseSchedule.from_scheduler(EPSILON).timesteps(num_inference_steps) == reference.timesteps.tolist()
 
 
-def test_as_many_steps_as_in_training_stay_within_training() -> None:
+def test_as_many_steps_as_in_training_stay_in_range() -> None:
     timesteps = NoiseSchedule.from_scheduler(EPSILON).timesteps(1000)
     assert (timesteps[0], timesteps[-1]) == (999, 0)
 
 
 @pytest.mark.parametrize("num_inference_steps", [0, -1, 1001])
-def test_impossible_numbers_of_steps(num_inference_steps: int) -> None:
+def test_invalid_numbers_of_steps_raise(num_inference_steps: int) -> None:
     with pytest.raises(ValueError, match="from 1 to 1000"):
         NoiseSchedule.from_scheduler(EPSILON).timesteps(num_inference_steps)
 
@@ -48,7 +48,7 @@ def test_denoise_keeps_the_steps_with_the_least_noise(denoise: float, kept: int)
         schedule.timesteps(10, 0.0)
 
 
-def test_the_noisy_part_begins_with_its_first_timestep() -> None:
+def test_is_high_noise_begins_at_its_first_timestep() -> None:
     schedule = NoiseSchedule.from_scheduler(EPSILON)
     border = int(HIGH_NOISE * 1000)
     assert [schedule.is_high_noise(timestep) for timestep in (border - 1, border, 999)] == [False, True, True]
@@ -56,7 +56,7 @@ def test_the_noisy_part_begins_with_its_first_timestep() -> None:
 
 @pytest.mark.parametrize("config", SCHEDULERS)
 @pytest.mark.parametrize("eta", [0.0, 0.7])
-def test_step_down_is_that_of_diffusers(config: dict[str, object], eta: float) -> None:
+def test_ddim_step_equals_diffusers(config: dict[str, object], eta: float) -> None:
     reference, schedule = DDIMScheduler(**config, **IN_DIFFUSERS), NoiseSchedule.from_scheduler(config)
     reference.set_timesteps(10)
     latents, output, noise = draw(1, 4, 3, 5, 5), draw(1, 4, 3, 5, 5, seed=1), draw(1, 4, 3, 5, 5, seed=2)
@@ -69,7 +69,7 @@ def test_step_down_is_that_of_diffusers(config: dict[str, object], eta: float) -
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)
-def test_a_step_down_undone_is_where_it_came_from(config: dict[str, object]) -> None:
+def test_undo_ddim_step_inverts_ddim_step(config: dict[str, object]) -> None:
     schedule = NoiseSchedule.from_scheduler(config)
     latents, output = draw(1, 4, 3, 5, 5), draw(1, 4, 3, 5, 5, seed=1)
     for timestep in schedule.timesteps(10):
@@ -79,7 +79,7 @@ def test_a_step_down_undone_is_where_it_came_from(config: dict[str, object]) -> 
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)
-def test_step_up_is_that_of_diffusers(config: dict[str, object]) -> None:
+def test_ddim_inverse_step_equals_diffusers(config: dict[str, object]) -> None:
     reference = DDIMInverseScheduler(**config, **IN_DIFFUSERS)
     schedule = NoiseSchedule.from_scheduler(config)
     reference.set_timesteps(10)
@@ -93,7 +93,7 @@ def test_step_up_is_that_of_diffusers(config: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("num_inference_steps", [999, 1000])
-def test_ddpm_steps_from_pure_noise_stay_real(num_inference_steps: int) -> None:
+def test_ddpm_steps_from_pure_noise_are_finite(num_inference_steps: int) -> None:
     """Where alpha is 0 the variance that is left rounds to just below zero with these betas."""
     schedule = NoiseSchedule.from_scheduler(VELOCITY_ZERO_SNR | {"beta_schedule": "linear"})
     timesteps = schedule.timesteps(num_inference_steps)
@@ -105,14 +105,14 @@ def test_ddpm_steps_from_pure_noise_stay_real(num_inference_steps: int) -> None:
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_a_level_without_noise_is_stepped_from(eta: float) -> None:
+def test_a_step_from_a_level_without_noise(eta: float) -> None:
     latents = draw(1, 4, 1, 2, 2)
     stepped = ddim_step(latents, draw(1, 4, 1, 2, 2, seed=1), 1.0, 1.0, "epsilon", eta, latents)
     torch.testing.assert_close(stepped, latents)
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)
-def test_down_undoes_up(config: dict[str, object]) -> None:
+def test_ddim_step_undoes_ddim_inverse_step(config: dict[str, object]) -> None:
     """With the same clean latents and noise told by the model, the two directions are each other's inverse."""
     schedule = NoiseSchedule.from_scheduler(config)
     clean, noise = draw(1, 4, 2, 3, 3).double(), draw(1, 4, 2, 3, 3, seed=1).double()
@@ -140,7 +140,7 @@ def test_zero_terminal_signal_with_v_prediction_is_finite_everywhere() -> None:
     torch.testing.assert_close(ddim_step(latents, output, 0.0, 1.0, "v_prediction"), -output)
 
 
-def test_epsilon_without_any_signal_is_refused_there_and_only_there() -> None:
+def test_epsilon_prediction_raises_at_zero_signal_only() -> None:
     schedule = NoiseSchedule.from_scheduler(EPSILON | {"rescale_betas_zero_snr": True})
     latents = draw(1, 4, 2, 3, 3)
     ddim_step(latents, latents, schedule.alpha(998), schedule.alpha(898), "epsilon")
@@ -151,7 +151,7 @@ def test_epsilon_without_any_signal_is_refused_there_and_only_there() -> None:
 
 @settings(deadline=None)
 @given(alpha=st.floats(0, 1), seed=st.integers(0, 99))
-def test_velocity_tells_clean_latents_and_noise_at_any_level(alpha: float, seed: int) -> None:
+def test_velocity_gives_clean_latents_and_noise_at_any_level(alpha: float, seed: int) -> None:
     clean, noise = draw(5, seed=seed).double(), draw(5, seed=seed + 100).double()
     signal, sigma = alpha**0.5, (1 - alpha) ** 0.5
     got = clean_and_noise(signal * clean + sigma * noise, signal * noise - sigma * clean, alpha, "v_prediction")
@@ -159,7 +159,7 @@ def test_velocity_tells_clean_latents_and_noise_at_any_level(alpha: float, seed:
 
 
 @pytest.mark.parametrize("config", SCHEDULERS)
-def test_noisy_latents_and_targets_are_those_of_diffusers(config: dict[str, object]) -> None:
+def test_noisy_latents_and_targets_equal_diffusers(config: dict[str, object]) -> None:
     reference, schedule = DDPMScheduler(**config), NoiseSchedule.from_scheduler(config)
     clean, noise, timestep = draw(2, 4, 3, 5, 5), draw(2, 4, 3, 5, 5, seed=1), torch.tensor([3, 900])
     torch.testing.assert_close(
@@ -180,7 +180,7 @@ def test_min_snr_weights() -> None:
         np.testing.assert_allclose(schedule.min_snr_weight(timestep, 5.0), expected, rtol=1e-5)
 
 
-def test_scheduler_config_mapping_and_schedule_read_alike() -> None:
+def test_scheduler_config_and_schedule_give_the_same_schedule() -> None:
     scheduler = PNDMScheduler(**EPSILON, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     for given_scheduler in (scheduler.config, dict(scheduler.config), EPSILON):
@@ -191,7 +191,7 @@ def test_scheduler_config_mapping_and_schedule_read_alike() -> None:
     assert NoiseSchedule.from_scheduler(trained).alpha(2) == pytest.approx(0.9 * 0.8 * 0.7)
 
 
-def test_schedulers_that_do_not_fit() -> None:
+def test_unsupported_schedulers_raise() -> None:
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no betas"):
         NoiseSchedule.from_scheduler(FlowMatchEulerDiscreteScheduler())
     with pytest.raises(ValueError, match="prediction_type is one of"):

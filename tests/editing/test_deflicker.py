@@ -1,4 +1,4 @@
-"""Edits without their flicker: nearer to the truth, and untouched where there is none to take out."""
+"""Deflickering: edits get nearer to the truth, and stay unchanged where there is no flicker."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import deflicker as steady_frames
+from tav_core import deflicker as deflickered_frames
 from tav_core.editing.deflicker import _means
 from tav_core.metrics import estimate_motion, psnr, warp_error
 from tav_core.video.optical_flow import Neighbour
@@ -15,7 +15,7 @@ SIZE, COUNT = 96, 6
 
 
 def deflicker(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Tensor:
-    return torch.stack(list(steady_frames(edit, clip, decoded)))
+    return torch.stack(list(deflickered_frames(edit, clip, decoded)))
 
 
 def moving_clip(num_frames: int = COUNT) -> np.ndarray:
@@ -50,27 +50,27 @@ def tensors(*clips: np.ndarray) -> list[Tensor]:
     return [torch.from_numpy(clip.copy()) for clip in clips]
 
 
-def test_flicker_goes_and_the_edit_comes_nearer_to_the_truth() -> None:
+def test_deflickering_brings_the_edit_nearer_to_the_truth() -> None:
     clip = moving_clip()
     truth = recoloured(clip)
     edit = flickering(truth)
-    steadied = deflicker(*tensors(edit, clip)).numpy()
+    deflickered = deflicker(*tensors(edit, clip)).numpy()
     motion = estimate_motion(clip)
-    assert psnr(steadied, truth) > psnr(edit, truth) + 3
-    assert warp_error(steadied, motion).mean() < 0.5 * warp_error(edit, motion).mean()
+    assert psnr(deflickered, truth) > psnr(edit, truth) + 3
+    assert warp_error(deflickered, motion).mean() < 0.5 * warp_error(edit, motion).mean()
 
 
-def test_a_frame_that_shows_something_else_spoils_none_and_stays() -> None:
+def test_a_frame_of_other_content_is_kept_and_changes_no_other() -> None:
     clip = moving_clip()
     edit = recoloured(clip)
     edit[2] = 1 - clip[2]
-    steadied = deflicker(*tensors(edit, clip)).numpy()
+    deflickered = deflicker(*tensors(edit, clip)).numpy()
     others = [0, 1, 3, 4, 5]
-    assert psnr(steadied[others], recoloured(clip)[others]) > 35
-    assert psnr(steadied[2:3], edit[2:3]) > 25
+    assert psnr(deflickered[others], recoloured(clip)[others]) > 35
+    assert psnr(deflickered[2:3], edit[2:3]) > 25
 
 
-def test_a_point_that_is_not_seen_in_a_frame_near_it_takes_nothing_from_there() -> None:
+def test_an_occluded_neighbour_has_no_weight() -> None:
     edited = np.full((2, 8, 8, 3), 0.5, np.float32)
     edited[1] = 0.55
     y, x = np.mgrid[:8, :8].astype(np.float32)
@@ -81,7 +81,7 @@ def test_a_point_that_is_not_seen_in_a_frame_near_it_takes_nothing_from_there() 
     assert np.all(frame[:, half] > 0.52) and np.all(frame[:, ~half] == np.float32(0.5))
 
 
-def test_a_new_ground_stays_sharp_around_what_moves() -> None:
+def test_an_edited_background_stays_sharp_around_a_moving_object() -> None:
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     far = [np.hypot(x - 24 - 4 * i, y - 48) for i in range(12)]
     plain, stripes = (
@@ -92,19 +92,19 @@ def test_a_new_ground_stays_sharp_around_what_moves() -> None:
         np.stack([np.where((d < 14)[..., None], colour, ground) for d in far]).astype(np.float32)
         for colour, ground in ((np.float32([1, 0.7, 0.8]), plain), (np.float32([1, 1, 1]), stripes))
     )
-    steadied = deflicker(*tensors(edit, clip)).numpy()
+    deflickered = deflicker(*tensors(edit, clip)).numpy()
     around = np.stack([(d > 18) & (d < 30) for d in far])
-    assert np.square(steadied - edit)[around].mean() < 5e-4  # 33 dB; along the flow alone 29.6
+    assert np.square(deflickered - edit)[around].mean() < 5e-4  # 33 dB; along the flow alone 29.6
 
 
-def test_what_was_not_edited_stays_to_the_bit() -> None:
+def test_unedited_frames_are_unchanged_to_the_bit() -> None:
     clip = moving_clip()
     assert torch.equal(deflicker(*tensors(clip, clip)), torch.from_numpy(clip))
     lossy = np.clip(clip + 0.02, 0, 1)
     assert torch.equal(deflicker(*tensors(lossy, clip, lossy)), torch.from_numpy(clip))
 
 
-def test_what_the_autoencoder_lost_comes_back_beside_the_edit_only() -> None:
+def test_autoencoder_loss_is_restored_outside_the_edit_only() -> None:
     clip = moving_clip()
     lossy = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in clip])
     edit, left = recoloured(lossy), slice(75, None)  # the last rows are ground alone
@@ -115,7 +115,7 @@ def test_what_the_autoencoder_lost_comes_back_beside_the_edit_only() -> None:
     assert psnr(given[inside], edit[inside]) > psnr(all_back[inside], edit[inside]) + 3
 
 
-def test_inputs_are_left_alone_and_one_frame_has_no_flicker() -> None:
+def test_inputs_are_not_changed_and_one_frame_is_kept() -> None:
     clip = moving_clip(1)
     edit, same, decoded = tensors(recoloured(clip), clip, clip)
     before = edit.clone()
@@ -124,7 +124,7 @@ def test_inputs_are_left_alone_and_one_frame_has_no_flicker() -> None:
     assert torch.equal(edit, before)
 
 
-def test_what_does_not_belong_together_is_refused() -> None:
+def test_mismatched_frames_raise() -> None:
     edit, clip = tensors(moving_clip(2), moving_clip(3))
     with pytest.raises(ValueError, match="for the clip, \\(3, 96, 96, 3\\)"):
         deflicker(edit, clip)

@@ -1,4 +1,4 @@
-"""Inversion against diffusers' inverse scheduler, and back again by sampling."""
+"""Inversion against diffusers' inverse scheduler, and its reconstruction by sampling."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ LATENTS, TEXT = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_inversion_is_that_of_diffusers(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
+def test_inversion_equals_diffusers(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
     video_unet = inflate(make_unet())
     reference = DDIMInverseScheduler(**scheduler, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     reference.set_timesteps(10)
@@ -28,9 +28,7 @@ def test_inversion_is_that_of_diffusers(make_unet: MakeUNet, scheduler: dict[str
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_sampling_from_the_inverted_noise_nears_the_clip_as_steps_grow(
-    make_unet: MakeUNet, scheduler: dict[str, object]
-) -> None:
+def test_reconstruction_improves_with_more_steps(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
     video_unet, errors = inflate(make_unet()), []
     for steps in (20, 80):
         *_, noise = invert(video_unet, LATENTS, TEXT, scheduler, InversionConfig(num_inference_steps=steps))
@@ -42,7 +40,7 @@ def test_sampling_from_the_inverted_noise_nears_the_clip_as_steps_grow(
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_refined_inversion_comes_back(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
+def test_refined_inversion_reconstructs_the_clip(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
     video_unet, errors = inflate(make_unet()), []
     for refinements in (0, 2, 6):
         config = InversionConfig(num_inference_steps=20, refinements=refinements)
@@ -54,9 +52,7 @@ def test_refined_inversion_comes_back(make_unet: MakeUNet, scheduler: dict[str, 
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_refinement_converges_where_repetition_alone_runs_away(
-    make_unet: MakeUNet, scheduler: dict[str, object]
-) -> None:
+def test_refinement_converges_where_plain_iteration_diverges(make_unet: MakeUNet, scheduler: dict[str, object]) -> None:
     unet = make_unet()
     unet.conv_out.weight.data *= 10  # predictions that change faster than the latents
     video_unet, config = inflate(unet), InversionConfig(num_inference_steps=20, refinements=20)
@@ -108,7 +104,7 @@ def test_refinement_helps_a_model_of_half_precision_too(make_unet: MakeUNet) -> 
 
 
 @pytest.mark.parametrize(("refinements", "timestep"), [(0, 201), (4, 1)])
-def test_numbers_that_are_not_finite_stop_the_inversion(make_unet: MakeUNet, refinements: int, timestep: int) -> None:
+def test_non_finite_predictions_raise(make_unet: MakeUNet, refinements: int, timestep: int) -> None:
     video_unet, predictions = inflate(make_unet()), []
 
     def spoil(*given: Tensor) -> Tensor:
@@ -133,7 +129,7 @@ def test_sampling_starts_partway_from_the_inversion_step_of_its_timestep(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_latents_come_back_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dtype: torch.dtype) -> None:
+def test_latents_are_returned_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dtype: torch.dtype) -> None:
     for step in invert(inflate(make_unet()), LATENTS.to(dtype), TEXT.to(dtype), EPSILON, InversionConfig(2)):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         assert step.latents.dtype == torch.float32 and not step.latents.requires_grad
@@ -157,12 +153,12 @@ def test_inversion_inside_inference_mode(make_unet: MakeUNet) -> None:
         (LATENTS, TEXT, 1001, "from 1 to 1000"),
     ],
 )
-def test_wrong_inputs(make_unet: MakeUNet, latents: Tensor, text: Tensor, steps: int, message: str) -> None:
+def test_wrong_inputs_raise(make_unet: MakeUNet, latents: Tensor, text: Tensor, steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         next(invert(inflate(make_unet()), latents, text, EPSILON, InversionConfig(steps)))
 
 
-def test_no_steps() -> None:
+def test_zero_steps_raise() -> None:
     with pytest.raises(ValueError, match="num_inference_steps must be a whole number"):
         InversionConfig(num_inference_steps=0)
     with pytest.raises(ValueError, match="refinements must be a whole number"):
@@ -171,7 +167,7 @@ def test_no_steps() -> None:
         InversionConfig(tolerance=-1e-3)
 
 
-def test_likeness_is_the_variance_over_the_error_in_decibels() -> None:
+def test_reconstruction_snr_is_the_variance_over_the_error_in_decibels() -> None:
     clip = draw(1, 4, 3, 6, 6)
     noise = draw(1, 4, 3, 6, 6, seed=1)
     expected = 10 * float(torch.log10(clip.var() / (0.01 * noise).square().mean()))

@@ -1,4 +1,4 @@
-"""What is carried along a clip's motion: found in the latents, fetched from all frames, left where nothing moves."""
+"""Propagation along the optical flow of a clip's latents."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ def at_the_blob(changes: Tensor) -> Tensor:
     return torch.stack(values)
 
 
-def test_a_frame_takes_the_mean_of_what_moves_with_it() -> None:
+def test_offsets_are_averaged_along_the_flow() -> None:
     clip = moving_clip(5)
     changes = torch.arange(5.0)[None, None, :, None, None] * (clip[:, :1] > 0.3)
     shared = at_the_blob(FlowPropagation(clip).propagate(changes))
@@ -38,12 +38,15 @@ def test_a_frame_takes_the_mean_of_what_moves_with_it() -> None:
     assert (apart - 2).abs().max() > 0.5, "without motion the changes are fetched from where the blob is not"
 
 
-def test_a_clip_that_stands_still_shares_plain_means() -> None:
+def test_a_still_clip_gets_plain_means() -> None:
     clip, changes = draw(1, 4, 1, 6, 9).expand(1, 4, 3, 6, 9), draw(1, 4, 3, 6, 9, seed=1)
-    assert relative_error(FlowPropagation(clip).propagate(changes), changes.mean(2, keepdim=True).expand_as(changes)) < 5e-3
+    assert (
+        relative_error(FlowPropagation(clip).propagate(changes), changes.mean(2, keepdim=True).expand_as(changes))
+        < 5e-3
+    )
 
 
-def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
+def test_occluded_points_have_no_weight() -> None:
     changes, grid = draw(2, 3, 4, 4), F.affine_grid(torch.eye(2, 3)[None], [1, 1, 4, 4], align_corners=False)
     seen = torch.ones(3, 4, 4)
     seen[1, :2] = 0
@@ -52,21 +55,21 @@ def test_what_is_not_seen_in_a_frame_near_it_has_no_part() -> None:
     assert relative_error(mean[:, 2:], changes[:, :, 2:].mean(1)) < 1e-5
 
 
-def test_no_change_is_carried_exactly_and_one_frame_keeps_its_own() -> None:
+def test_zero_offsets_stay_zero_and_one_frame_keeps_its_own() -> None:
     clip = moving_clip(3)
     assert torch.equal(FlowPropagation(clip).propagate(torch.zeros_like(clip)), torch.zeros_like(clip))
     alone = draw(1, 4, 1, 16, 16)
     assert relative_error(FlowPropagation(clip[:, :, :1]).propagate(alone), alone) < 1e-5
 
 
-def test_each_clip_of_a_batch_has_a_motion_of_its_own() -> None:
+def test_each_clip_of_a_batch_has_its_own_flow() -> None:
     first, second, changes = moving_clip(3), moving_clip(3).flip(-1), draw(2, 4, 3, 16, 16)
     both = FlowPropagation(torch.cat([first, second])).propagate(changes)
     assert torch.equal(both[:1], FlowPropagation(first).propagate(changes[:1]))
     assert torch.equal(both[1:], FlowPropagation(second).propagate(changes[1:]))
 
 
-def test_frames_out_of_reach_have_no_part() -> None:
+def test_frames_out_of_reach_have_no_weight() -> None:
     count = REACH + 3
     clip, changes = draw(1, 4, 1, 4, 4).expand(1, 4, count, 4, 4), torch.zeros(1, 4, count, 4, 4)
     changes[:, :, -1] = 1
@@ -81,7 +84,7 @@ def test_latents_of_any_type_and_size_make_pictures() -> None:
     assert len(FlowPropagation(draw(1, 4, 2, 8, 8).half()).tracks[0]) == 2
 
 
-def test_beyond_the_border_lies_the_border() -> None:
+def test_points_beyond_the_border_take_the_borders_value() -> None:
     """As by `padding_mode="border"`, which not every device has."""
     changes, grids = draw(3, 4, 5, 7), 3 * draw(4, 5, 7, 2, seed=1)
     expected = F.grid_sample(changes.transpose(0, 1), grids, padding_mode="border", align_corners=False).mean(0)

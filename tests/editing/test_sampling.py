@@ -21,7 +21,7 @@ def last(video_unet: VideoUNet, noise: Tensor = NOISE, scheduler: object = EPSIL
 
 
 @pytest.mark.parametrize("scheduler", [EPSILON, VELOCITY_ZERO_SNR])
-def test_guided_sampling_is_that_of_diffusers_with_prompts_of_unlike_length(
+def test_guided_sampling_equals_diffusers_with_prompts_of_unequal_length(
     make_unet: MakeUNet, scheduler: dict[str, object]
 ) -> None:
     video_unet, latents = inflate(make_unet()), NOISE
@@ -38,14 +38,14 @@ def test_guided_sampling_is_that_of_diffusers_with_prompts_of_unlike_length(
 
 
 @pytest.mark.parametrize(("scale", "passes"), [(1.0, 4), (7.5, 8), (0.0, 8)])
-def test_no_guidance_saves_the_negative_pass(make_unet: MakeUNet, scale: float, passes: int) -> None:
+def test_no_guidance_skips_the_negative_pass(make_unet: MakeUNet, scale: float, passes: int) -> None:
     video_unet, calls = inflate(make_unet()), []
     video_unet.register_forward_hook(lambda *_: calls.append(1))
     last(video_unet, guidance_scale=scale)
     assert len(calls) == passes
 
 
-def test_early_guidance_acts_while_places_are_decided_and_not_after(make_unet: MakeUNet) -> None:
+def test_high_noise_guidance_acts_at_high_noise_only(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     early, late = {"denoise": 1.0}, {"denoise": 0.4}  # of ten steps, four lie below NoiseSchedule.is_high_noise
     for part, acts in ((early, True), (late, False)):
@@ -122,7 +122,7 @@ def test_zero_terminal_signal_is_sampled_from_the_first_timestep(make_unet: Make
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_latents_come_back_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dtype: torch.dtype) -> None:
+def test_latents_are_returned_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dtype: torch.dtype) -> None:
     config = SamplingConfig(num_inference_steps=2)
     for step in sample(inflate(make_unet()), NOISE.to(dtype), POSITIVE.to(dtype), NEGATIVE, EPSILON, config):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
@@ -141,7 +141,7 @@ def test_latents_come_back_as_float32_and_no_mode_leaks(make_unet: MakeUNet, dty
         {"denoise": 1.1},
     ],
 )
-def test_impossible_options(option: dict[str, float]) -> None:
+def test_invalid_options_raise(option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         SamplingConfig(**option)
 
@@ -156,6 +156,8 @@ def test_impossible_options(option: dict[str, float]) -> None:
         (NOISE, POSITIVE.expand(3, -1, -1), NEGATIVE, "one prompt for each clip"),
     ],
 )
-def test_wrong_inputs(make_unet: MakeUNet, noise: Tensor, positive: Tensor, negative: Tensor, message: str) -> None:
+def test_wrong_inputs_raise(
+    make_unet: MakeUNet, noise: Tensor, positive: Tensor, negative: Tensor, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         next(sample(inflate(make_unet()), noise, positive, negative, EPSILON))

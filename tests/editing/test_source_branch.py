@@ -1,4 +1,4 @@
-"""Edits beside the clip's own branch: what comes back, what is locked, and the recursion itself."""
+"""Source-preserving edits: reconstruction of the clip, masks, and the recursion itself."""
 
 import pytest
 import torch
@@ -42,12 +42,12 @@ def source(request, video_unet) -> SourceBranch:
 
 
 @pytest.mark.parametrize("scheduler", [EPSILON, VELOCITY_ZERO_SNR])
-def test_under_its_own_caption_the_clip_comes_back_exactly_and_under_another_it_does_not(video_unet, source, scheduler):
+def test_reproduces_the_clip_exactly_under_its_caption_alone(video_unet, source, scheduler):
     assert torch.equal(edit(video_unet, source, CAPTION, scheduler), CLIP)
     assert relative_error(edit(video_unet, source, scheduler=scheduler), CLIP) > 0.01
 
 
-def test_the_offset_grows_by_the_difference_of_two_guided_steps(video_unet):
+def test_offset_is_the_difference_of_two_guided_steps(video_unet):
     trajectory = list(invert(video_unet, CLIP, NEGATIVE, EPSILON, InversionConfig(10)))
     schedule, by_timestep = NoiseSchedule.from_scheduler(EPSILON), {step.timestep: step.latents for step in trajectory}
     offset = torch.zeros_like(CLIP)
@@ -75,7 +75,7 @@ def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
     assert torch.equal(edit(video_unet, source, mask=torch.ones(1)), edit(video_unet, source))
 
 
-def test_what_is_carried_into_a_locked_place_is_left_out(video_unet, source, monkeypatch):
+def test_propagation_does_not_change_the_locked_area(video_unet, source, monkeypatch):
     monkeypatch.setattr(FlowPropagation, "propagate", lambda propagation, offset: offset.roll(3, -1))
     mask = torch.zeros(1, 1, 3, 6, 6)
     mask[..., :3] = 1
@@ -84,7 +84,7 @@ def test_what_is_carried_into_a_locked_place_is_left_out(video_unet, source, mon
     assert relative_error(edited[..., :3], CLIP[..., :3]) > 0.01
 
 
-def test_a_drawn_mask_marks_every_latent_pixel_that_it_touches():
+def test_latent_mask_marks_every_latent_pixel_that_the_mask_touches():
     mask = torch.zeros(3, 48, 48)
     mask[1, 20, 31], mask[2, 0, 0] = 1, 0.5
     expected = torch.zeros(1, 1, 3, 6, 6)
@@ -95,7 +95,7 @@ def test_a_drawn_mask_marks_every_latent_pixel_that_it_touches():
         latent_mask(mask[:2], CLIP)
 
 
-def test_fresh_noise_comes_from_the_seed_and_from_no_global_generator(video_unet):
+def test_fresh_noise_depends_on_the_seed_alone(video_unet):
     source, before = SourceBranch(CLIP, CAPTION), torch.get_rng_state()
     first, again = edit(video_unet, source), edit(video_unet, source)
     other = edit(video_unet, source, config=SamplingConfig(10, 4.0, seed=1, denoise=0.6))
@@ -115,7 +115,7 @@ def test_fresh_noise_is_drawn_anew_for_each_step():
     assert abs((noise[0] * noise[1]).mean()) < 0.2
 
 
-def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
+def test_offsets_are_propagated_at_high_noise_only(video_unet):
     still, config = CLIP[:, :, :1].expand_as(CLIP), SamplingConfig(10, 4.0, denoise=0.6)
     steps = list(sample_with_source_branch(video_unet, SourceBranch(still, CAPTION), PROMPT, NEGATIVE, EPSILON, config))
     for step in steps:
@@ -125,7 +125,7 @@ def test_what_changes_early_is_shared_and_what_changes_late_is_not(video_unet):
     assert relative_error(steps[-1].latents, alone) > 0.01
 
 
-def test_early_guidance_acts_early_and_nowhere_else(video_unet):
+def test_high_noise_guidance_acts_at_high_noise_only(video_unet):
     source, late = SourceBranch(CLIP, CAPTION), SamplingConfig(10, 4.0, denoise=0.4)
     config = SamplingConfig(10, 4.0, denoise=0.6, high_noise_guidance_scale=9.0)
     assert relative_error(edit(video_unet, source, config=config), edit(video_unet, source)) > 0.01
@@ -133,7 +133,7 @@ def test_early_guidance_acts_early_and_nowhere_else(video_unet):
     assert torch.equal(edit(video_unet, source, config=early), edit(video_unet, source, config=late))
 
 
-def test_half_precision_latents_come_back_on_their_own_terms(video_unet):
+def test_half_precision_latents_are_edited_in_float32(video_unet):
     assert edit(video_unet, SourceBranch(CLIP.half(), CAPTION)).dtype == torch.float32
 
 
@@ -149,6 +149,6 @@ def test_half_precision_latents_come_back_on_their_own_terms(video_unet):
         (SourceBranch(CLIP, CAPTION), {"mask": torch.full((1, 1, 1, 1, 1), -0.5)}, "lie in"),
     ],
 )
-def test_what_does_not_fit_is_refused(video_unet, source, options, message):
+def test_wrong_inputs_raise(video_unet, source, options, message):
     with pytest.raises(ValueError, match=message):
         edit(video_unet, source, **options)

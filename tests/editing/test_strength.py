@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, Trial, TuningConfig, best_trial, edit, invert, load_model
+from tav_core import (
+    ClipEditor,
+    InversionConfig,
+    SamplingConfig,
+    Trial,
+    TuningConfig,
+    best_trial,
+    edit,
+    invert,
+    load_model,
+)
 from tav_core.demo import shapes as world
 from tav_core.diffusion.denoiser import Denoiser, unet_denoiser
 from tav_core.editing.edit import inverted_start
@@ -154,7 +164,9 @@ def test_the_best_trial_has_the_highest_lower_score() -> None:
     weak, middle, strong = trial(0.25, 0.4, 0.02), trial(0.5, 0.3, 0.08), trial(1.0, 0.1, 0.1)
     assert best_trial([weak, middle, strong]) is middle
     assert best_trial([strong]) is strong
-    assert best_trial([trial(0.25, 1.0, 0.3), trial(0.5, 0.6, 0.6), trial(1.0, 0.1, 1.0)]).strength == 0.5  # least in the sum
+    assert (
+        best_trial([trial(0.25, 1.0, 0.3), trial(0.5, 0.6, 0.6), trial(1.0, 0.1, 1.0)]).strength == 0.5
+    )  # least in the sum
     assert best_trial([trial(0.25, -0.3, 0.1), trial(0.5, -0.1, 0.1)]).strength == 0.5  # none shows the prompt
     with pytest.raises(ValueError, match="try one strength"):
         best_trial([])

@@ -1,4 +1,4 @@
-"""Which edits a data set asks for."""
+"""The edits that a data set lists."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_loveu_tgve_layout(loveu):
     assert last.edit == edits / "videvo_480p" / "swans" / "multiple.mp4"
 
 
-def test_a_missing_edit_is_named_with_how_many(loveu):
+def test_missing_edits_are_named_and_counted(loveu):
     data, edits = loveu
     for kind in ("object", "style"):
         (edits / "videvo_480p" / "swans" / f"{kind}.mp4").unlink()
@@ -56,7 +56,7 @@ def test_a_missing_edit_is_named_with_how_many(loveu):
         read_dataset(data, edits)
 
 
-def test_other_things_that_lack(loveu, tmp_path):
+def test_other_missing_files_and_columns(loveu, tmp_path):
     data, edits = loveu
     with pytest.raises(ValueError, match="--edits"):
         read_dataset(data)
@@ -72,7 +72,7 @@ def test_other_things_that_lack(loveu, tmp_path):
         read_dataset(data / "LOVEU-TGVE-2023_Dataset.csv", edits)
 
 
-def test_a_plain_list(tmp_path):
+def test_a_csv_list(tmp_path):
     for name in ("clip.mp4", "edit.mp4"):
         (tmp_path / name).touch()
     table = tmp_path / "list.csv"

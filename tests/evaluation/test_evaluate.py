@@ -1,4 +1,4 @@
-"""The command that measures, from files to the page."""
+"""`evaluate`, from files to the page."""
 
 import csv
 import re
@@ -39,7 +39,7 @@ def command(*arguments):
     return main(["evaluate", *map(str, arguments)])
 
 
-def test_figures_of_an_edit_that_keeps_place_and_background():
+def test_figures_of_an_edit_that_preserves_place_and_background():
     source, edit = drawn("red"), drawn("blue")
     covered = np.stack([world.draw_mask("star", x, y, 22) for x, y in np.linspace((45, 50), (70, 70), 5)])
     figures = evaluate(source, edit, PROMPT, covered=covered).figures
@@ -55,7 +55,7 @@ def test_figures_of_an_edit_that_keeps_place_and_background():
     assert (same["end_point_error"], same["flow_cosine"]) == (0, pytest.approx(1, abs=1e-5))
 
 
-def test_flicker_shows_in_the_warp_error():
+def test_flicker_raises_the_warp_error():
     source, edit = drawn("red"), drawn("blue")
     edit[::2] *= 0.7
     assert evaluate(source, edit, PROMPT).figures["warp_ratio"] > 3
@@ -82,7 +82,7 @@ def test_one_edit_on_the_command_line(videos, capsys):
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_the_source_is_brought_to_the_edit_as_the_edit_was_made(tmp_path, fit):
+def test_the_source_is_cropped_and_sampled_as_the_edit_was(tmp_path, fit):
     wide = torch.cat([drawn("pink"), drawn("blue")], dim=2)
     write_video(tmp_path / "wide.mp4", wide, 8)
     same = read_video(tmp_path / "wide.mp4", width=128, height=128, fit=fit).frames
@@ -124,7 +124,7 @@ def test_a_data_set_on_the_command_line(videos, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("dataset", ["list.csv", "."])
-def test_the_table_of_a_data_set_is_never_replaced(videos, monkeypatch, capsys, dataset):
+def test_the_table_of_a_data_set_is_not_overwritten(videos, monkeypatch, capsys, dataset):
     monkeypatch.chdir(videos)
     rows = f"source,edit,source_prompt,prompt\nsource.mp4,edit.mp4,{SOURCE_PROMPT},{PROMPT}\n"
     (videos / "list.csv").write_text(rows)
@@ -133,7 +133,7 @@ def test_the_table_of_a_data_set_is_never_replaced(videos, monkeypatch, capsys, 
     assert (videos / "list.csv").read_text() == rows
 
 
-def test_a_growing_table_that_is_open_elsewhere_stops_no_evaluation(videos, monkeypatch):
+def test_a_locked_results_table_does_not_stop_the_evaluation(videos, monkeypatch):
     rows = f"source.mp4,edit.mp4,{SOURCE_PROMPT},{PROMPT}\n" * 2
     (videos / "list.csv").write_text(f"source,edit,source_prompt,prompt\n{rows}")
     write, refused = tav_core.cli.evaluate.write_table, [1, 1]
@@ -179,7 +179,7 @@ def test_bad_input_is_one_sentence(videos, monkeypatch, capsys, arguments, words
     assert not (videos / "report.html").exists()
 
 
-def test_means_leave_out_what_is_not_defined():
+def test_means_skip_undefined_values():
     rows = [
         {"psnr": 10.0, "flow_cosine": None},
         {"psnr": 30.0, "flow_cosine": 0.5},

@@ -1,4 +1,4 @@
-"""The rule that hostile input is held to: it works, or one clear sentence comes, of a kind that callers expect."""
+"""The rule for hostile input: it works, or raises an expected type of error with one clear sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Broken copies of good files, from a seed: what a bad disk, a cut download or an ill-meant hand makes of them."""
+"""Damaged copies of good files, from a seed: as by a bad disk, a truncated download or an attacker."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A file of tuned weights that another program cuts while it is read: refused, and the process lives."""
+"""A file of tuned weights that another program truncates while it is read raises an error and kills no process."""
 
 import os
 import threading
@@ -40,7 +40,7 @@ def read_while_cut(path: Path, rounds: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows cuts no file that is being read")
 @pytest.mark.parametrize("rounds", [20, pytest.param(3000, marks=pytest.mark.soak)])
-def test_a_file_that_is_cut_while_it_is_read_kills_nobody(tmp_path: Path, rounds: int) -> None:
+def test_a_file_truncated_while_it_is_read_does_not_kill_the_process(tmp_path: Path, rounds: int) -> None:
     path = tmp_path / "tuned.safetensors"
     write_file(path, {"a": torch.rand(MEGABYTES * 2**18)}, {"format": KIND})
     process = CONTEXT.Process(target=read_while_cut, args=(path, rounds))

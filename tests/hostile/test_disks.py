@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: the error says so, what was there is whole, and nothing else is left."""
+"""Full and read-only disks: a clear error, old files stay whole, and no partial file remains."""
 
 import subprocess
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def test_tuned_weights_and_states_on_a_full_disk(small_disk: Path, make_unet: Ma
     before = everything(small_disk)
     with pytest.raises(OSError, match=r"disk is full: .*a.safetensors needs .* MB"):
         save_tuned(video_unet, path)
-    with pytest.raises(OSError, match=r"disk is full: .*tuned-.*needs .* MB.* what had been written before is whole"):
+    with pytest.raises(OSError, match=r"disk is full: .*tuned-.*needs .* MB.* files written before are whole"):
         list(Store(small_disk / "store").tune(video_unet, LATENTS, TEXT, EPSILON, TuningConfig(steps=1)))
     assert everything(small_disk) == before
     (small_disk / "other").unlink()

@@ -1,4 +1,4 @@
-"""Out of memory at any point of the method, and strange numbers: nothing stays changed, the next call works."""
+"""Out of memory at any point of the method, and strange numbers: the next call works as before."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def run_out(module: torch.nn.Module, call: int) -> Any:
 
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("name", CALLS)
-def test_out_of_memory_leaves_a_model_that_works(make_unet: MakeUNet, name: str, call: int) -> None:
+def test_the_model_works_after_running_out_of_memory(make_unet: MakeUNet, name: str, call: int) -> None:
     video_unet = inflate(make_unet())
     flags = {key: parameter.requires_grad for key, parameter in video_unet.named_parameters()}
     modes = [module.training for module in video_unet.modules()]
@@ -62,7 +62,7 @@ def test_out_of_memory_leaves_a_model_that_works(make_unet: MakeUNet, name: str,
         assert torch.equal(again[-1].latents, fresh[-1].latents)
 
 
-def test_out_of_memory_in_encoding_and_decoding() -> None:
+def test_out_of_memory_while_encoding_and_decoding() -> None:
     model = load_model()
     frames = torch.rand(2, 32, 32, 3)
     latents = encode_frames(model, frames)
@@ -76,7 +76,7 @@ def test_out_of_memory_in_encoding_and_decoding() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_latents_that_are_not_finite_are_refused_and_leave_the_weights(make_unet: MakeUNet, value: float) -> None:
+def test_non_finite_latents_raise_and_change_no_weights(make_unet: MakeUNet, value: float) -> None:
     video_unet = inflate(make_unet())
     before = {key: tensor.clone() for key, tensor in video_unet.state_dict().items()}
     with pytest.raises(ValueError, match="latents hold numbers that are not finite"):

@@ -1,4 +1,4 @@
-"""Long and large videos: only the frames asked for are kept, memory is bounded by one picture of the source.
+"""Long and large videos: only the requested frames are stored, memory is bounded by one picture of the source.
 
 Stated bound: 160 MiB, and 24 bytes for each pixel of a picture of the source.
 """

@@ -1,4 +1,4 @@
-"""A few broken files through every reader, and what the thousands of `make soak` found."""
+"""A few damaged files through every reader, and cases that `make soak` found."""
 
 import sys
 from fractions import Fraction
@@ -25,19 +25,19 @@ def test_mutated_files(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"\xff", b"\x00", b"\x01" + b"\xff" * 7, b"\x00" + b"\xff" * 8, b"\x80\x18\x53"])
-def test_a_webm_that_ends_in_its_header(tmp_path: Path, rest: bytes) -> None:
+def test_a_webm_truncated_in_its_header(tmp_path: Path, rest: bytes) -> None:
     (tmp_path / "cut.webm").write_bytes(b"\x1a\x45\xdf\xa3" + rest)
     with pytest.raises(VideoError, match="cut.webm is truncated"):
         read_video(tmp_path / "cut.webm")
 
 
-def test_sound_along_frames_that_lie_hours_apart(tmp_path: Path) -> None:
+def test_sound_of_frames_hours_apart_raises(tmp_path: Path) -> None:
     video = make_video(tmp_path, ".mp4")
     with pytest.raises(VideoError, match=r"sound of .*good.mp4 .* has 2 x 480000000 samples.* ask for fewer frames"):
         read_audio(video, Fraction(0), Fraction(10_000))
 
 
-def test_frames_that_are_too_wide(tmp_path: Path) -> None:
+def test_frames_that_are_too_wide_raise(tmp_path: Path) -> None:
     Image.new("RGB", (MAX_SIDE + 1, 2)).save(tmp_path / "wide.png")
     with pytest.raises(VideoError, match=r"wide.png would have 16385 x 2 pixels.* give width and height"):
         read_video(tmp_path / "wide.png")

@@ -1,4 +1,4 @@
-"""Any tensor, text or path through the public functions: it works, or one clear sentence of ours comes; no torch's own.
+"""Any tensor, text or path through the public functions: it works, or raises one clear error of this library.
 
 The default run tries a few dozen of each, `make soak` many more.
 """
@@ -27,6 +27,7 @@ from tav_core import (
     Store,
     TuningConfig,
     VideoUNet,
+    deflicker,
     inflate,
     invert,
     load_tuned,
@@ -93,7 +94,7 @@ def ours() -> Iterator[None]:
 
 @cache
 def video_unet() -> VideoUNet:
-    """One for all tests, which put it back."""
+    """One for all tests, which restore it."""
     return inflate(UNet2DConditionModel(**SD1))
 
 
@@ -164,7 +165,7 @@ def test_method(tmp_path: Path, latents: Any, text: Any, negative: Any, which: s
 @tried(
     25, 300, thing=st.one_of(st.none(), st.text(max_size=5), st.builds(torch.nn.Linear, st.just(2), st.just(2)), FRAMES)
 )
-def test_what_is_no_model(tmp_path: Path, thing: Any) -> None:
+def test_things_that_are_no_model(tmp_path: Path, thing: Any) -> None:
     latents, text = torch.zeros(1, 4, 2, 4, 4), torch.zeros(1, 5, 12)
     for call in (
         lambda: inflate(thing),
@@ -182,7 +183,7 @@ def test_what_is_no_model(tmp_path: Path, thing: Any) -> None:
     ):
         with ours():
             call()
-            pytest.fail("it was taken")
+            pytest.fail("it was accepted")
 
 
 NUMBERS = st.sampled_from([0, -1, 1, 3, 10**12, 1e300, math.nan, math.inf, "7", None, [], True])
@@ -234,7 +235,7 @@ def test_strange_paths(tmp_path: Path, path: Any) -> None:
     ):
         with ours():
             call()
-            pytest.fail("it was taken")
+            pytest.fail("it was accepted")
 
 
 @tried(
@@ -262,7 +263,7 @@ def test_pixels_and_latents(tmp_path: Path, frames: Any, latents: Any) -> None:
     decoded=st.one_of(st.none(), FRAMES),
     size=st.one_of(st.none(), st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))),
 )
-def test_steadying(tmp_path: Path, edit: Any, clip: Any, decoded: Any, size: Any) -> None:
+def test_deflickering(tmp_path: Path, edit: Any, clip: Any, decoded: Any, size: Any) -> None:
     if size is not None:
         edit, clip = torch.rand(*size, 3), torch.rand(*size, 3)
     with ours():
@@ -319,5 +320,5 @@ def test_captions_of_any_text_have_a_bounded_size(width: int) -> None:
         assert strip.shape[1:] == (width, 3) and strip.shape[0] <= 2000
 
 
-def test_the_scheduler_of_diffusers_is_taken() -> None:
+def test_a_diffusers_scheduler_is_accepted() -> None:
     assert NoiseSchedule.from_scheduler(DDIMScheduler(**EPSILON)).num_train_timesteps == 1000

@@ -1,4 +1,4 @@
-"""Any argument of read_video and write_video: it works, or one clear sentence comes and nothing is left behind."""
+"""Any argument of read_video and write_video: it works, or raises one clear error and leaves no file."""
 
 import math
 import os
@@ -79,7 +79,7 @@ def test_read_one_strange_argument(video: Path, name: str, value: object) -> Non
 
 
 @pytest.mark.parametrize("path", [None, 7, b"a.mp4", b"\xff", [], "", "\0", "a\0.mp4", "a\ud800.mp4", "x" * 500])
-def test_paths_that_are_none(path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_things_that_are_no_paths(path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for call in (read_video, check_output, lambda p: write_video(p, torch.zeros(1, 16, 16, 3), 8)):
         with clear_error():

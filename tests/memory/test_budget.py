@@ -1,21 +1,19 @@
-"""What is chosen by a GPU's memory, and what is said where it is too little; the memory is made up."""
+"""Settings chosen to fit a device's memory, and the error where it is too little; the memory is made up."""
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from tav_core import ClipEditor, SamplingConfig, TuningConfig, VideoUNet, estimate_memory, inflate
-from tav_core.cli import edit as edit_command
-from tav_core.cli.edit import out_of_memory
-from tav_core.cli.edit_options import frozen_dtype
 from tav_core.cli.main import main, parser
-from tav_core.memory import budget as fitting
-from tav_core.memory.budget import ran_out_of_memory
+from tav_core.job import run
+from tav_core.memory import budget
+from tav_core.memory.budget import out_of_memory_advice, ran_out_of_memory
 from tav_core.memory.estimate import OVERHEAD
 from tav_core.models.base import ASSETS
+from tests.cli.test_edit_options import job_of
 from tests.conftest import MakeUNet, draw
 
 LATENTS = draw(1, 4, 4, 16, 16)
@@ -24,7 +22,8 @@ EDIT = ["edit", "--video", str(ASSETS / "demo-clip.mp4"), "--source-prompt", "a"
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 0.0) -> None:
-    monkeypatch.setattr(edit_command, "device_memory", lambda device: (free, total))
+    for module in (run, budget):
+        monkeypatch.setattr(module, "device_memory", lambda device: (free, total))
 
 
 @pytest.fixture
@@ -35,11 +34,11 @@ def video_unet(make_unet: MakeUNet) -> VideoUNet:
 @pytest.mark.parametrize("given", [False, True])
 def test_checkpointing_is_the_fastest_that_fits(video_unet: VideoUNet, given: bool) -> None:
     def needed(checkpointing: bool | str) -> float:
-        planned = estimate_memory(video_unet, TuningConfig(gradient_checkpointing=checkpointing), **SIZE)
-        return OVERHEAD * (planned.peak - planned.weights)
+        needed = estimate_memory(video_unet, TuningConfig(gradient_checkpointing=checkpointing), **SIZE)
+        return OVERHEAD * (needed.peak - needed.weights)
 
-    def chosen(room: float) -> bool | str:
-        return fitting.checkpointing_within(video_unet, LATENTS, TuningConfig(gradient_checkpointing=given), room)
+    def chosen(free: float) -> bool | str:
+        return budget.checkpointing_within(video_unet, LATENTS, TuningConfig(gradient_checkpointing=given), free)
 
     assert chosen(torch.inf) is chosen(needed(False) + 1) is False
     assert chosen(needed(False) - 1) == chosen(needed("selective") + 1) == "selective"
@@ -47,25 +46,25 @@ def test_checkpointing_is_the_fastest_that_fits(video_unet: VideoUNet, given: bo
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
-def test_the_memory_of_a_cpu_is_the_machines(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, total = fitting.device_memory(torch.device(device))
+def test_device_memory_of_a_cpu_is_the_machines(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, total = budget.device_memory(torch.device(device))
     assert 0 < real < total < 2**50
-    monkeypatch.setattr(fitting.psutil, "virtual_memory", lambda: SimpleNamespace(available=3, total=8))
-    assert fitting.device_memory(torch.device(device)) == (3, 8)
-    assert fitting.device_memory(torch.device("meta")) == (torch.inf, torch.inf), "nothing tells"
+    monkeypatch.setattr(budget.psutil, "virtual_memory", lambda: SimpleNamespace(available=3, total=8))
+    assert budget.device_memory(torch.device(device)) == (3, 8)
+    assert budget.device_memory(torch.device("meta")) == (torch.inf, torch.inf), "unknown"
 
 
-def test_the_memory_of_a_gpu_includes_what_torch_holds_and_no_tensor_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_memory_of_a_gpu_includes_torchs_unused_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, given in (("mem_get_info", (10, 80)), ("memory_reserved", 30), ("memory_allocated", 7)):
         monkeypatch.setattr(torch.cuda, name, lambda device, given=given: given)
-    assert fitting.device_memory(torch.device("cuda")) == (10 + 30 - 7, 80)
+    assert budget.device_memory(torch.device("cuda")) == (10 + 30 - 7, 80)
 
 
-def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet) -> None:
+def test_frames_within_counts_with_checkpointing(video_unet: VideoUNet) -> None:
     least = TuningConfig(gradient_checkpointing=True)
     peaks = [estimate_memory(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
     for fit, memory in ((2, peaks[1] + 1), (1, peaks[1] - 1), (0, peaks[0] - 1)):
-        assert fitting.frames_within(video_unet, LATENTS, TuningConfig(), OVERHEAD * memory) == fit
+        assert budget.frames_within(video_unet, LATENTS, TuningConfig(), OVERHEAD * memory) == fit
 
 
 @pytest.mark.parametrize(
@@ -79,18 +78,18 @@ def test_the_frames_that_fit_are_those_with_checkpointing(video_unet: VideoUNet)
         (["--device", "cpu", "--dtype", "bfloat16"], torch.bfloat16),
     ],
 )
-def test_the_type_is_the_published_scripts_on_a_gpu(given: list[str], dtype: torch.dtype) -> None:
-    assert frozen_dtype(parser().parse_args([*EDIT, "o.mp4", *given])) == dtype
+def test_dtype_is_float16_on_a_gpu_as_published(given: list[str], dtype: torch.dtype) -> None:
+    assert job_of(parser().parse_args([*EDIT, "o.mp4", *given])).weight_dtype == dtype
 
 
-def test_checkpointing_needs_no_word_after_it() -> None:
+def test_checkpointing_option_needs_no_value() -> None:
     given = {(): "auto", ("--gradient-checkpointing",): "on"}
     given |= {("--gradient-checkpointing", word): word for word in ("off", "selective", "on", "auto")}
     parsed = {words: parser().parse_args([*EDIT, "o.mp4", *words]).gradient_checkpointing for words in given}
     assert parsed == given
 
 
-def test_too_little_memory_is_one_sentence_with_numbers(
+def test_out_of_memory_while_tuning_advises_with_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     tuned_with = []
@@ -123,12 +122,12 @@ def test_too_little_memory_is_one_sentence_with_numbers(
         (ValueError("out of memory"), False),
     ],
 )
-def test_full_memory_is_known_by_its_words(error: Exception, full: bool) -> None:
+def test_out_of_memory_is_recognised_by_type_or_message(error: Exception, full: bool) -> None:
     assert ran_out_of_memory(error) == full
 
 
 @pytest.mark.parametrize("words", ["unable to find an engine", "shapes cannot be multiplied"])
-def test_full_memory_while_tuning_is_told_from_another_error(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+def test_out_of_memory_while_tuning_differs_from_other_errors(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     def tune(editor: ClipEditor, config: TuningConfig) -> None:
         raise RuntimeError(words)
 
@@ -141,25 +140,26 @@ def test_full_memory_while_tuning_is_told_from_another_error(monkeypatch: pytest
             main(command)
 
 
-def test_a_gpu_that_is_full_before_the_tuning_is_one_sentence(
+def test_out_of_memory_while_loading_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load_model(*args: object, **kwargs: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("tav_core.cli.edit.load_model", load_model)
+    monkeypatch.setattr(run, "load_model", load_model)
     assert main([*EDIT, "edit.mp4"]) == 1
     said = "The device's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
     assert capsys.readouterr().err == f"{said}\n"
 
 
-def test_what_is_lowered_already_is_not_advised(video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    editor: Any = SimpleNamespace(frames=torch.zeros(4, 128, 128, 3), latents=LATENTS, video_unet=video_unet)
+def test_settings_that_are_lowest_already_are_not_advised(
+    video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_memory(monkeypatch, 0, total=0)
-    plain, least = (
-        out_of_memory(editor, TuningConfig()),
-        out_of_memory(editor, TuningConfig(gradient_checkpointing=True)),
+    plain, least, sampling = (
+        out_of_memory_advice(video_unet, LATENTS, torch.zeros(4, 128, 128, 3), config)
+        for config in (TuningConfig(), TuningConfig(gradient_checkpointing=True), SamplingConfig())
     )
     assert "Give --gradient-checkpointing on, or --dtype float16, or a smaller" in plain
     assert "Give --dtype float16, or a smaller" in least
-    assert "Give --dtype float16, or a smaller" in out_of_memory(editor, SamplingConfig()), "what helps tuning alone"
+    assert "Give --dtype float16, or a smaller" in sampling, "what helps tuning alone"

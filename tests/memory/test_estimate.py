@@ -1,7 +1,6 @@
-"""The planner against what torch's allocator handed out in real steps of small UNets."""
+"""The memory estimate against what torch's allocator handed out in real steps of small UNets."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, astuple, replace
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,22 +10,19 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tav_core import (
-    MemoryEstimate,
-    Rates,
     SamplingConfig,
     TuningConfig,
     VideoUNet,
     estimate_memory,
     frames_that_fit,
     inflate,
-    rates,
     trainable_parameters,
     tune,
 )
-from tav_core.editing.sampling import guided_prediction
-from tav_core.memory import estimate as planner
-from tav_core.memory.estimate import _DryRun
-from tav_core.memory.tracker import MemoryTracker, Work
+from tav_core.editing.sampling import guided_denoiser
+from tav_core.memory import estimate
+from tav_core.memory.estimate import _Step
+from tav_core.memory.tracker import MemoryTracker
 from tests.conftest import EPSILON, MakeUNet, draw
 
 SIZE = dict(num_frames=4, height=16, width=16)
@@ -45,17 +41,18 @@ CONFIGS = {
 
 
 def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig) -> int:
-    """Bytes alive at most during a step beyond those before it, as torch's profiler saw them come and go."""
+    """Bytes alive at most during a step beyond those before it, from torch's profiler."""
     if isinstance(config, TuningConfig):
         steps = tune(video_unet, LATENTS, TEXT, EPSILON, config)
         next(steps)  # the moments of AdamW are there from now on
         step = steps.__next__
     else:
         negative = None if config.guidance_scale == 1 else TEXT
+        denoiser = guided_denoiser(video_unet, TEXT, negative, EPSILON, config)
 
         def step() -> object:
             with torch.no_grad():
-                return guided_prediction(video_unet, LATENTS, 500, TEXT, negative, config)
+                return denoiser(LATENTS, 500)
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         step()
@@ -84,7 +81,7 @@ def _allocations(profiled: profile) -> Iterator[Any]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Some kernels take a buffer in each thread, which no plan counts."""
+    """Some kernels allocate a buffer in each thread, which no estimate counts."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -94,34 +91,18 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("shape", ["sd1", "sd2"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_predicts_what_a_step_allocates(make_unet: MakeUNet, shape: str, name: str) -> None:
+def test_activations_are_those_that_a_step_allocates(make_unet: MakeUNet, shape: str, name: str) -> None:
     video_unet = inflate(make_unet(shape))
-    planned = estimate_memory(video_unet, CONFIGS[name], **SIZE)
+    estimated = estimate_memory(video_unet, CONFIGS[name], **SIZE)
     tolerance = 5e-4 if "checkpointing" in name else 0.02  # where little is kept, a gradient is seen
-    assert planned.activations == pytest.approx(allocated(video_unet, CONFIGS[name]), rel=tolerance)
+    assert estimated.activations == pytest.approx(allocated(video_unet, CONFIGS[name]), rel=tolerance)
 
 
-def test_gradients_that_are_kept_count(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a size at which weights outweigh activations. Float16 keeps them, by autocast and at rest."""
-    video_unet, least = inflate(make_unet()), TuningConfig(gradient_checkpointing=True)
-    kinds = [(least, None), (replace(least, compute_dtype=torch.float16), None), (least, torch.float16)]
-
-    def planned() -> list[int]:
-        monkeypatch.setattr(planner, "_plans", {})
-        size = dict(num_frames=1, height=2, width=2)
-        return [estimate_memory(video_unet, config, dtype=dtype, **size).activations for config, dtype in kinds]
-
-    gathered = planned()
-    monkeypatch.setattr(planner, "gathers", lambda *_: False)
-    kept = planned()
-    assert gathered[0] < 0.8 * kept[0] and gathered[1:] == kept[1:]
-
-
-def test_counts_the_arithmetic_of_torch_and_the_attention_of_the_cpu(make_unet: MakeUNet) -> None:
+def test_flops_are_torchs_and_the_cpus_attention(make_unet: MakeUNet) -> None:
     video_unet, config = inflate(make_unet()), SamplingConfig(guidance_scale=1.0)
-    planned = estimate_memory(video_unet, config, **SIZE)
+    estimated = estimate_memory(video_unet, config, **SIZE)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        guided_prediction(video_unet, LATENTS, 500, TEXT, None, config)
+        guided_denoiser(video_unet, TEXT, None, EPSILON, config)(LATENTS, 500)
     # Scores and values of each attention: 4 x queries x keys x width. Three blocks have 16 x 16 positions and 16
     # channels, the middle one 8 x 8 and 32. Frames 1 and 2 see one frame, 3 and 4 two; all see 77 words, and each
     # position 4 frames.
@@ -129,10 +110,10 @@ def test_counts_the_arithmetic_of_torch_and_the_attention_of_the_cpu(make_unet: 
         4 * count * channels * (6 * positions**2 + 4 * positions * (77 + 4))
         for count, positions, channels in ((3, 256, 16), (1, 64, 32))
     )
-    assert planned.flops == counter.get_total_flops() + attention
+    assert estimated.flops == counter.get_total_flops() + attention
 
 
-def test_a_plan_touches_nothing(make_unet: MakeUNet) -> None:
+def test_estimating_changes_no_state(make_unet: MakeUNet) -> None:
     video_unet, random = inflate(make_unet()), torch.get_rng_state()
     before = {name: weight.clone() for name, weight in video_unet.state_dict().items()}
     with torch.inference_mode():
@@ -142,7 +123,7 @@ def test_a_plan_touches_nothing(make_unet: MakeUNet) -> None:
     assert not video_unet.context.checkpointing and torch.equal(torch.get_rng_state(), random)
 
 
-def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
+def test_estimates_another_dtype_than_the_models(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     trained = sum(parameter.numel() for parameter in trainable_parameters(video_unet).values())
     total = sum(parameter.numel() for parameter in video_unet.parameters())
@@ -152,7 +133,7 @@ def test_plans_another_type_than_the_models(make_unet: MakeUNet) -> None:
     assert half.activations < 0.8 * full.activations and half.peak < full.peak
 
 
-def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None:
+def test_checkpointing_trades_flops_for_memory(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     plain, selective, full = (estimate_memory(video_unet, CONFIGS[name], **SIZE) for name in list(CONFIGS)[2:5])
     assert full.activations < selective.activations < 0.5 * plain.activations
@@ -160,7 +141,7 @@ def test_checkpointing_trades_arithmetic_for_memory(make_unet: MakeUNet) -> None
     assert selective.flops - plain.flops < 0.5 * (full.flops - plain.flops)
 
 
-def test_the_work_of_many_passes_is_many_times_that_of_one_and_the_peak_that_of_two(make_unet: MakeUNet) -> None:
+def test_accumulation_multiplies_flops_and_peaks_as_two_passes(make_unet: MakeUNet) -> None:
     one, two, ten = (
         estimate_memory(inflate(make_unet()), TuningConfig(gradient_accumulation_steps=passes), **SIZE)
         for passes in (1, 2, 10)
@@ -170,42 +151,22 @@ def test_the_work_of_many_passes_is_many_times_that_of_one_and_the_peak_that_of_
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_counts_the_work_that_a_real_step_does(make_unet: MakeUNet, name: str) -> None:
-    """Where no tensor has storage, as where all have. The plan leaves the optimiser out, here it is not run."""
+def test_flops_are_those_of_a_real_step(make_unet: MakeUNet, name: str) -> None:
+    """The estimate leaves the optimiser out; here it is not run."""
     video_unet, config = inflate(make_unet()), CONFIGS[name]
-    with MemoryTracker() as ledger:
-        _DryRun(video_unet, config)(LATENTS, TEXT)
-    real, planned = asdict(ledger.work), asdict(estimate_memory(video_unet, config, **SIZE).work)
-    assert all(planned[kind] == pytest.approx(amount, rel=0.02) and amount for kind, amount in real.items())
+    step = _Step(video_unet, config)
+    with MemoryTracker() as tracker:
+        step(LATENTS, TEXT)
+    assert tracker.flops and step.scale_to_all_passes(tracker.flops) == pytest.approx(
+        estimate_memory(video_unet, config, **SIZE).flops, rel=0.02
+    )
 
 
-def test_time_is_a_sum_over_the_kinds_of_work() -> None:
-    work = Work(flops=1, bytes=20, scores=300, weight_bytes=4000, operations=50000)
-    assert Rates(1.0, 0.1, 0.01, 0.001, 0.0001).seconds(work) == pytest.approx(1 + 2 + 3 + 4 + 5)
-    planned = MemoryEstimate(weights=0, moments=0, activations=0, work=work)
-    assert planned.seconds(Rates(0.0, 0.0, 0.0, 0.0, 1.0)) == 50000
-
-
-def test_rates_are_solved_from_programs_of_known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that runs by the work done gives its own rates back, and the global generator stands still."""
-    true, random = Rates(1e-11, 1e-10, 1e-9, 5e-10, 1e-5), torch.get_rng_state()
-
-    def timed(probe: Callable[[], object], device: torch.device) -> float:
-        with MemoryTracker() as ledger:
-            probe()
-        return true.seconds(ledger.work)
-
-    monkeypatch.setattr(rates, "_timed", timed)
-    monkeypatch.setattr(rates, "ROUNDS", 1)
-    assert astuple(rates.measure_rates()) == pytest.approx(astuple(true), rel=1e-3)
-    assert torch.equal(torch.get_rng_state(), random)
-
-
-def test_the_same_plan_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For another model of the same make too; not for another size, option or make."""
-    monkeypatch.setattr(planner, "_plans", {})
+def test_the_same_estimate_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For another model of the same architecture too; not for another size, option or architecture."""
+    monkeypatch.setattr(estimate, "_estimates", {})
     made = []
-    monkeypatch.setattr(planner, "_made", lambda *given: made.append(given) or len(made))
+    monkeypatch.setattr(estimate, "_dry_run", lambda *given: made.append(given) or len(made))
     first, second = inflate(make_unet()), inflate(make_unet())
     assert (
         estimate_memory(first, TuningConfig(steps=3), **SIZE)
@@ -232,7 +193,7 @@ def test_the_same_plan_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", list(CONFIGS)[:5])
-def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) -> None:
+def test_frames_that_fit_is_the_most(make_unet: MakeUNet, name: str) -> None:
     video_unet, config, size = inflate(make_unet()), CONFIGS[name], dict(height=16, width=16)
     memory = estimate_memory(video_unet, config, num_frames=5, **size).peak
     assert frames_that_fit(video_unet, config, memory, num_frames=9, **size) == 5
@@ -240,7 +201,7 @@ def test_one_frame_more_than_fit_does_not_fit(make_unet: MakeUNet, name: str) ->
     assert frames_that_fit(video_unet, config, memory / 10, num_frames=9, **size) == 0
 
 
-def test_frames_that_fit_with_one_prompt_after_the_other_are_found(make_unet: MakeUNet) -> None:
+def test_frames_that_fit_with_one_pass_for_each_prompt(make_unet: MakeUNet) -> None:
     """At 9 frames the batch of two prompts ends, and with it most of the peak."""
     video_unet, config, size = inflate(make_unet()), SamplingConfig(), dict(height=32, width=32)
     peaks = {frames: estimate_memory(video_unet, config, num_frames=frames, **size).peak for frames in (7, 8, 9, 10)}
@@ -250,24 +211,23 @@ def test_frames_that_fit_with_one_prompt_after_the_other_are_found(make_unet: Ma
     assert frames_that_fit(video_unet, config, peaks[9] - 1, num_frames=12, **size) < 8
 
 
-def test_a_ledger_counts_a_product_and_an_attention_as_one_does_by_hand() -> None:
+def test_tracker_counts_a_product_and_an_attention() -> None:
     first, second = torch.ones(3, 5), torch.ones(5, 7)
-    with MemoryTracker() as ledger:
+    with MemoryTracker() as tracker:
         product = first @ second
-    assert ledger.work == Work(flops=2 * 3 * 5 * 7, bytes=4 * (15 + 35 + 21), operations=1)
-    assert ledger.alive == ledger.peak == product.nbytes == 84
+    assert tracker.flops == 2 * 3 * 5 * 7
+    assert tracker.alive == tracker.peak == product.nbytes == 84
     queries, keys, values = (torch.ones(2, 3, count, 8, requires_grad=True) for count in (4, 6, 6))
-    with MemoryTracker() as ledger:
+    with MemoryTracker() as tracker:
         attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values)
-        there = replace(ledger.work)
+        forward = tracker.flops
         attended.sum().backward()
-    scores, product = 2 * 3 * 4 * 6, 2 * 2 * 3 * 4 * 6 * 8
-    assert (there.scores, there.flops) == (scores, 2 * product)
-    assert (ledger.work.scores, ledger.work.flops) == (3 * scores, 7 * product)
+    product = 2 * 2 * 3 * 4 * 6 * 8
+    assert (forward, tracker.flops) == (2 * product, 7 * product)
 
 
-def test_guidance_in_a_part_of_the_steps_is_planned_for(make_unet: MakeUNet) -> None:
+def test_guidance_at_high_noise_alone_is_estimated(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
-    early = estimate_memory(video_unet, SamplingConfig(guidance_scale=1.0, high_noise_guidance_scale=4.0), **SIZE)
-    assert early == estimate_memory(video_unet, SamplingConfig(), **SIZE)
-    assert early.flops > 1.9 * estimate_memory(video_unet, SamplingConfig(guidance_scale=1.0), **SIZE).flops
+    high_noise = estimate_memory(video_unet, SamplingConfig(guidance_scale=1.0, high_noise_guidance_scale=4.0), **SIZE)
+    assert high_noise == estimate_memory(video_unet, SamplingConfig(), **SIZE)
+    assert high_noise.flops > 1.9 * estimate_memory(video_unet, SamplingConfig(guidance_scale=1.0), **SIZE).flops

@@ -123,7 +123,7 @@ def test_a_long_prompt_is_cut(folders, frames):
     torch.testing.assert_close(encoder.encode_text("red star " * 90), encoder.encode_text("red star " * 200))
 
 
-def test_a_list_of_shards_that_names_a_pickle_is_refused(folders, tmp_path):
+def test_a_list_of_shards_that_names_a_pickle_raises(folders, tmp_path):
     copy = shutil.copytree(folders["dino"], tmp_path / "dino")
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "pytorch_model.bin"}}))
     with pytest.raises(EncoderError, match="'pytorch_model.bin'"):

@@ -57,7 +57,7 @@ def test_warp_error_by_hand():
     assert np.isnan(errors[1])
 
 
-def test_what_comes_out_from_behind_something_is_not_counted():
+def test_disoccluded_pixels_are_not_counted():
     background = moving_clip((0, 0), num_frames=2, size=96)
     patch = moving_clip((0, 0), num_frames=1, size=32, seed=5)[0]
     for frame, x in zip(background, (20, 28), strict=True):
@@ -95,7 +95,7 @@ def test_motion_that_agrees_and_motion_that_does_not():
     assert end_point_error(same.flow, source.flow).mean() < 1 < end_point_error(other.flow, source.flow).mean()
 
 
-def test_bad_input():
+def test_bad_input_raises():
     with pytest.raises(ValueError, match="two frames"):
         estimate_motion(moving_clip((1, 0), num_frames=1))
     with pytest.raises(ValueError, match="same frames"):

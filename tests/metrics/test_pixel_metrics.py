@@ -18,7 +18,7 @@ def test_psnr_by_hand():
     assert psnr(source, source) == pytest.approx(100)
 
 
-def test_background_psnr_leaves_the_mask_and_its_margin_out():
+def test_background_psnr_excludes_the_mask_and_its_margin():
     source = np.zeros((1, 20, 20, 3), np.float32)
     covered = np.zeros((1, 20, 20), np.float32)
     covered[0, 10, 10] = 0.3
@@ -47,13 +47,13 @@ def test_ssim_of_flat_frames_by_hand():
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim])
-def test_clips_of_other_shapes_are_refused(measure):
+def test_clips_of_other_shapes_raise(measure):
     with pytest.raises(ValueError, match="3 frames of 31 x 24 pixels, its source 2 frames"):
         measure(clip(0), clip(0)[:2])
     with pytest.raises(ValueError, match="shape"):
         measure(clip(0)[0], clip(0)[0])
 
 
-def test_ssim_refuses_frames_smaller_than_its_window():
+def test_ssim_raises_for_frames_smaller_than_its_window():
     with pytest.raises(ValueError, match="11 x 11"):
         ssim(clip(0)[:, :8], clip(0)[:, :8])

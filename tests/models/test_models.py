@@ -35,7 +35,7 @@ def test_bundled_model_is_small_and_complete(model):
     assert next(model.unet.parameters()).dtype == torch.float32
 
 
-def test_the_text_encoder_has_names_that_transformers_4_reads_too():
+def test_the_text_encoder_has_the_tensor_names_of_transformers_4():
     with safe_open(ASSETS / "demo-model" / "text_encoder" / "model.safetensors", "pt") as file:
         assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118
 
@@ -45,7 +45,7 @@ def test_a_copy_of_the_folder_loads_the_same_weights(model, folder):
     assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), other.unet.parameters(), strict=True))
 
 
-def test_other_types(folder):
+def test_other_dtypes(folder):
     assert next(load_model(folder, dtype=torch.bfloat16).unet.parameters()).dtype == torch.bfloat16
 
 
@@ -63,7 +63,7 @@ def test_each_word_of_the_world_is_one_token(model):
         assert len(model.tokenizer(word).input_ids) == 3, word
 
 
-def test_latents_have_unit_scale_and_come_back(model):
+def test_latents_have_unit_scale_and_decode_to_the_frames(model):
     from tav_core.demo import shapes as world
 
     frames = torch.stack(
@@ -92,24 +92,24 @@ def test_latents_are_the_mode_of_the_posterior(model):
 @pytest.mark.parametrize(
     ("shape", "words"), [((2, 128, 128), "shape"), ((0, 128, 128, 3), "one frame"), ((1, 100, 128, 3), "128 x 96")]
 )
-def test_frames_that_do_not_fit(model, shape, words):
+def test_wrong_frames_raise(model, shape, words):
     with pytest.raises(ValueError, match=words):
         encode_frames(model, torch.zeros(shape))
 
 
 @pytest.mark.parametrize("size", [None, [64, 64], 0])
-def test_a_model_that_does_not_say_its_size(model, size, monkeypatch):
+def test_a_model_without_a_sample_size(model, size, monkeypatch):
     config = SimpleNamespace(sample_size=size)
     with pytest.raises(ModelError, match="sample_size in the unet's config.json must be a whole number"):
         _ = replace(model, unet=SimpleNamespace(config=config)).image_size
 
 
-def test_missing_folder(tmp_path):
+def test_a_missing_folder_raises(tmp_path):
     with pytest.raises(ModelError, match="no model folder at .*nowhere"):
         load_model(tmp_path / "nowhere")
 
 
-def test_missing_part(folder):
+def test_a_missing_part_raises(folder):
     shutil.rmtree(folder / "vae")
     with pytest.raises(ModelError, match="lacks vae"):
         load_model(folder)
@@ -122,14 +122,14 @@ def test_pickled_weights_are_never_opened(folder):
         load_model(folder)
 
 
-def test_truncated_weights(folder):
+def test_truncated_weights_raise(folder):
     weights = folder / "text_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="text_encoder .* cannot be read"):
         load_model(folder)
 
 
-def test_broken_config(folder):
+def test_a_broken_config_raises(folder):
     (folder / "unet" / "config.json").write_text("{")
     with pytest.raises(ModelError, match="unet .* cannot be read"):
         load_model(folder)

@@ -1,4 +1,4 @@
-"""Processes that tune into a store until they are killed, and what must hold afterwards."""
+"""Kill processes that tune into a store, and check the store afterwards."""
 
 import itertools
 import math

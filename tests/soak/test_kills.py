@@ -1,4 +1,4 @@
-"""kill -9 at random moments of tuning and saving: a few in the default run, many in `make soak`."""
+"""kill -9 at random moments of tuning and saving: a few in `make slow`, many in `make soak`."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,7 @@ from tests.soak.kills import kill_again_and_again
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
 @pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.soak)])
-def test_nothing_kept_is_lost_however_often_it_is_killed(
-    tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_stored_step_is_lost_by_kills(tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
     counts = kill_again_and_again(tmp_path, kills)
     with capsys.disabled():
         if kills > 3:

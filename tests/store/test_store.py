@@ -1,4 +1,4 @@
-"""Tuned weights: to a file and back, at any strength, and never half."""
+"""Tuned weights in a file: saved and loaded at any strength, all or nothing."""
 
 import os
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_loads_the_same_bits_and_the_metadata(tuned_unet: VideoUNet, make_unet: 
     assert not any(parameter.is_inference() for parameter in fresh.parameters())
 
 
-def test_strength_is_measured_from_the_image_model_however_often_it_is_set(
+def test_strength_is_measured_from_the_image_model_each_time(
     tuned_unet: VideoUNet, make_unet: MakeUNet, tmp_path: Path
 ) -> None:
     path = save_tuned(tuned_unet, tmp_path / "a.safetensors")
@@ -114,7 +114,7 @@ def test_wrong_tensors_change_nothing(
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())
 
 
-def test_files_that_are_no_tuned_weights(tuned_unet: VideoUNet, tmp_path: Path) -> None:
+def test_files_without_tuned_weights_raise(tuned_unet: VideoUNet, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No tuned weights at"):
         load_tuned(tuned_unet, tmp_path / "missing.safetensors")
     path = save_tuned(tuned_unet, tmp_path / "a.safetensors")
@@ -126,7 +126,7 @@ def test_files_that_are_no_tuned_weights(tuned_unet: VideoUNet, tmp_path: Path) 
         load_tuned(tuned_unet, path)
 
 
-def test_a_flipped_bit_is_found_and_changes_nothing(tuned_unet: VideoUNet, tmp_path: Path) -> None:
+def test_a_flipped_bit_raises_and_changes_nothing(tuned_unet: VideoUNet, tmp_path: Path) -> None:
     path = save_tuned(tuned_unet, tmp_path / "a.safetensors")
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
@@ -137,7 +137,7 @@ def test_a_flipped_bit_is_found_and_changes_nothing(tuned_unet: VideoUNet, tmp_p
     assert all(torch.equal(before[name], now) for name, now in trainable_parameters(tuned_unet).items())
 
 
-def test_metadata_that_were_changed_are_found(tuned_unet: VideoUNet, tmp_path: Path) -> None:
+def test_changed_metadata_raise(tuned_unet: VideoUNet, tmp_path: Path) -> None:
     path = save_tuned(tuned_unet, tmp_path / "a.safetensors", metadata={"caption": "a man is skiing"})
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -162,6 +162,6 @@ def test_interrupted_write_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_metadata_are_strings(tuned_unet: VideoUNet, tmp_path: Path) -> None:
+def test_metadata_must_be_strings(tuned_unet: VideoUNet, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"metadata\['steps'\] must be text, not 500"):
         save_tuned(tuned_unet, tmp_path / "a.safetensors", metadata={"steps": 500})

@@ -1,4 +1,4 @@
-"""The folder of a store: nothing damaged gets out, nothing whole gets lost, and the limit holds."""
+"""The folder of a store: damaged files raise, whole ones stay, and the size limit holds."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def test_what_is_put_is_got(store: Store) -> None:
+def test_put_then_get(store: Store) -> None:
     put(store, KEYS[0], content())
     assert equal(get(store, KEYS[0]), content())
     assert get(store, KEYS[1]) is None and get(store, KEYS[0], "inversion") is None
@@ -81,7 +81,7 @@ DAMAGES = ["truncated", "empty", "longer", "bit flipped", "swapped", "another ki
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_bad_file_is_refused_by_name(store: Store, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_file_raises_with_its_name(store: Store, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     for key, entry_kind in ((KEYS[0], "run"), (KEYS[1], "run"), (KEYS[0], "inversion"), (KEYS[2], "run")):
         put(store, key, content(1), entry_kind)
     path = store.folder / f"run-{KEYS[0]}.safetensors"
@@ -99,7 +99,7 @@ def test_a_bad_file_is_refused_by_name(store: Store, kind: str, capsys: pytest.C
 
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_one_flipped_bit_is_refused_or_changes_nothing(store: Store, position: int, bit: int) -> None:
+def test_one_flipped_bit_raises_or_changes_nothing(store: Store, position: int, bit: int) -> None:
     put(store, KEYS[0], content(size=16))
     path = store.folder / f"run-{KEYS[0]}.safetensors"
     damaged = bytearray(path.read_bytes())
@@ -111,7 +111,7 @@ def test_one_flipped_bit_is_refused_or_changes_nothing(store: Store, position: i
         assert path.name in str(error)
 
 
-def test_the_least_recently_used_go_first(store: Store) -> None:
+def test_prune_removes_the_least_recently_used(store: Store) -> None:
     for key in KEYS[:3]:
         put(store, key, content())
     one = store.entries()[0].num_bytes
@@ -125,7 +125,7 @@ def test_the_least_recently_used_go_first(store: Store) -> None:
     assert store.entries() == []
 
 
-def test_a_clock_put_back_does_not_change_the_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_set_back_does_not_change_the_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tav_core.store.folder.time, "time_ns", lambda: clock[0])
     clock = [time.monotonic_ns() + 2_000_000_000 * 10**9]
     for key in KEYS[:4]:
@@ -135,7 +135,7 @@ def test_a_clock_put_back_does_not_change_the_order(store: Store, monkeypatch: p
     assert [entry.key for entry in store.entries()] == [KEYS[1], KEYS[2], KEYS[3], KEYS[0]]
 
 
-def test_files_of_others_are_left_alone(store: Store) -> None:
+def test_foreign_files_are_not_removed(store: Store) -> None:
     put(store, KEYS[0], content())
     others = ["notes.txt", "holiday.safetensors", f"run-{KEYS[1]}.safetensors.bak", ".holiday.safetensors.01234567.tmp"]
     for name in others:
@@ -144,7 +144,7 @@ def test_files_of_others_are_left_alone(store: Store) -> None:
     assert names(store) == set(others) and store.verify() == []
 
 
-def test_what_a_killed_process_left_is_cleared_away(store: Store) -> None:
+def test_leftovers_of_a_killed_process_are_removed(store: Store) -> None:
     put(store, KEYS[0], content())
     left = store.folder / f".run-{KEYS[1]}.safetensors.0123abcd.tmp"
     left.write_bytes(bytes(100))
@@ -152,7 +152,7 @@ def test_what_a_killed_process_left_is_cleared_away(store: Store) -> None:
     assert not left.exists() and len(store.entries()) == 1
 
 
-def test_a_full_disk_is_named_and_the_old_file_is_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_and_the_old_file_is_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, KEYS[0], content(1))
 
     def full(*_: object) -> None:
@@ -167,7 +167,7 @@ def test_a_full_disk_is_named_and_the_old_file_is_whole(store: Store, monkeypatc
         assert equal(get(store, KEYS[0]), content(1))
 
 
-def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+def test_a_full_file_system(small_disk: Path) -> None:
     store = Store(small_disk)
     put(store, KEYS[0], content(1, size=200_000))
     for key in KEYS[:2]:
@@ -178,7 +178,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     put(store, KEYS[1], content(3, size=200_000))
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="store .*file cannot be written to .* Choose a folder"):
         put(Store(tmp_path / "file"), KEYS[0], content())
@@ -191,9 +191,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
         put(Store(tmp_path / "read-only"), KEYS[0], content())
 
 
-def test_what_else_helps_is_said_at_the_end_of_what_the_disk_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_errors_end_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "store", remedy="Or do without.")
     put(store, KEYS[0], content(1))
 
@@ -211,9 +209,9 @@ def test_what_else_helps_is_said_at_the_end_of_what_the_disk_refuses(
         put(Store(tmp_path / "file", remedy="Or do without."), KEYS[0], content())
 
 
-def test_a_folder_that_another_process_keeps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_locked_by_another_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tav_core.store.folder, "LOCK_SECONDS", 0.05)
-    with store._locked(), pytest.raises(TimeoutError, match="Another process has kept the store"):
+    with store._locked(), pytest.raises(TimeoutError, match="Another process has locked the store"):
         put(Store(store.folder), KEYS[0], content())
 
 

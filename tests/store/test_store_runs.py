@@ -1,4 +1,4 @@
-"""The store: results are found again, runs go on where they stopped, and what went wrong is not kept."""
+"""The store: results are found again, runs resume, and failed states are not stored."""
 
 import math
 from collections.abc import Callable
@@ -12,8 +12,18 @@ import torch
 from torch import Tensor
 
 import tav_core.store.keys
-import tav_core.tuning
-from tav_core import InversionConfig, Store, TuningConfig, TuningStep, VideoUNet, inflate, invert, load_tuned, tune
+from tav_core import (
+    InversionConfig,
+    NoisePrediction,
+    Store,
+    TuningConfig,
+    TuningStep,
+    VideoUNet,
+    inflate,
+    invert,
+    load_tuned,
+    tune,
+)
 from tav_core.store.keys import result_key
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet
 from tests.tuning.test_tuning_state import LATENTS, TEXT, same, weights
@@ -45,7 +55,7 @@ def no_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(VideoUNet, "forward", refuse)
 
 
-def test_stopped_and_started_again_ends_in_the_same_bits(make_unet: MakeUNet, store: Store) -> None:
+def test_resume_is_bit_exact(make_unet: MakeUNet, store: Store) -> None:
     expected, expected_weights = reference(make_unet)
     made = []
     for taken in (1, 0, 3, 9):
@@ -61,7 +71,9 @@ def test_stopped_and_started_again_ends_in_the_same_bits(make_unet: MakeUNet, st
     assert kinds(store) == ["tuned"]
 
 
-def test_a_then_b_then_a_takes_no_step(make_unet: MakeUNet, store: Store, no_forward: Callable[[], None]) -> None:
+def test_finished_tunings_are_loaded_without_a_step(
+    make_unet: MakeUNet, store: Store, no_forward: Callable[[], None]
+) -> None:
     video_unet, outcomes = inflate(make_unet()), []
     other = TuningConfig(steps=2, seed=4)
     for config in (CONFIG, other):
@@ -96,11 +108,11 @@ def test_works_inside_inference_mode(make_unet: MakeUNet, store: Store) -> None:
 
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("injected"), KeyboardInterrupt(), FloatingPointError("nan")])
-def test_an_error_within_a_step_keeps_the_step_before(
+def test_an_error_within_a_step_stores_the_step_before(
     make_unet: MakeUNet, store: Store, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
     expected, expected_weights = reference(make_unet)
-    loss, calls = tav_core.tuning._loss, []
+    loss, calls = NoisePrediction.__call__, []
 
     def failing(*arguments: object) -> Tensor:
         calls.append(1)
@@ -108,7 +120,7 @@ def test_an_error_within_a_step_keeps_the_step_before(
             raise fault
         return loss(*arguments)
 
-    monkeypatch.setattr(tav_core.tuning, "_loss", failing)
+    monkeypatch.setattr(NoisePrediction, "__call__", failing)
     with pytest.raises(type(fault)):
         list(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
     video_unet = inflate(make_unet())
@@ -119,7 +131,7 @@ def test_an_error_within_a_step_keeps_the_step_before(
 
 
 @pytest.mark.parametrize("checkpointing", ["selective", True])
-def test_a_tuning_goes_on_with_gradient_checkpointing_to_the_same_bits(
+def test_resume_with_gradient_checkpointing_is_bit_exact(
     make_unet: MakeUNet, store: Store, checkpointing: bool | str
 ) -> None:
     _, expected = reference(make_unet)
@@ -131,22 +143,22 @@ def test_a_tuning_goes_on_with_gradient_checkpointing_to_the_same_bits(
     assert same(weights(video_unet), expected)
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_state(
+def test_a_non_finite_loss_stores_the_last_good_state(
     make_unet: MakeUNet, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss, calls = tav_core.tuning._loss, []
+    loss, calls = NoisePrediction.__call__, []
 
     def diverging(*arguments: object) -> Tensor:
         calls.append(1)
         return loss(*arguments) * (math.nan if len(calls) == 4 else 1)
 
-    monkeypatch.setattr(tav_core.tuning, "_loss", diverging)
+    monkeypatch.setattr(NoisePrediction, "__call__", diverging)
     with pytest.raises(FloatingPointError, match="loss of tuning step 4 is nan"):
         list(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
     assert len(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG).steps) == 3
 
 
-def test_weights_that_are_not_finite_are_never_kept(
+def test_non_finite_weights_are_never_stored(
     make_unet: MakeUNet, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = torch.optim.AdamW.step
@@ -165,7 +177,7 @@ def test_weights_that_are_not_finite_are_never_kept(
     assert store.entries() == []
 
 
-def test_an_update_that_broke_off_leaves_the_state_before(
+def test_an_interrupted_update_leaves_the_stored_state(
     make_unet: MakeUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, step, calls = Store(tmp_path, save_every=1, save_share=math.inf), torch.optim.AdamW.step, []
@@ -182,11 +194,11 @@ def test_an_update_that_broke_off_leaves_the_state_before(
     assert len(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG).steps) == 2
 
 
-def test_states_are_kept_every_so_often_and_passed_over_when_that_costs_too_much(
+def test_states_are_saved_at_intervals_within_the_time_share(
     make_unet: MakeUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    monkeypatch.setattr(Store, "_keep_tuning", lambda self, key, state, *_: kept.append(len(state.steps)))
+    monkeypatch.setattr(Store, "_save_tuning", lambda self, key, state, *_: kept.append(len(state.steps)))
     for save_every, save_share, expected in ((2, math.inf, [2, 4, 5]), (1, 1e-9, [1, 5]), (50, 1.0, [5])):
         kept.clear()
         store = Store(tmp_path, save_every=save_every, save_share=save_share)
@@ -194,7 +206,7 @@ def test_states_are_kept_every_so_often_and_passed_over_when_that_costs_too_much
         assert kept == expected
 
 
-def test_a_model_is_as_before_while_an_error_in_keeping_lives(
+def test_a_failed_save_restores_the_models_flags(
     make_unet: MakeUNet, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video_unet, config = inflate(make_unet()), replace(CONFIG, gradient_checkpointing=True)
@@ -202,13 +214,13 @@ def test_a_model_is_as_before_while_an_error_in_keeping_lives(
     def full(*_: object) -> None:
         raise OSError("The disk is full")
 
-    monkeypatch.setattr(Store, "_keep_tuning", full)
+    monkeypatch.setattr(Store, "_save_tuning", full)
     with pytest.raises(OSError, match="full") as kept:
         list(store.tune(video_unet, LATENTS, TEXT, EPSILON, config))
     assert kept.value.__traceback__ is not None and not video_unet.context.checkpointing
 
 
-def test_a_run_that_is_behind_another_process_does_not_write_over_it(make_unet: MakeUNet, store: Store) -> None:
+def test_a_run_behind_another_process_does_not_overwrite_its_state(make_unet: MakeUNet, store: Store) -> None:
     ahead, behind = (store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG) for _ in range(2))
     next(ahead), next(ahead), next(behind)
     ahead.close()
@@ -221,7 +233,7 @@ def test_a_run_that_is_behind_another_process_does_not_write_over_it(make_unet: 
     assert kinds(store) == ["tuned"]
 
 
-def test_a_state_beside_a_finished_tuning_is_cleared_away(make_unet: MakeUNet, store: Store) -> None:
+def test_the_state_of_a_finished_tuning_is_removed(make_unet: MakeUNet, store: Store) -> None:
     next(store.tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG))
     (entry,) = store.entries()
     state = entry.path.read_bytes()
@@ -231,7 +243,9 @@ def test_a_state_beside_a_finished_tuning_is_cleared_away(make_unet: MakeUNet, s
     assert kinds(store) == ["tuned"]
 
 
-def test_inversions_are_found_again(make_unet: MakeUNet, store: Store, no_forward: Callable[[], None]) -> None:
+def test_inversions_are_loaded_from_the_store(
+    make_unet: MakeUNet, store: Store, no_forward: Callable[[], None]
+) -> None:
     video_unet, config = inflate(make_unet()), InversionConfig(4)
     expected = list(invert(video_unet, LATENTS, TEXT, EPSILON, config))
     next(store.invert(video_unet, LATENTS, TEXT, EPSILON, config))
@@ -246,27 +260,29 @@ def test_inversions_are_found_again(make_unet: MakeUNet, store: Store, no_forwar
         next(store.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(5)))
 
 
-def test_how_near_an_inversion_comes_back_is_kept_with_it(make_unet: MakeUNet, store: Store) -> None:
+def test_reconstruction_snr_is_stored_with_the_inversion(make_unet: MakeUNet, store: Store) -> None:
     video_unet = inflate(make_unet())
-    walk = store.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4))
-    assert walk.likeness is None
-    list(walk)
-    walk.save_reconstruction_snr(31.25)
-    assert kinds(store) == ["inversion", "likeness"]
+    run = store.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4))
+    assert run.reconstruction_snr is None
+    list(run)
+    run.save_reconstruction_snr(31.25)
+    assert kinds(store) == ["inversion", "reconstruction"]
     again = Store(store.folder)
-    assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4)).likeness == 31.25
-    assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(5)).likeness is None
+    assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(4)).reconstruction_snr == 31.25
+    assert again.invert(video_unet, LATENTS, TEXT, EPSILON, InversionConfig(5)).reconstruction_snr is None
 
 
-def test_how_near_it_comes_back_takes_no_inversion_away(make_unet: MakeUNet, tmp_path: Path) -> None:
+def test_storing_reconstruction_snr_evicts_no_inversion(make_unet: MakeUNet, tmp_path: Path) -> None:
     store = Store(tmp_path, max_bytes=1000)
-    walk = store.invert(inflate(make_unet()), LATENTS, TEXT, EPSILON, InversionConfig(4))
-    list(walk)
-    walk.save_reconstruction_snr(31.25)
-    assert kinds(store) == ["inversion", "likeness"]
+    run = store.invert(inflate(make_unet()), LATENTS, TEXT, EPSILON, InversionConfig(4))
+    list(run)
+    run.save_reconstruction_snr(31.25)
+    assert kinds(store) == ["inversion", "reconstruction"]
 
 
-def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_changes_the_result_changes_the_key(
+    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {"latents": LATENTS, "encoder_hidden_states": TEXT, "scheduler": EPSILON, "config": CONFIG}
 
     def key(video_unet: VideoUNet | None = None, **changes: object) -> str:
@@ -301,14 +317,14 @@ def test_everything_that_decides_the_result_is_in_the_key(make_unet: MakeUNet, m
     assert len(set(keys)) == len(keys)
 
 
-def test_the_same_inputs_have_the_same_key_whatever_holds_them(make_unet: MakeUNet) -> None:
+def test_equal_inputs_have_the_same_key(make_unet: MakeUNet) -> None:
     checkpointing = TuningConfig(steps=5, learning_rate=1e-2, seed=3, gradient_checkpointing=True)
     first = result_key(inflate(make_unet()), LATENTS, TEXT, EPSILON, CONFIG)
     strided = LATENTS.transpose(3, 4).contiguous().transpose(3, 4)
     assert result_key(inflate(make_unet()), strided, TEXT, EPSILON | {"clip_sample": False}, checkpointing) == first
 
 
-def test_frozen_weights_are_digested_once_and_again_when_written_to(
+def test_frozen_weights_are_digested_again_only_after_a_write(
     make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video_unet, sizes = inflate(make_unet()), []
@@ -322,7 +338,7 @@ def test_frozen_weights_are_digested_once_and_again_when_written_to(
     assert result_key(video_unet, LATENTS, TEXT, EPSILON, CONFIG) != keys[0] and sizes.count(frozen) == 2
 
 
-def test_a_write_that_torch_does_not_count_makes_another_key(make_unet: MakeUNet) -> None:
+def test_a_write_through_data_changes_the_key(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     key = partial(result_key, video_unet, LATENTS, TEXT, EPSILON, CONFIG)
     weight, keys = video_unet.unet.conv_in.weight, [key()]
@@ -341,7 +357,7 @@ def test_numbers_of_numpy_make_the_same_key(make_unet: MakeUNet) -> None:
     )
 
 
-def test_impossible_options(tmp_path: Path) -> None:
+def test_invalid_options_raise(tmp_path: Path) -> None:
     for options in ({"max_bytes": -1}, {"save_every": 0}, {"save_share": 0.0}, {"save_share": math.nan}):
         with pytest.raises(ValueError, match=next(iter(options))):
             Store(tmp_path, **options)

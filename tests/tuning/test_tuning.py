@@ -1,4 +1,4 @@
-"""Tuning: what it changes, what it leaves as it was, and what it refuses."""
+"""Tuning: what it changes, what it leaves unchanged, and the errors it raises."""
 
 import copy
 import inspect
@@ -38,7 +38,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("scheduler", [EPSILON, VELOCITY_ZERO_SNR])
-def test_tuning_changes_what_is_to_be_tuned_and_nothing_else(make_unet: MakeUNet, scheduler: object) -> None:
+def test_tuning_changes_the_trained_weights_only(make_unet: MakeUNet, scheduler: object) -> None:
     untuned = inflate(make_unet())
     video_unet, steps = tuned(make_unet, scheduler)
     assert [step.step for step in steps] == [1, 2]
@@ -57,7 +57,7 @@ def test_tuning_lowers_the_loss(make_unet: MakeUNet) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_same_seed_same_bits(make_unet: MakeUNet) -> None:
+def test_same_seed_gives_the_same_bits(make_unet: MakeUNet) -> None:
     before = torch.get_rng_state()
     first, second = tuned(make_unet, seed=3), tuned(make_unet, seed=3)
     assert first[1] == second[1]
@@ -84,7 +84,7 @@ def gradients(video_unet: VideoUNet, checkpointing: bool | str = False) -> dict[
 
 @pytest.mark.parametrize("checkpointing", ["selective", True])
 @pytest.mark.parametrize("shape", ["sd1", "sd2"])
-def test_every_trained_tensor_learns_with_and_without_checkpointing(
+def test_every_trained_tensor_gets_a_gradient_with_and_without_checkpointing(
     make_unet: MakeUNet, shape: str, checkpointing: bool | str
 ) -> None:
     # At step 0 the zero output projection lets no gradient into the temporal queries, keys and values.
@@ -97,7 +97,7 @@ def test_every_trained_tensor_learns_with_and_without_checkpointing(
 
 @pytest.mark.parametrize("compute_dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("attention", ["sparse_causal", "per_frame"])
-def test_checkpointing_tunes_to_the_same_weights(
+def test_checkpointing_gives_the_same_weights(
     make_unet: MakeUNet, attention: str, compute_dtype: torch.dtype | None
 ) -> None:
     tuned_weights = {}
@@ -112,7 +112,7 @@ def test_checkpointing_tunes_to_the_same_weights(
 
 
 @pytest.mark.parametrize(("checkpointing", "repeated"), [("selective", 0), (True, 1)])
-def test_checkpointing_runs_one_convolution_of_a_resnet_again_and_selective_none(
+def test_checkpointing_recomputes_one_convolution_of_a_resnet_and_selective_none(
     make_unet: MakeUNet, checkpointing: bool | str, repeated: int
 ) -> None:
     video_unet, runs = inflate(make_unet()), Counter()
@@ -132,7 +132,7 @@ def test_checkpointing_runs_one_convolution_of_a_resnet_again_and_selective_none
 
 
 @pytest.mark.parametrize(("checkpointing", "few", "many"), [(False, 1, 1), ("selective", 2, 1), (True, 2, 2)])
-def test_selective_checkpointing_repeats_the_attention_to_text_and_time_but_not_that_to_frames(
+def test_selective_checkpointing_recomputes_text_and_temporal_attention_only(
     make_unet: MakeUNet, checkpointing: bool | str, few: int, many: int
 ) -> None:
     video_unet, by_keys = inflate(make_unet()), Counter()
@@ -169,7 +169,7 @@ def test_tunes_inside_inference_mode_and_leaks_no_mode(make_unet: MakeUNet) -> N
 
 
 @pytest.mark.parametrize("end", ["finished", "closed", "failed"])
-def test_flags_and_modes_are_put_back(make_unet: MakeUNet, end: str) -> None:
+def test_flags_and_modes_are_restored(make_unet: MakeUNet, end: str) -> None:
     video_unet = inflate(make_unet()).train().requires_grad_(True)
     video_unet.unet.mid_block.eval()
     modes = [module.training for module in video_unet.modules()]
@@ -188,7 +188,7 @@ def test_flags_and_modes_are_put_back(make_unet: MakeUNet, end: str) -> None:
     assert all(p.requires_grad and p.grad is None for p in video_unet.parameters())
 
 
-def test_latents_that_change_while_it_tunes_are_not_what_it_tunes_on(make_unet: MakeUNet) -> None:
+def test_latents_changed_while_tuning_have_no_effect(make_unet: MakeUNet) -> None:
     reference, video_unet, latents, text = inflate(make_unet()), inflate(make_unet()), LATENTS.clone(), TEXT.clone()
     expected = list(tune(reference, LATENTS, TEXT, EPSILON, TuningConfig(steps=2)))
     steps = tune(video_unet, latents, text, EPSILON, TuningConfig(steps=2))
@@ -204,7 +204,7 @@ def test_dropout_is_off(make_unet: MakeUNet) -> None:
     assert first == second and training.training
 
 
-def test_loss_that_is_not_a_number_stops_before_the_update(make_unet: MakeUNet) -> None:
+def test_non_finite_loss_raises_before_the_update(make_unet: MakeUNet) -> None:
     noise = [draw(*LATENTS.shape), torch.full(LATENTS.shape, torch.nan)]
     video_unet = inflate(make_unet())
     steps = tune(video_unet, LATENTS, TEXT, EPSILON, TuningConfig(steps=2), noise=noise)
@@ -215,7 +215,7 @@ def test_loss_that_is_not_a_number_stops_before_the_update(make_unet: MakeUNet) 
     assert same(weights(video_unet), after_first)
 
 
-def test_gradient_that_is_not_finite_stops_before_the_update(make_unet: MakeUNet) -> None:
+def test_non_finite_gradient_raises_before_the_update(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     before = weights(video_unet)
     next(iter(trainable_parameters(video_unet).values())).register_hook(lambda gradient: gradient * torch.inf)
@@ -225,7 +225,7 @@ def test_gradient_that_is_not_finite_stops_before_the_update(make_unet: MakeUNet
 
 
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
-def test_learning_rates_are_those_of_diffusers(make_unet: MakeUNet, name: str) -> None:
+def test_learning_rates_equal_diffusers(make_unet: MakeUNet, name: str) -> None:
     _, steps = tuned(make_unet, steps=5, lr_schedule=name, warmup_steps=2)
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-5)
     reference = get_scheduler("constant_with_warmup" if name == "constant" else name, optimizer, None, 2, 5)
@@ -237,7 +237,7 @@ def test_learning_rates_are_those_of_diffusers(make_unet: MakeUNet, name: str) -
     assert [step.learning_rate for step in steps] == expected
 
 
-def test_accumulating_two_draws_is_a_batch_of_two(make_unet: MakeUNet) -> None:
+def test_accumulating_two_draws_equals_a_batch_of_two(make_unet: MakeUNet) -> None:
     noise, timesteps = draw(2, *LATENTS.shape), torch.tensor([[100], [800]])
     accumulated, batched = inflate(make_unet()), inflate(make_unet())
     twice = TuningConfig(steps=1, gradient_accumulation_steps=2, eps=1e-3, learning_rate=FAST)
@@ -250,7 +250,7 @@ def test_accumulating_two_draws_is_a_batch_of_two(make_unet: MakeUNet) -> None:
 
 
 @pytest.mark.parametrize("scheduler", [EPSILON, VELOCITY_ZERO_SNR])
-def test_min_snr_weighs_the_loss(make_unet: MakeUNet, scheduler: object) -> None:
+def test_min_snr_weights_the_loss(make_unet: MakeUNet, scheduler: object) -> None:
     losses = []
     for gamma in (None, 5.0):
         config = TuningConfig(steps=1, min_snr_gamma=gamma)
@@ -284,7 +284,7 @@ def test_bfloat16_by_autocast_and_by_frozen_weights(make_unet: MakeUNet) -> None
         assert [step.loss for step in steps] == pytest.approx([step.loss for step in reference], rel=0.05)
 
 
-def test_precision_that_cannot_work(make_unet: MakeUNet) -> None:
+def test_unsupported_precision_raises(make_unet: MakeUNet) -> None:
     with pytest.raises(ValueError, match="float16 needs a CUDA device"):
         tuned(make_unet, compute_dtype=torch.float16)
     with pytest.raises(ValueError, match="Weights that train rest in float32"):
@@ -313,7 +313,7 @@ def test_precision_that_cannot_work(make_unet: MakeUNet) -> None:
         {"compute_dtype": torch.int8},
     ],
 )
-def test_impossible_options(option: dict[str, object]) -> None:
+def test_invalid_options_raise(option: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         TuningConfig(**option)
 
@@ -330,7 +330,7 @@ def test_impossible_options(option: dict[str, object]) -> None:
         (LATENTS, TEXT, {"noise": [LATENTS[:, :, :1]] * 2}, "Noise is like the latents"),
     ],
 )
-def test_wrong_inputs(
+def test_wrong_inputs_raise(
     make_unet: MakeUNet, latents: Tensor, text: Tensor, overrides: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -338,7 +338,7 @@ def test_wrong_inputs(
 
 
 @pytest.mark.parametrize("timestep", [-1, 1000, 3.7, torch.tensor([1, 2])], ids=str)
-def test_timesteps_that_the_schedule_has_not(make_unet: MakeUNet, timestep: Any) -> None:
+def test_timesteps_outside_the_schedule_raise(make_unet: MakeUNet, timestep: Any) -> None:
     with pytest.raises(ValueError, match=r"A timestep is a whole number in \[0, 1000\), or 1 of them"):
         next(tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, TuningConfig(steps=1), timesteps=[timestep]))
 
@@ -349,7 +349,7 @@ def test_only_trained_weights_reach_the_optimiser(make_unet: MakeUNet) -> None:
     assert list(map(id, group["params"])) == list(map(id, trainable_parameters(video_unet).values()))
 
 
-def test_tunes_from_latents_and_embeddings_alone() -> None:
+def test_takes_latents_and_embeddings_only() -> None:
     assert list(inspect.signature(tune).parameters)[:4] == [
         "video_unet",
         "latents",
@@ -358,7 +358,7 @@ def test_tunes_from_latents_and_embeddings_alone() -> None:
     ]
 
 
-def test_steps_come_one_by_one(make_unet: MakeUNet) -> None:
+def test_yields_one_update_at_a_time(make_unet: MakeUNet) -> None:
     steps = tune(inflate(make_unet()), LATENTS, TEXT, EPSILON, TuningConfig(steps=1000))
     assert isinstance(steps, Iterator)
     assert next(steps).step == 1

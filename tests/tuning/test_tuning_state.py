@@ -1,4 +1,4 @@
-"""A tuning taken up again is the tuning that never stopped, to the bit."""
+"""The state of a tuning: a resumed run equals an uninterrupted one, to the bit."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def interrupt(*_: object, **__: object) -> None:
     ],
     ids=str,
 )
-def test_stopped_after_each_step_and_taken_up_by_another_model(make_unet: MakeUNet, options: dict[str, object]) -> None:
+def test_resume_after_each_step_is_bit_exact(make_unet: MakeUNet, options: dict[str, object]) -> None:
     config = TuningConfig(steps=STEPS, learning_rate=1e-2, seed=3, **options)
     reference = inflate(make_unet())
     expected = list(tune(reference, LATENTS, TEXT, EPSILON, config))
@@ -56,7 +56,7 @@ def test_stopped_after_each_step_and_taken_up_by_another_model(make_unet: MakeUN
     assert same(weights(video_unet), weights(reference))
 
 
-def test_the_fused_optimiser_goes_on_too_and_from_one_level_to_another(
+def test_resume_with_the_fused_optimiser_and_other_checkpointing(
     make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, where the levels round differently."""
@@ -79,7 +79,7 @@ def test_the_fused_optimiser_goes_on_too_and_from_one_level_to_another(
         assert same(weights(video_unet), weights(reference)) or True in levels
 
 
-def test_taken_up_with_overrides_they_go_on_too(make_unet: MakeUNet) -> None:
+def test_resume_with_given_noise_and_timesteps_is_bit_exact(make_unet: MakeUNet) -> None:
     noise, timesteps = [draw(*LATENTS.shape, seed=seed) for seed in range(4)], [100, 300, 500, 700]
     config = TuningConfig(steps=2, learning_rate=1e-2, gradient_accumulation_steps=2)
     reference, video_unet = inflate(make_unet()), inflate(make_unet())
@@ -90,7 +90,7 @@ def test_taken_up_with_overrides_they_go_on_too(make_unet: MakeUNet) -> None:
     assert same(weights(video_unet), weights(reference))
 
 
-def test_a_state_of_another_model_is_refused_and_changes_nothing(make_unet: MakeUNet) -> None:
+def test_a_state_of_another_model_raises_and_changes_nothing(make_unet: MakeUNet) -> None:
     config = TuningConfig(steps=2)
     video_unet, other = inflate(make_unet()), inflate(make_unet("sd2"))
     before = weights(video_unet)
@@ -101,7 +101,7 @@ def test_a_state_of_another_model_is_refused_and_changes_nothing(make_unet: Make
     assert same(weights(video_unet), before)
 
 
-def test_an_update_that_broke_off_gives_no_state(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_after_an_interrupted_update_raises(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TuningConfig(steps=2)
     video_unet = inflate(make_unet())
     state = TuningState(video_unet, config)
@@ -109,14 +109,14 @@ def test_an_update_that_broke_off_gives_no_state(make_unet: MakeUNet, monkeypatc
     monkeypatch.setattr(state.optimizer, "zero_grad", interrupt)
     with pytest.raises(KeyboardInterrupt):
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
-    with pytest.raises(RuntimeError, match="broke off"):
+    with pytest.raises(RuntimeError, match="was interrupted"):
         state.state_dict()
-    with pytest.raises(RuntimeError, match="broke off"):
+    with pytest.raises(RuntimeError, match="was interrupted"):
         next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_state_that_broke_off_goes_on_from_one_that_was_kept(
+def test_resume_from_a_saved_state_after_an_interrupted_update(
     make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
 ) -> None:
     config = TuningConfig(steps=3, learning_rate=1e-2, gradient_checkpointing=checkpointing)
@@ -125,31 +125,19 @@ def test_a_state_that_broke_off_goes_on_from_one_that_was_kept(
     state = TuningState(video_unet, config)
     run = tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state)
     next(run)
-    kept = {name: tensor.clone() for name, tensor in state.state_dict().items()}
+    saved = {name: tensor.clone() for name, tensor in state.state_dict().items()}
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(state.optimizer, "zero_grad", interrupt)
         next(run)
     assert not state.whole
-    state.load_state_dict(kept, steps[:1])
+    state.load_state_dict(saved, steps[:1])
     assert state.whole and list(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state)) == steps[1:]
     assert same(weights(video_unet), weights(expected))
 
 
-def test_an_update_by_gathered_moments_that_broke_off_gives_no_state(
-    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, video_unet = TuningConfig(steps=2, gradient_checkpointing=True), inflate(make_unet())
-    state = TuningState(video_unet, config)
-
-    monkeypatch.setattr(TuningState, "update", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        next(tune(video_unet, LATENTS, TEXT, EPSILON, config, state=state))
-    assert not state.whole
-
-
 @pytest.mark.parametrize("calls", [1, 2, 3])
-def test_a_step_that_broke_off_before_its_update_is_made_again(make_unet: MakeUNet, calls: int) -> None:
+def test_a_step_interrupted_before_its_update_is_repeated(make_unet: MakeUNet, calls: int) -> None:
     config = TuningConfig(steps=2, learning_rate=1e-2, gradient_accumulation_steps=2)
     reference, video_unet = inflate(make_unet()), inflate(make_unet())
     expected = list(tune(reference, LATENTS, TEXT, EPSILON, config))
@@ -173,15 +161,15 @@ def test_a_step_that_broke_off_before_its_update_is_made_again(make_unet: MakeUN
 def half_precision(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> TuningConfig:
     """To tune in float16, with its scaled loss, on the CPU, which is refused for its slowness alone.
 
-    With the optimiser fused as on a GPU, which leaves out updates by itself, and not.
+    With the optimiser fused as on a GPU, which skips updates by itself, and not.
     """
-    monkeypatch.setattr("tav_core.tuning.LOSS_SCALING_DEVICES", ["cpu"])
+    monkeypatch.setattr("tav_core.tuning.tune.LOSS_SCALING_DEVICES", ["cpu"])
     monkeypatch.setattr("tav_core.tuning.state.FUSED_DEVICES", request.param)
     return TuningConfig(steps=40, learning_rate=1e-2, compute_dtype=torch.float16)
 
 
 @pytest.mark.filterwarnings("error")
-def test_updates_that_overflow_in_half_precision_are_left_out_and_the_scale_falls(
+def test_float16_skips_updates_that_overflow_and_lowers_the_scale(
     make_unet: MakeUNet, half_precision: TuningConfig
 ) -> None:
     video_unet = inflate(make_unet())
@@ -197,9 +185,7 @@ def test_updates_that_overflow_in_half_precision_are_left_out_and_the_scale_fall
     assert state.scaler.get_scale() == 2**14
 
 
-def test_half_precision_in_which_no_update_can_be_made_is_refused(
-    make_unet: MakeUNet, half_precision: TuningConfig
-) -> None:
+def test_float16_raises_if_no_update_can_be_made(make_unet: MakeUNet, half_precision: TuningConfig) -> None:
     video_unet = inflate(make_unet())
     before = weights(video_unet)
     next(iter(trainable_parameters(video_unet).values())).register_hook(lambda gradient: gradient * torch.nan)
@@ -208,7 +194,7 @@ def test_half_precision_in_which_no_update_can_be_made_is_refused(
     assert same(weights(video_unet), before)
 
 
-def test_the_scale_of_half_precision_is_taken_up_again(make_unet: MakeUNet, half_precision: TuningConfig) -> None:
+def test_float16_loss_scale_is_resumed(make_unet: MakeUNet, half_precision: TuningConfig) -> None:
     video_unet = inflate(make_unet())
     state, bad = TuningState(video_unet, half_precision), iter([True])
     first = next(iter(state.parameters.values()))
@@ -258,9 +244,7 @@ def test_the_gradient_of_all_weights_together_is_clipped(
         torch.testing.assert_close(clipped[name], gradient * (1e-3 / norm), rtol=1e-3, atol=1e-9)
 
 
-def test_gradients_from_before_do_not_count_and_none_are_left(
-    make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_earlier_gradients_are_ignored_and_none_remain(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, used = inflate(make_unet()), inflate(make_unet())
     for parameter in trainable_parameters(used).values():
         parameter.grad = torch.ones_like(parameter)
@@ -275,7 +259,7 @@ def test_options_reach_the_optimiser(make_unet: MakeUNet) -> None:
     assert (group["betas"], group["eps"], group["weight_decay"]) == (config.betas, config.eps, config.weight_decay)
 
 
-def test_half_precision_broken_off_between_its_gradient_and_its_update_goes_on(
+def test_float16_resumes_after_an_interruption_before_the_update(
     make_unet: MakeUNet, half_precision: TuningConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video_unet = inflate(make_unet())

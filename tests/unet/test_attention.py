@@ -34,7 +34,7 @@ def attn() -> Attention:
 
 @pytest.mark.parametrize("frames_at_once", [2, 100])
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 5])
-def test_sparse_causal_attention_reads_first_and_former_frame(
+def test_sparse_causal_attention_attends_to_first_and_previous_frame(
     attn: Attention, num_frames: int, frames_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tav_core.unet.attention.QUERIES_AT_ONCE", 6 * frames_at_once)
@@ -47,7 +47,7 @@ def test_sparse_causal_attention_reads_first_and_former_frame(
         torch.testing.assert_close(got[:, frame], expected)
 
 
-def test_no_frame_but_the_first_sees_itself(attn: Attention) -> None:
+def test_no_frame_but_the_first_attends_to_itself(attn: Attention) -> None:
     keys = []
     attn.to_k.register_forward_hook(lambda module, args, output: keys.append(output))
     clip = draw(4, 6, 8).requires_grad_()
@@ -57,7 +57,7 @@ def test_no_frame_but_the_first_sees_itself(attn: Attention) -> None:
     assert [bool(grad.any()) for grad in keys[0].grad] == [True, True, False, False]
 
 
-def test_temporal_attention_mixes_frames_of_one_position_and_knows_no_order(attn: Attention) -> None:
+def test_temporal_attention_mixes_frames_of_one_position_without_order(attn: Attention) -> None:
     clip = draw(2, 3, 6, 8)
     got = temporal_attention(attn, clip.flatten(0, 1), 3).unflatten(0, (2, 3))
     torch.testing.assert_close(got[1, :, 4], attn(clip[1, :, 4][None])[0])
@@ -65,7 +65,7 @@ def test_temporal_attention_mixes_frames_of_one_position_and_knows_no_order(attn
     torch.testing.assert_close(shuffled, got[:, [2, 0, 1]])
 
 
-def test_cross_attention_gives_the_text_of_a_clip_to_each_frame() -> None:
+def test_cross_attention_attends_to_the_clips_text_in_each_frame() -> None:
     attn = Attention(query_dim=8, cross_attention_dim=5, heads=2, dim_head=4).requires_grad_(False)
     hidden_states, text = draw(6, 4, 8), draw(2, 7, 5)
     got = cross_attention(attn, hidden_states, attn.to_k(text), attn.to_v(text), num_frames=3)
@@ -73,7 +73,7 @@ def test_cross_attention_gives_the_text_of_a_clip_to_each_frame() -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [False, "selective", True])
-def test_a_block_in_pieces_is_the_block_and_projects_the_text_once(
+def test_a_block_in_pieces_equals_the_block_and_projects_the_text_once(
     checkpointing: bool | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, block = make_block()
@@ -106,13 +106,13 @@ def test_a_block_in_pieces_is_the_block_and_projects_the_text_once(
         ("mm", False),
     ],
 )
-def test_the_result_of_a_fused_kernel_alone_is_kept(operation: str, kept: bool) -> None:
+def test_selective_checkpointing_stores_the_fused_kernels_result_alone(operation: str, kept: bool) -> None:
     policy = CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
     assert recompute._keep_attention(None, SimpleNamespace(__name__=operation)) == policy
 
 
 @pytest.mark.parametrize("checkpointing", ["selective", True])
-def test_nothing_is_checkpointed_where_there_is_no_way_back(
+def test_nothing_is_checkpointed_without_a_backward_pass(
     monkeypatch: pytest.MonkeyPatch, checkpointing: bool | str
 ) -> None:
     _, block = make_block()
@@ -145,7 +145,7 @@ def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -
 
 
 @pytest.mark.parametrize("checkpointing", [False, "selective", True])
-def test_without_a_fused_kernel_some_queries_attend_at_a_time(
+def test_without_a_fused_kernel_queries_attend_in_pieces(
     monkeypatch: pytest.MonkeyPatch, checkpointing: bool | str
 ) -> None:
     _, block = make_block()
@@ -170,7 +170,7 @@ def test_without_a_fused_kernel_some_queries_attend_at_a_time(
     assert fewer_scores < whole_scores / 2
 
 
-def test_a_cpu_has_a_fused_kernel_and_an_unknown_device_has_none() -> None:
+def test_a_cpu_has_a_fused_kernel_and_an_unknown_device_none() -> None:
     tokens = [draw(1, 2, 6, 8)] * 3
     assert _has_fused_kernel(*tokens)
     assert not _has_fused_kernel(*(t.to("meta") for t in tokens))
@@ -178,7 +178,7 @@ def test_a_cpu_has_a_fused_kernel_and_an_unknown_device_has_none() -> None:
 
 @pytest.mark.parametrize("kernels", [(), ("flash",), ("efficient",)])
 @pytest.mark.parametrize("arguments", [6, 7], ids=["torch 2.4", "torch 2.5"])
-def test_cuda_is_asked_for_its_kernels(
+def test_fused_kernels_of_cuda_are_looked_up(
     monkeypatch: pytest.MonkeyPatch, kernels: tuple[str, ...], arguments: int
 ) -> None:
     def params(*given: object) -> tuple[object, ...]:
@@ -228,7 +228,7 @@ def test_per_frame_block_keeps_the_image_models_self_attention() -> None:
     )
 
 
-def test_output_projection_starts_at_zero_and_draws_leave_the_global_generator_alone() -> None:
+def test_output_projection_starts_at_zero_without_the_global_generator() -> None:
     image_block = BasicTransformerBlock(8, 2, 4, cross_attention_dim=5)
     before = torch.get_rng_state()
     block = SpatioTemporalBlock(image_block, FrameContext(1), "sparse_causal")

@@ -1,4 +1,4 @@
-"""Frames in and out of the batch, the norm over a clip, and what is refused as a clip."""
+"""Frames in and out of the batch, the norm over a clip, and the checks of a clip's shape."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_clip_group_norm_of_one_frame_is_the_image_norm_with_its_parameters() ->
         ((1, 3, 4, 8, 8), "4 channels, got 3"),
     ],
 )
-def test_no_clip(shape: tuple[int, ...], message: str) -> None:
+def test_wrong_clips_raise(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_clip(torch.zeros(shape), channels=4)
 
@@ -64,12 +64,12 @@ def test_no_clip(shape: tuple[int, ...], message: str) -> None:
     ("shape", "message"),
     [((77, 12), "3|dimensions"), ((3, 77, 12), "batch 3 and the latents 1"), ((1, 77, 16), "width 12, got 16")],
 )
-def test_no_embeddings_of_this_clip(shape: tuple[int, ...], message: str) -> None:
+def test_wrong_embeddings_raise(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_embeddings(torch.zeros(shape), batch=1, width=12)
 
 
-def test_no_casts_inside_autocast_and_on_devices_without_it() -> None:
+def test_without_autocast_casts_nothing() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16), without_autocast(torch.device("cpu")):
         assert (draw(2, 2) @ draw(2, 2)).dtype == torch.float32
     for device in ("meta", "privateuseone", "mps"):

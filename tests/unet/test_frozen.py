@@ -23,14 +23,14 @@ def gradient(conv: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     "options", [{"kernel_size": 3, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 1}]
 )
-def test_output_and_gradient_are_those_of_torch(options: dict[str, int], autocast: bool) -> None:
+def test_output_and_gradient_equal_torchs(options: dict[str, int], autocast: bool) -> None:
     conv, images = convolution(**options), draw(2, 6, 9, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         got, expected = gradient(FrozenConv2d(conv), images), gradient(conv, images)
     torch.testing.assert_close(got, expected)
 
 
-def test_keeps_no_input_while_frozen_and_trains_as_any_other_when_asked() -> None:
+def test_stores_no_input_while_frozen_and_trains_otherwise() -> None:
     frozen, images, kept = FrozenConv2d(convolution(kernel_size=3)), draw(2, 6, 9, 8).requires_grad_(), []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor
@@ -43,7 +43,7 @@ def test_keeps_no_input_while_frozen_and_trains_as_any_other_when_asked() -> Non
 
 
 @pytest.mark.parametrize("trained", ["weight", "bias"])
-def test_whichever_part_trains_learns(trained: str) -> None:
+def test_each_trained_part_gets_its_gradient(trained: str) -> None:
     frozen, images = FrozenConv2d(convolution(kernel_size=3)), draw(2, 6, 9, 8)
     getattr(frozen, trained).requires_grad_(True)
     frozen(images).sum().backward()

@@ -59,7 +59,7 @@ def test_per_frame_without_clip_statistics_is_the_image_model_on_any_frames(make
 
 
 @pytest.mark.parametrize(("group_norm", "norms"), [("video", 2 * 8 + 1), ("frame", 0)])
-def test_modules_swapped_and_keys_kept(make_unet: MakeUNet, group_norm: str, norms: int) -> None:
+def test_modules_are_replaced_and_keys_kept(make_unet: MakeUNet, group_norm: str, norms: int) -> None:
     image_keys = make_unet().state_dict().keys()
     video_unet = inflate(make_unet(), group_norm=group_norm)
     modules = list(video_unet.modules())
@@ -93,14 +93,14 @@ def test_half_precision_keeps_trained_weights_in_float32(make_unet: MakeUNet, dt
     torch.testing.assert_close(got, expected, rtol=0, atol=0.05)
 
 
-def test_inflation_draws_nothing_from_the_global_generator_and_always_the_same(make_unet: MakeUNet) -> None:
+def test_inflation_is_deterministic_and_uses_no_global_generator(make_unet: MakeUNet) -> None:
     unet, before = make_unet(), torch.get_rng_state()
     first, second = inflate(unet).state_dict(), inflate(make_unet()).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_temporal_attention_starts_alike_in_all_types(make_unet: MakeUNet) -> None:
+def test_the_temporal_attention_starts_equal_in_all_dtypes(make_unet: MakeUNet) -> None:
     drawn = [trainable_parameters(inflate(make_unet().to(dtype))) for dtype in (torch.float32, torch.float16)]
     names = [name for name in drawn[0] if ".attn_temp.to_" in name]
     assert names and all(torch.equal(*(parameters[name] for parameters in drawn)) for name in names)
@@ -114,7 +114,7 @@ def test_inflated_under_inference_mode_can_train(make_unet: MakeUNet) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_reset_puts_back_what_inflation_made(make_unet: MakeUNet, dtype: torch.dtype) -> None:
+def test_reset_restores_the_inflated_weights(make_unet: MakeUNet, dtype: torch.dtype) -> None:
     video_unet = inflate(make_unet().to(dtype))
     before = copy.deepcopy(video_unet.state_dict())
     with torch.inference_mode():
@@ -143,12 +143,12 @@ def test_a_copy_counts_its_own_frames(make_unet: MakeUNet) -> None:
         ((1, 4, 3, 8, 8), (7, 12), "dimensions"),
     ],
 )
-def test_wrong_inputs(make_unet: MakeUNet, latents: tuple[int, ...], text: tuple[int, ...], message: str) -> None:
+def test_wrong_inputs_raise(make_unet: MakeUNet, latents: tuple[int, ...], text: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         inflate(make_unet())(torch.zeros(latents), 1, torch.zeros(text))
 
 
-def test_second_inflation(make_unet: MakeUNet) -> None:
+def test_a_second_inflation_raises(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     for again in (video_unet, video_unet.unet):
         with pytest.raises(ValueError, match="inflated already"):
@@ -176,7 +176,7 @@ SMALL_3D = {"block_out_channels": (32, 32), "layers_per_block": 1, "cross_attent
         lambda: torch.nn.Linear(2, 2),
     ],
 )
-def test_other_models(model: object) -> None:
+def test_other_models_raise(model: object) -> None:
     with pytest.raises(TypeError, match="Expected a diffusers UNet2DConditionModel"):
         inflate(model())
 
@@ -198,7 +198,7 @@ def test_other_models(model: object) -> None:
         ({"resnet_time_scale_shift": "scale_shift"}, "scale_shift"),
     ],
 )
-def test_unsupported_unets(make_unet: MakeUNet, changes: dict[str, object], message: str) -> None:
+def test_unsupported_unets_raise(make_unet: MakeUNet, changes: dict[str, object], message: str) -> None:
     unet = make_unet(**changes)
     modules = [type(module) for module in unet.modules()]
     with pytest.raises(ValueError, match=message):
@@ -206,14 +206,14 @@ def test_unsupported_unets(make_unet: MakeUNet, changes: dict[str, object], mess
     assert [type(module) for module in unet.modules()] == modules
 
 
-def test_unet_with_an_adapter(make_unet: MakeUNet) -> None:
+def test_a_unet_with_an_adapter_raises(make_unet: MakeUNet) -> None:
     unet = make_unet()
     unet.mid_block.attentions[0].transformer_blocks[0].attn2.set_processor(IPAdapterAttnProcessor2_0(32, 12))
     with pytest.raises(ValueError, match="adapter"):
         inflate(unet)
 
 
-def test_unet_made_under_inference_mode() -> None:
+def test_a_unet_made_under_inference_mode_raises() -> None:
     with torch.inference_mode():
         unet = UNet2DConditionModel(**SD1)
     with pytest.raises(ValueError, match="inference_mode"):
@@ -221,12 +221,12 @@ def test_unet_made_under_inference_mode() -> None:
 
 
 @pytest.mark.parametrize("option", [{"group_norm": "clip"}, {"attention": "full"}, {"temporal_positions": 1}])
-def test_unknown_options(make_unet: MakeUNet, option: dict[str, object]) -> None:
+def test_unknown_options_raise(make_unet: MakeUNet, option: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         inflate(make_unet(), **option)
 
 
-def test_core_knows_nothing_of_comfyui() -> None:
+def test_core_does_not_import_comfyui() -> None:
     script = (
         "import sys, tav_core\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('nodes', 'folder_paths')"

@@ -14,7 +14,7 @@ LATENTS, TEXT = draw(1, 4, 4, 6, 6), draw(1, 5, 12)
 
 
 @pytest.mark.parametrize("width", [8, 5])
-def test_the_encoding_is_that_of_the_paper(width: int) -> None:
+def test_the_encoding_equals_the_papers(width: int) -> None:
     got = sinusoidal_positions(3, width, like=torch.zeros(1, dtype=torch.float64))
     expected = [
         [
@@ -42,7 +42,7 @@ def output(video_unet: VideoUNet, latents: torch.Tensor = LATENTS) -> torch.Tens
 
 
 @pytest.mark.parametrize("positions", [False, True])
-def test_only_with_positions_does_the_temporal_attention_know_the_order(make_unet: MakeUNet, positions: bool) -> None:
+def test_positions_make_temporal_attention_depend_on_order(make_unet: MakeUNet, positions: bool) -> None:
     options = {"group_norm": "frame", "attention": "per_frame", "temporal_positions": positions}
     video_unet, order = with_temporal_attention_only(inflate(make_unet(), **options)), [2, 0, 3, 1]
     gap = (output(video_unet, LATENTS[:, :, order]) - output(video_unet)[:, :, order]).abs().max()
@@ -56,12 +56,12 @@ def test_two_clips_of_a_batch_have_the_same_positions(make_unet: MakeUNet) -> No
     torch.testing.assert_close(both[1:], output(video_unet, LATENTS + 1))
 
 
-def test_untuned_they_change_nothing(make_unet: MakeUNet) -> None:
+def test_positions_change_nothing_before_tuning(make_unet: MakeUNet) -> None:
     assert torch.equal(output(inflate(make_unet(), temporal_positions=True)), output(inflate(make_unet())))
 
 
 @pytest.mark.parametrize("positions", [False, True])
-def test_a_tuning_goes_into_a_model_of_its_kind_alone(make_unet: MakeUNet, tmp_path: Path, positions: bool) -> None:
+def test_weights_load_only_with_the_same_positions_option(make_unet: MakeUNet, tmp_path: Path, positions: bool) -> None:
     tuned = with_temporal_attention_only(inflate(make_unet(), temporal_positions=positions))
     notes = {"temporal_positions": "yes", "prompt": "a man"}  # as a file says that was loaded before
     path = save_tuned(tuned, tmp_path / "a.safetensors", metadata=notes)
