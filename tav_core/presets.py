@@ -26,8 +26,10 @@ class Preset:
     start_from: str
 
     def sampling_from(self, start_from: str) -> SamplingConfig:
-        """The settings of sampling for a start."""
-        return self.source_branch if start_from == "source_branch" else self.sampling
+        """The settings of sampling for a start. Fresh noise holds nothing of the clip to start partway from."""
+        if start_from == "source_branch":
+            return self.source_branch
+        return replace(self.sampling, denoise=1.0) if start_from == "noise" else self.sampling
 
 
 PUBLISHED = Preset(  # arXiv:2212.11565, section 4

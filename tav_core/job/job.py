@@ -176,6 +176,8 @@ class EditJob:
         check_choice("start_from", self.starts_from, START_FROM)
         if self.mask is not None and self.starts_from != "source_branch":
             raise ValueError("--mask locks parts of a source-preserving edit: give --start-from source_branch with it.")
+        if self.starts_from == "noise" and self.settings().sampling.denoise < 1:
+            raise ValueError("--start-from noise samples all steps: give --denoise 1, or another start.")
         if self.strength != AUTO:
             check_number("--strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH)
         check_output(self.output)

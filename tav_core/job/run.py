@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..diffusion.schedule import NoiseSchedule
 from ..editing.reconstruction import reconstruction_snr
 from ..editing.sampling import SamplingConfig
 from ..editing.strength import STRENGTHS, Trial, best_trial
@@ -129,6 +130,8 @@ class _Run:
         """The model and the clip, and the gradient checkpointing that fits."""
         job = self.job
         model = load_model(job.model, device=job.device, dtype=job.weight_dtype)
+        sampling = self.settings.sampling  # steps that the model does not have raise before anything is tuned
+        NoiseSchedule.from_scheduler(model.scheduler).timesteps(sampling.num_inference_steps, sampling.denoise)
         width, height = job.width or model.image_size, job.height or model.image_size
         clip = read_video(
             job.video, num_frames=job.num_frames, start=job.start, fps=job.fps, width=width, height=height
