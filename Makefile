@@ -5,13 +5,18 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test soak format check bench clean
+.PHONY: demo test slow soak format check bench clean
 
 demo: $(VENV)/installed
 	$(RUN) -m tav_core demo --output tav-demo
 
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m "not slow and not soak"
+
+slow: $(VENV)/installed-dev
+	$(PYTEST) -m "slow and not soak"
 
 soak: $(VENV)/installed-dev
 	$(RUN) -m pytest -m soak

@@ -19,6 +19,8 @@ from tav_core.tuning.tune import LOSS_SCALING_DEVICES
 from tests.conftest import relative_error
 from tests.second_device import AVAILABLE, NAME, install
 
+pytestmark = pytest.mark.slow
+
 SOURCE, EDIT = "a pink star on a navy background", "a yellow star on a navy background"
 TUNING = tav.TuningConfig(
     steps=2, learning_rate=3e-4, timestep_range=0.8, gradient_accumulation_steps=2, gradient_checkpointing="selective"

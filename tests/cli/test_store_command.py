@@ -77,6 +77,7 @@ def ended(process: subprocess.Popen) -> str:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
 def test_edit_resumes_after_an_interruption_and_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, output = tmp_path / "mein Speicher", tmp_path / "edit.mp4"

@@ -10,6 +10,8 @@ from tav_core.demo import run
 from tav_core.presets import BUNDLED, Preset
 from tav_core.video import read_video
 
+pytestmark = pytest.mark.slow
+
 
 def shortened(tuning_steps: int, num_inference_steps: int) -> Preset:
     return replace(

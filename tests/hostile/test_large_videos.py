@@ -40,6 +40,7 @@ def read_the_end(path: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bounds memory by means of Linux")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "height", "count"),
     [

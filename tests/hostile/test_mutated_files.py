@@ -16,6 +16,7 @@ from .readers import KINDS, make_video, read_mutated
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bounds memory by means of Linux")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutated_files(kind: str, tmp_path: Path) -> None:
     count = 15 if kind == "model" else 50

@@ -9,6 +9,7 @@ from tests.soak.kills import kill_again_and_again
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.soak)])
 def test_no_stored_step_is_lost_by_kills(tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
     counts = kill_again_and_again(tmp_path, kills)
