@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .editing.inversion import InversionConfig
-from .editing.sampling import SamplingConfig
+from .editing.config import InversionConfig, SamplingConfig
 from .tuning.config import TuningConfig
 
 

@@ -8,7 +8,8 @@ import sys
 from dataclasses import MISSING, Field, fields
 
 from ..atomic import write_text
-from ..job import EditJob, run_edit
+from ..job.job import EditJob
+from ..job.run import run_edit
 from ..presets import BUNDLED, PUBLISHED
 from .device import add_device
 from .progress import show_progress

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import write_text
-from ..editing.sampling import SamplingConfig
+from ..editing.config import SamplingConfig
 from ..editor import ClipEditor
 from ..job.run import Progress, Step
 from ..metrics import background_psnr

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from ..checks import check_choice, check_device, check_number
+from ..editing.config import InversionConfig, SamplingConfig
 from ..editing.edit import START_FROM
-from ..editing.inversion import InversionConfig
-from ..editing.sampling import SamplingConfig
 from ..editing.strength import STRENGTHS
 from ..models.base import DEMO_MODEL
 from ..presets import BUNDLED, PUBLISHED, Preset

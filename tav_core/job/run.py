@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..diffusion.schedule import NoiseSchedule
+from ..editing.config import SamplingConfig
 from ..editing.reconstruction import reconstruction_snr
-from ..editing.sampling import SamplingConfig
 from ..editing.strength import STRENGTHS, Trial, best_trial
 from ..editor import ClipEditor
 from ..memory.budget import checkpointing_within, device_memory, out_of_memory_advice, peak_memory, ran_out_of_memory
