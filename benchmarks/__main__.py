@@ -2,14 +2,14 @@
 
     python -m benchmarks                                    the parts of speed that need no GPU and no other code
     python -m benchmarks speed step fits                    named parts
-    python -m benchmarks speed step --frames 8 --print      a part's options; --print leaves RESULTS.md as it is
+    python -m benchmarks speed step --frames 8              with options: prints the table; --write writes it too
     python -m benchmarks fidelity                           all parts of fidelity, which takes hours
     python -m benchmarks fidelity inversion --help          what a part measures, and its options
 
 speed: step published estimate fits cards memory scaling edit cold store
 fidelity: demo_model edits bystander preservation inversion
 
-A part that is not run keeps its section of RESULTS.md. Set OMP_NUM_THREADS=1 for speed.
+A run replaces the sections of its parts in RESULTS.md and leaves the others. Set OMP_NUM_THREADS=1 for speed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import takewhile
 from benchmarks import results
 
 NAMED_ALONE = ("published", "cards")  # these need other code, or a GPU
-PRINT = "--print"
+WRITE = "--write"  # a section made with options
 
 
 def parse(words: list[str]) -> tuple[str, list[str], list[str]]:
@@ -40,12 +40,12 @@ def parse(words: list[str]) -> tuple[str, list[str], list[str]]:
 
 def main() -> None:
     kind, parts, options = parse(sys.argv[1:])
-    given = [option for option in options if option != PRINT]
+    given = [option for option in options if option != WRITE]
     for part in parts:
         printed = import_module(f"benchmarks.{kind}.{part}").run(given)
         section = results.section(kind, part, given, printed)
         print(section)
-        if PRINT not in options:
+        if WRITE in options or not given:
             results.write(kind, part, section)
 
 

@@ -5,7 +5,7 @@
 DIRECTORY is a checkout of github.com/showlab/Tune-A-Video; PYTHON an interpreter with diffusers 0.11.1, and best the
 same torch, which runs it in a process of its own (`published_worker.py`). CPU and float32 alone. As published, gradient
 checkpointing keeps the down path from being trained; "repaired" makes the input require a gradient, so that all of it
-is. It has one kind of checkpointing, which our selective one is compared with too.
+is. It has one kind of checkpointing, which our selective one is compared with too. Give --write to write RESULTS.md.
 """
 
 from __future__ import annotations
