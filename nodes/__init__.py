@@ -1,4 +1,8 @@
-"""The nodes. Each file holds one: its schema, and a few lines that convert, call the core and convert back."""
+"""The nodes. Each file holds one: its schema, and a few lines: convert, call one stage of the core, convert back.
+
+ComfyUI imports this package at its start. What imports diffusers, OpenCV, PyAV, matplotlib or transformers is imported
+when a node runs: names of `tav_core` load lazily, others are imported within the functions that use them.
+"""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -35,7 +39,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class TuneAVideoExtension(ComfyExtension):
-    """What ComfyUI asks for the nodes."""
+    """Gives ComfyUI the nodes."""
 
     async def on_load(self) -> None:
         adapters.register_folders()

@@ -4,8 +4,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core.viz.captions import drawable
-from ..tav_core.viz.figures import side_by_side
 from .sockets import CATEGORY, advanced
 
 PANELS = 6
@@ -24,14 +22,15 @@ class CompareVideos(io.ComfyNode):
                     default={1: "source", 2: "edit"}.get(number, ""),
                     optional=True,
                     advanced=optional,
-                    tooltip="What to write above it, in any script that an installed font covers.",
+                    tooltip="The text above it, in any script that an installed font covers.",
                 ),
             ]
         return io.Schema(
             node_id="TAVCompareVideos",
             display_name="Compare Videos",
             category=CATEGORY,
-            description="Puts clips side by side, each under its caption. Longer ones end with the shortest.",
+            description="Puts clips side by side, each under its caption. Longer clips are cut to the shortest one's "
+            "length.",
             search_aliases=["compare clips", "side by side", "video grid", "before after"],
             inputs=[
                 *panels,
@@ -43,6 +42,8 @@ class CompareVideos(io.ComfyNode):
 
     @classmethod
     def execute(cls, columns: int = 3, enlarge: int = 1, **panels: Any) -> io.NodeOutput:
+        from ..tav_core.viz.figures import side_by_side
+
         clips = _captioned(panels)
         return io.NodeOutput(side_by_side(clips, columns=min(columns, len(clips)), enlarge=enlarge))
 
@@ -50,8 +51,11 @@ class CompareVideos(io.ComfyNode):
 def _captioned(panels: dict[str, Any]) -> dict[str, Any]:
     """Caption -> frames, as many of each clip as the shortest has.
 
-    A caption of which no installed font draws a letter gives way to a number; one that comes twice is numbered.
+    A number replaces a caption in which no installed font covers any letter. The second of two equal captions gets a
+    number too.
     """
+    from ..tav_core.viz.captions import drawable
+
     numbers = [number for number in range(1, PANELS + 1) if panels.get(f"images_{number}") is not None]
     clips = {number: panels[f"images_{number}"][..., :3].cpu() for number in numbers}
     sizes = {tuple(frames.shape[1:3]) for frames in clips.values()}

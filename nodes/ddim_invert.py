@@ -4,9 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..tav_core import InversionConfig, InversionStep, SamplingConfig
-from ..tav_core.editing.reconstruction import GOOD_SNR
-from ..tav_core.stages.invert import invert_clip
+from .. import tav_core
+from ..tav_core import InversionConfig, SamplingConfig
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
@@ -67,9 +66,9 @@ class DDIMInvert(io.ComfyNode):
         text = adapters.embeddings(conditioning, "conditioning")
         config, store = InversionConfig(steps, refinements), adapters.store() if keep else None
         with adapters.loaded(model, clip, UNGUIDED) as video_unet:
-            run = invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)
+            run = tav_core.invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)
             progress = adapters.Progress(steps * (1 + check))
-            for _ in progress.over(run, lambda step: "" if isinstance(step, InversionStep) else "reconstruction"):
+            for _ in progress.over(run, _describe):
                 pass
         inverted, report = adapters.inverted_latents(run.trajectory, model), _report(run.reconstruction_snr)
         if not check:
@@ -78,7 +77,13 @@ class DDIMInvert(io.ComfyNode):
         return io.NodeOutput(inverted, report, ui=ui.PreviewText(report))
 
 
+def _describe(step: Any) -> str:
+    return "" if isinstance(step, tav_core.InversionStep) else "checking the reconstruction"
+
+
 def _report(snr: float | None) -> str:
+    from ..tav_core.editing.reconstruction import GOOD_SNR
+
     if snr is None:
         return ""
     verdict = "as close to the clip as the VAE allows" if snr >= GOOD_SNR else "more refinements bring it closer"

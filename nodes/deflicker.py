@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..tav_core import deflicker
+from .. import tav_core
 from . import adapters
 from .sockets import CATEGORY
 
@@ -42,4 +42,4 @@ class Deflicker(io.ComfyNode):
     @classmethod
     def execute(cls, images: Any, clip: Any, decoded_clip: Any = None) -> io.NodeOutput:
         frames = [None if given is None else given[..., :3] for given in (images, clip, decoded_clip)]
-        return io.NodeOutput(torch.stack(list(adapters.Progress(len(images)).over(deflicker(*frames)))))
+        return io.NodeOutput(torch.stack(list(adapters.Progress(len(images)).over(tav_core.deflicker(*frames)))))

@@ -3,11 +3,8 @@
 import json
 from typing import Any
 
-import numpy as np
 from comfy_api.latest import io, ui
 
-from ..tav_core.evaluation import evaluate, format_table
-from ..tav_core.viz.figures import save_curves
 from . import adapters
 from .sockets import CATEGORY
 
@@ -19,14 +16,14 @@ class Evaluate(io.ComfyNode):
             node_id="TAVEvaluate",
             display_name="Evaluate Edit",
             category=CATEGORY,
-            description="Measures an edit against its source: likeness, flicker and motion; with CLIP, PickScore or "
-            "DINOv2 on disk also consistency and agreement with the prompt, as the field defines them.",
+            description="Measures an edit against its source: likeness, flicker and motion. With CLIP, PickScore or "
+            "DINOv2 on disk it also measures consistency and agreement with the prompt, as published papers do.",
             search_aliases=["metrics", "clip score", "pickscore", "psnr", "ssim", "frame consistency", "measure edit"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("source", tooltip="The clip before the edit, at the edit's size."),
-                io.Image.Input("edit", tooltip="The edit. The longer one of the two ends with the shorter."),
-                io.String.Input("prompt", default="", tooltip="What the edit was to show; CLIP and PickScore read it."),
+                io.Image.Input("edit", tooltip="The edit. The longer clip is cut to the length of the shorter."),
+                io.String.Input("prompt", default="", tooltip="What the edit should show, for CLIP and PickScore."),
                 io.String.Input(
                     "source_prompt",
                     default="",
@@ -43,20 +40,21 @@ class Evaluate(io.ComfyNode):
                         advanced=True,
                     )
                     for name, model_type, what in (
-                        ("clip", "clip", "CLIP in transformers' layout; clip-vit-large-patch14 for published figures"),
-                        ("pickscore", "clip", "PickScore_v1 and the processor that belongs to it"),
-                        ("dino", "dinov2", "DINOv2; dinov2-base for published figures"),
+                        ("clip", "clip", "CLIP in transformers' layout; clip-vit-large-patch14 for published numbers"),
+                        ("pickscore", "clip", "PickScore_v1 with its processor"),
+                        ("dino", "dinov2", "DINOv2; dinov2-base for published numbers"),
                     )
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where the edit was to change the picture, once or a frame each: adds the background PSNR.",
+                    tooltip="Where the edit should change the picture, one for all frames or one for each: adds the "
+                    "background PSNR.",
                 ),
             ],
             outputs=[
                 io.String.Output("report", display_name="report", tooltip="A table of the measures."),
-                io.Image.Output("plot", display_name="plot", tooltip="How the measures run over the frames."),
+                io.Image.Output("plot", display_name="plot", tooltip="The measures over the frames."),
                 io.String.Output("figures", display_name="figures", tooltip="The measures as JSON, null if undefined."),
             ],
         )
@@ -73,16 +71,13 @@ class Evaluate(io.ComfyNode):
         dino: str = adapters.NO_ENCODER,
         mask: Any = None,
     ) -> io.NodeOutput:
+        from ..tav_core.evaluation import evaluate, format_table
+
         count = min(len(source), len(edit))
         before, after = source[:count, ..., :3], edit[:count, ..., :3]
-        covered = None if mask is None else _mask_of_each_frame(mask, count)
+        covered = None if mask is None else adapters.mask_frames(mask, count)
         encoders = adapters.load_encoders(clip, pickscore, dino)
         result = evaluate(before, after, prompt, source_prompt or None, encoders, covered)
         report = format_table(result.figures)
-        plot = adapters.plot_image(lambda file: save_curves(file, result.curves))
+        plot = adapters.curves_plot(result.curves)
         return io.NodeOutput(report, plot, json.dumps(result.figures), ui=ui.PreviewText(report))
-
-
-def _mask_of_each_frame(mask: Any, count: int) -> np.ndarray:
-    frames = mask[:1].expand(count, -1, -1) if len(mask) == 1 else mask[:count]
-    return frames.cpu().numpy()

@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
 
-from ..tav_core import SamplingConfig, Trial, best_trial, search_strength
-from ..tav_core.editing.edit import invert_and_sample
-from ..tav_core.editing.strength import STRENGTHS
+from .. import tav_core
+from ..tav_core import SamplingConfig
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
+
+if TYPE_CHECKING:
+    from ..tav_core import Trial
 
 DEFAULTS = SamplingConfig()
 
@@ -67,6 +69,9 @@ class FindStrength(io.ComfyNode):
         guidance: float,
         denoise: float = DEFAULTS.denoise,
     ) -> io.NodeOutput:
+        from ..tav_core.editing.edit import invert_and_sample
+        from ..tav_core.editing.strength import STRENGTHS
+
         if model.tuned is None:
             raise ValueError("The model is not tuned: connect One-Shot Tune or Load Tuned Weights.")
         config = SamplingConfig(steps, guidance, denoise=denoise)
@@ -75,21 +80,23 @@ class FindStrength(io.ComfyNode):
         count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
         with adapters.loaded(model, clip, config) as video_unet:
             edited = partial(invert_and_sample, video_unet, clip, *prompts, model.schedule, config)
-            search = search_strength(video_unet, edited, prompts[0], text, model.schedule)
+            search = tav_core.search_strength(video_unet, edited, prompts[0], text, model.schedule)
             items = list(adapters.Progress(count).over(search, _describe))
-        trials = [item for item in items if isinstance(item, Trial)]
+        trials = [item for item in items if isinstance(item, tav_core.Trial)]
         report = _report(trials)
-        return io.NodeOutput(replace(model, strength=best_trial(trials).strength), report, ui=ui.PreviewText(report))
+        return io.NodeOutput(
+            replace(model, strength=tav_core.best_trial(trials).strength), report, ui=ui.PreviewText(report)
+        )
 
 
 def _describe(item: Any) -> str | None:
     """The text for a step; None for a trial, which is no step."""
-    return None if isinstance(item, Trial) else "strength search"
+    return None if isinstance(item, tav_core.Trial) else "strength search"
 
 
-def _report(trials: list[Trial]) -> str:
+def _report(trials: "list[Trial]") -> str:
     lines = [
         f"strength {trial.strength:g}: prompt score {trial.prompt_score:.3f}, source score {trial.source_score:.3f}"
         for trial in trials
     ]
-    return "\n".join([*lines, f"taken: {best_trial(trials).strength:g}"])
+    return "\n".join([*lines, f"taken: {tav_core.best_trial(trials).strength:g}"])

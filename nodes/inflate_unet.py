@@ -1,11 +1,10 @@
-"""TAVInflateUNet: the image model of a MODEL, made to see a clip."""
+"""TAVInflateUNet: a video model from the image model of a MODEL."""
 
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import inflate
-from ..tav_core.unet.inflate import GROUP_NORM_MODES
+from .. import tav_core
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
@@ -17,8 +16,8 @@ class InflateUNet(io.ComfyNode):
             node_id="TAVInflateUNet",
             display_name="Inflate Model for Video",
             category=CATEGORY,
-            description="Makes a video model of an image model: attention over the first and the former frame, and a "
-            "new attention over time that starts as nothing. LoRAs on MODEL are in it; MODEL itself stays as it is. "
+            description="Makes a video model from an image model: attention over the first and the previous frame, "
+            "and a new temporal attention that has no effect at first. LoRAs on MODEL are included; MODEL does not change. "
             "For Stable Diffusion 1.x and 2.x.",
             search_aliases=["inflate unet", "video unet", "tune a video model", "image to video model"],
             inputs=[
@@ -27,17 +26,17 @@ class InflateUNet(io.ComfyNode):
                     io.Combo,
                     "precision",
                     "auto",
-                    "Of the weights that do not train; auto is what ComfyUI would run MODEL in, or float32 where that "
-                    "cannot be tuned in. Weights that train are float32 always.",
+                    "Of the weights that are not trained; auto is the type in which ComfyUI would run MODEL, or float32 "
+                    "where that type cannot be tuned. Trained weights are always float32.",
                     options=["auto", "float32", "bfloat16", "float16"],
                 ),
                 advanced(
                     io.Combo,
                     "group_norm",
                     "video",
-                    "video: normalise over all frames together, as published. frame: each frame by itself, as the "
+                    "video: normalise over all frames together, as published. frame: each frame separately, as the "
                     "image model does.",
-                    options=list(GROUP_NORM_MODES),
+                    options=["video", "frame"],
                 ),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="For One-Shot Tune.")],
@@ -47,4 +46,4 @@ class InflateUNet(io.ComfyNode):
     def execute(cls, model: Any, precision: str = "auto", group_norm: str = "video") -> io.NodeOutput:
         schedule = adapters.noise_schedule(model)
         unet = adapters.to_diffusers(model, adapters.compute_dtype(model, precision))
-        return io.NodeOutput(adapters.hold(inflate(unet, group_norm=group_norm), schedule, model))
+        return io.NodeOutput(adapters.hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model))

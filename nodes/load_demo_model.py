@@ -20,7 +20,9 @@ class LoadDemoModel(io.ComfyNode):
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="Draws shapes at 128 x 128 pixels."),
                 io.Clip.Output(
-                    "clip", display_name="CLIP", tooltip="Knows captions such as: a pink star on a navy background."
+                    "clip",
+                    display_name="CLIP",
+                    tooltip="Understands captions such as: a pink star on a navy background.",
                 ),
                 io.Vae.Output("vae", display_name="VAE", tooltip="Latents of 16 x 16 for 128 x 128 pixels."),
             ],

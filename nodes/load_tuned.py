@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import load_tuned
+from .. import tav_core
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket
 
@@ -56,6 +56,6 @@ class LoadTuned(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: adapters.TavModel, file: str, strength: float) -> io.NodeOutput:
-        notes = load_tuned(model.video_unet, adapters.tuned_file(file))
+        notes = tav_core.load_tuned(model.video_unet, adapters.tuned_file(file))
         notes = {name: text for name, text in notes.items() if name not in ("format", "version")}
         return io.NodeOutput(model.with_current_weights(notes, strength))

@@ -5,12 +5,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core.models.base import ASSETS
-from ..tav_core.video.choose import FITS
 from . import adapters
 from .sockets import CATEGORY, advanced
 
 BUNDLED = "bundled: pink star"
+FITS = ["crop", "pad", "stretch"]
 UNCONNECTED = object()
 
 
@@ -27,7 +26,7 @@ class LoadVideo(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    # Required, for only then does the host draw an upload button; so it must never be empty.
+                    # The host draws an upload button only for a required input, so the list must never be empty.
                     options=[*adapters.input_videos(), BUNDLED],
                     upload=io.UploadType.video,
                     tooltip="A video or GIF in ComfyUI's input folder, or the clip that comes with the pack. Ignored "
@@ -49,23 +48,28 @@ class LoadVideo(io.ComfyNode):
                     tooltip="Width in pixels: 512 for Stable Diffusion 1.5, 768 for 2.1, 128 for the bundled model.",
                 ),
                 io.Int.Input(
-                    "height", default=512, min=64, max=2048, step=8, tooltip="Height in pixels, usually as the width."
+                    "height",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=8,
+                    tooltip="Height in pixels, usually the same as the width.",
                 ),
                 io.Int.Input(
                     "stride",
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="Take every n-th frame: 2 to 4 shows more motion in as few frames. Seconds used: "
-                    "num_frames x stride / fps of the video.",
+                    tooltip="Take every n-th frame: 2 to 4 shows more motion in the same number of frames. "
+                    "Seconds used: num_frames x stride / fps of the video.",
                 ),
                 advanced(io.Float, "start", 0.0, "Where the clip begins, in seconds.", min=0.0, max=86400.0, step=0.1),
                 advanced(
                     io.Combo,
                     "fit",
                     FITS[0],
-                    "What to do with a video of another shape: cut its middle out, add black, or distort it.",
-                    options=list(FITS),
+                    "How to fit a video of another shape: crop the middle, pad with black, or stretch it.",
+                    options=FITS,
                 ),
                 io.Video.Input("video", optional=True, tooltip="A VIDEO from another node, in place of the file."),
             ],
@@ -79,7 +83,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None, video: Any = UNCONNECTED) -> bool | str:
-        """What is linked comes as None, for its value is not known yet. A VIDEO takes the place of the file."""
+        """A linked name is None here: its value is not known yet. A VIDEO replaces the file."""
         if file is None or video is not UNCONNECTED:
             return True
         try:
@@ -90,7 +94,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, video: Any = UNCONNECTED, **others: Any) -> str:
-        """By the file's time and size. Where its name is linked only a change before this node runs it again."""
+        """The file's time and size. A linked name is constant here: only a change upstream runs the node again."""
         if file is None or video is not UNCONNECTED:
             return "linked"
         try:
@@ -118,4 +122,4 @@ class LoadVideo(io.ComfyNode):
 
 
 def _path(file: str) -> Path:
-    return ASSETS / "demo-clip.mp4" if file == BUNDLED else adapters.input_file(file)
+    return adapters.bundled_clip() if file == BUNDLED else adapters.input_file(file)

@@ -3,16 +3,18 @@
 import json
 from contextlib import closing
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from .. import tav_core
 from ..tav_core import TuningConfig, TuningStep
-from ..tav_core.stages.tune import Preview, PreviewConfig, tune_clip
-from ..tav_core.viz.figures import save_loss_plot
 from . import adapters
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
+
+if TYPE_CHECKING:
+    from ..tav_core import Preview, PreviewConfig
 
 CHECKPOINTING_MARKS = {False: "", "selective": ", selective checkpointing", True: ", checkpointing"}
 NOT_NOTED = {"gradient_checkpointing", "compute_dtype"}  # chosen for the device; changes rounding at most
@@ -68,28 +70,27 @@ class OneShotTune(io.ComfyNode):
         config = replace(config, gradient_checkpointing=checkpointing)
         with adapters.loaded(model, clip, config) as video_unet:
             store = adapters.store() if keep else None
-            run = tune_clip(video_unet, clip, text, model.schedule, config, store=store, preview=preview)
+            run = tav_core.tune_clip(video_unet, clip, text, model.schedule, config, store=store, preview=preview)
             shown = progress.over(run, lambda step: _describe(step, checkpointing), done=len(run.losses))
             with closing(shown):  # where a preview fails, the steps made so far are stored before the error is shown
                 for step in shown:
-                    if isinstance(step, Preview):
+                    if isinstance(step, tav_core.Preview):
                         latent = adapters.host_latents(step.latents, model)["samples"]
                         progress.show(adapters.decode_frame(preview_vae, latent))
                         model.load(clip, config)  # the VAE may have replaced it on the device
             noted = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
             tuned = model.with_current_weights({"tuning": json.dumps(noted)})
-        plot = adapters.plot_image(lambda file: save_loss_plot(file, run.losses))
-        return io.NodeOutput(tuned, {"loss": run.losses}, plot)
+        return io.NodeOutput(tuned, {"loss": run.losses}, adapters.loss_plot(run.losses))
 
 
-def _describe(step: TuningStep | Preview, checkpointing: bool | str) -> str | None:
+def _describe(step: "TuningStep | Preview", checkpointing: bool | str) -> str | None:
     """The text for an update; None for a preview, which is no step."""
     return f"loss {step.loss:.4f}{CHECKPOINTING_MARKS[checkpointing]}" if isinstance(step, TuningStep) else None
 
 
-def _preview_config(every: int, prompt: Any, vae: Any) -> PreviewConfig | None:
+def _preview_config(every: int, prompt: Any, vae: Any) -> "PreviewConfig | None":
     if every == 0:
         return None
     if prompt is None or vae is None:
         raise ValueError("A preview needs preview_prompt and preview_vae: connect both, or set preview_every to 0.")
-    return PreviewConfig(every, adapters.embeddings(prompt, "preview_prompt"))
+    return tav_core.PreviewConfig(every, adapters.embeddings(prompt, "preview_prompt"))

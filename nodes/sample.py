@@ -4,7 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tav_core import SamplingConfig, SourceBranch, edit
+from .. import tav_core
+from ..tav_core import SamplingConfig
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket, advanced
 
@@ -82,9 +83,9 @@ class Sample(io.ComfyNode):
         prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
         start, free = adapters.edit_start(start_from, latents, caption, mask, model, config)
         count = len(model.schedule.timesteps(steps, denoise))
-        clip = start.latents if isinstance(start, SourceBranch) else start
+        clip = start.latents if isinstance(start, tav_core.SourceBranch) else start
         with adapters.loaded(model, clip, config) as video_unet:
-            sampling = edit(video_unet, start, *prompts, model.schedule, config, mask=free)
+            sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)
             *_, last = adapters.Progress(count).over(sampling)
         return io.NodeOutput(adapters.host_latents(last.latents, model))
 

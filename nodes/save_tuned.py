@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..tav_core import save_tuned
+from .. import tav_core
 from . import adapters
 from .sockets import CATEGORY, TavModelSocket
 
@@ -34,5 +34,5 @@ class SaveTuned(io.ComfyNode):
             raise ValueError("This model is not tuned yet. Connect the TAV_MODEL of One-Shot Tune.")
         path = adapters.next_tuned_file(filename_prefix)
         model.apply_weights(strength=1.0)
-        save_tuned(model.video_unet, path, metadata=model.notes)
+        tav_core.save_tuned(model.video_unet, path, metadata=model.notes)
         return io.NodeOutput(model, ui={"text": [f"Saved {path.name}"]})

@@ -1,10 +1,10 @@
-"""TAVSaveVideo: frames to a video file in ComfyUI's output folder, with sound and workflow, never over another."""
+"""TAVSaveVideo: a new video file in ComfyUI's output folder, with sound and workflow."""
 
 from typing import Any
 
 from comfy_api.latest import InputImpl, io, ui
 
-from ..tav_core import write_video
+from .. import tav_core
 from . import adapters
 from .sockets import CATEGORY, advanced
 
@@ -28,7 +28,7 @@ class SaveVideo(io.ComfyNode):
                     min=0.1,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second. Connect fps of Load Clip to keep the pace.",
+                    tooltip="Frames per second. Connect fps of Load Clip to keep the speed.",
                 ),
                 io.String.Input(
                     "filename_prefix",
@@ -67,7 +67,7 @@ class SaveVideo(io.ComfyNode):
         audio: dict | None = None,
     ) -> io.NodeOutput:
         path, subfolder = adapters.next_output(filename_prefix, f".{format}", images.shape[2], images.shape[1])
-        write_video(
+        tav_core.write_video(
             path,
             images[..., :3],
             fps,

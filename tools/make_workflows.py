@@ -247,8 +247,8 @@ def quickstart() -> Workflow:
 def source_branch() -> Workflow:
     workflow = Workflow(
         "## Source branch\nThe edit is sampled along a source branch, which preserves what the prompt does not change: "
-        "place, path and ground. No inversion is needed. *Deflicker Edit* removes the flicker.\n\nIn your own workflow: "
-        "*source branch* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
+        "place, path and ground. No inversion is needed. *Deflicker Edit* removes the flicker.\n\nIn your own "
+        "workflow: *source branch* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)
     prompt = "a pink circle on a navy background"
@@ -290,9 +290,7 @@ def several_prompts() -> Workflow:
 
 
 def tune_and_save() -> Workflow:
-    workflow = Workflow(
-        "## Tune and save\nThe tuned weights go to `models/tune_a_video`. *Load and edit* loads them."
-    )
+    workflow = Workflow("## Tune and save\nThe tuned weights go to `models/tune_a_video`. *Load and edit* loads them.")
     base(workflow, True, SOURCE)
     model = tuned(workflow, True)
     workflow.add("keep", "TAVSaveTuned", model=model, filename_prefix="pink-star")
@@ -332,7 +330,10 @@ def english(infos: dict[str, Any]) -> dict[str, Any]:
         texts[name] = dict(
             display_name=info["display_name"],
             description=info["description"],
-            inputs={key: dict(name=spec[1].get("display_name") or key, tooltip=spec[1]["tooltip"]) for key, spec in inputs.items()},
+            inputs={
+                key: dict(name=spec[1].get("display_name") or key, tooltip=spec[1]["tooltip"])
+                for key, spec in inputs.items()
+            },
             outputs={str(slot): dict(name=label, tooltip=tip) for slot, (label, tip) in enumerate(labels)},
         )
     return texts

@@ -1,12 +1,13 @@
 """ComfyUI's MODEL to a diffusers UNet of its own, and to the noise levels that the model was trained on.
 
-Names are translated by the host's key map, the one by which it reads LoRA files. Sizes, heads and groups are read off
-the host's modules, and each weight is what the host itself would compute with: patches (LoRA) applied. MODEL stays as
-it is.
+Names are translated by the key map with which the host reads LoRA files. Sizes, heads and groups are read from the
+host's modules, and each weight is the one that the host computes with: patches (LoRA) applied. MODEL does not change.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.lora
 import comfy.model_management
@@ -14,9 +15,11 @@ import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_sampling import EPS, V_PREDICTION, ModelSamplingDiscrete
-from diffusers import UNet2DConditionModel
 
 from ...tav_core import NoiseSchedule
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 PREFIX = "diffusion_model."
 ATTENTION = "attentions.0.transformer_blocks.0.attn1"
@@ -24,7 +27,7 @@ PREDICTION_TYPES = {EPS.calculate_denoised: "epsilon", V_PREDICTION.calculate_de
 
 
 class UnsupportedModel(ValueError):
-    """A MODEL that this pack cannot inflate; the message names its family and what to load in its place."""
+    """A MODEL that this pack cannot inflate; the message names its family and what to load instead."""
 
 
 def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -37,8 +40,10 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
     Raises:
         UnsupportedModel: if it is no plain Stable Diffusion 1 or 2, or carries more than weight patches.
     """
-    _refuse_family(model)
-    _refuse_patched_code(model)
+    from diffusers import UNet2DConditionModel
+
+    _raise_unless_supported(model)
+    _raise_if_code_is_patched(model)
     entries = model.get_key_patches(PREFIX)
     host_keys = {key.removeprefix(PREFIX) for key in entries}
     key_map = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
@@ -46,10 +51,10 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
     unknown = sorted(host_keys - set(keys.values()))
     if unknown:
         raise UnsupportedModel(
-            f"{_described(model)} has {len(unknown)} weights that Stable Diffusion 1 and 2 have not, such as "
-            f"{unknown[0]}. Load a plain checkpoint of that family."
+            f"{_described(model)} has {len(unknown)} weights that are not part of Stable Diffusion 1 and 2, such "
+            f"as {unknown[0]}. Load a plain checkpoint of that family."
         )
-    # A weight made in inference mode would never train, and all nodes run in it.
+    # A weight made in inference mode would never train, and the host runs all nodes in that mode.
     with torch.inference_mode(False), torch.no_grad():
         state = {name: _patched(entries[PREFIX + key], PREFIX + key, dtype) for name, key in keys.items()}
         with torch.device("meta"):
@@ -59,12 +64,12 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
 
 
 def noise_schedule(model: Any) -> NoiseSchedule:
-    """The noise levels of MODEL and what it predicts, with what a ModelSampling node upstream has changed.
+    """The noise levels and prediction type of MODEL, with the changes of a ModelSampling node upstream.
 
     Raises:
-        UnsupportedModel: if it is of another family, or not trained on discrete levels to predict noise or velocity.
+        UnsupportedModel: if it is of another family, or does not predict noise or velocity on discrete levels.
     """
-    _refuse_family(model)
+    _raise_unless_supported(model)
     sampling = model.get_model_object("model_sampling")
     prediction_type = PREDICTION_TYPES.get(type(sampling).calculate_denoised)
     if prediction_type is None or not isinstance(sampling, ModelSamplingDiscrete) or sampling.sigma_data != 1.0:
@@ -96,7 +101,7 @@ def _diffusers_config(model: Any, keys: Mapping[str, str]) -> dict[str, Any]:
         heads.append(host.get_submodule(key).heads if key else middle.heads)
     groups = {module.num_groups for module in host.modules() if isinstance(module, torch.nn.GroupNorm)}
     if len(groups) > 1 or heads[-1] != middle.heads:
-        raise UnsupportedModel(f"{_described(model)} has norms or heads unlike Stable Diffusion 1 and 2.")
+        raise UnsupportedModel(f"{_described(model)} has other norms or heads than Stable Diffusion 1 and 2.")
 
     def kind(side: str, level: int) -> str:
         plain = "DownBlock2D" if side == "down" else "UpBlock2D"
@@ -118,7 +123,7 @@ def _diffusers_config(model: Any, keys: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _attention_key(keys: Mapping[str, str], block: str) -> str:
-    """The host's name of a block's first self-attention, empty if it has none."""
+    """The host's name of a block's first self-attention; empty without one."""
     return keys.get(f"{block}.{ATTENTION}.to_q.weight", "").removesuffix(".to_q.weight")
 
 
@@ -126,15 +131,15 @@ def _described(model: Any) -> str:
     return f"This MODEL is of the family {type(model.model.model_config).__name__} and"
 
 
-def _refuse_family(model: Any) -> None:
+def _raise_unless_supported(model: Any) -> None:
     host, config = model.model.diffusion_model, getattr(model.model.model_config, "unet_config", {})
     advice = "Load a Stable Diffusion 1.x or 2.x text-to-image checkpoint."
     if not isinstance(host, UNetModel):
         raise UnsupportedModel(f"{_described(model)} has no UNet that can be inflated. {advice}")
     if host.use_temporal_resblocks or config.get("use_temporal_attention"):
-        raise UnsupportedModel(f"{_described(model)} is a video model, which has a notion of time already. {advice}")
+        raise UnsupportedModel(f"{_described(model)} is a video model. {advice}")
     if host.num_classes is not None:
-        raise UnsupportedModel(f"{_described(model)} takes more than a prompt (as SDXL does). {advice}")
+        raise UnsupportedModel(f"{_described(model)} needs more than a prompt (as SDXL does). {advice}")
     if (host.in_channels, host.out_channels) != (4, 4):
         raise UnsupportedModel(
             f"{_described(model)} takes {host.in_channels} channels: an inpainting or instruction model. {advice}"
@@ -144,8 +149,8 @@ def _refuse_family(model: Any) -> None:
         raise UnsupportedModel(f"{_described(model)} has transformers of another depth. {advice}")
 
 
-def _refuse_patched_code(model: Any) -> None:
-    """Patches of weights are in the copy; patches of the code that samples cannot be, and are not dropped silently."""
+def _raise_if_code_is_patched(model: Any) -> None:
+    """The copy includes patches of weights. It cannot include patches of the sampling code."""
     options = model.model_options
     found = {key for key, value in options.items() if key != "transformer_options" and value}
     found |= {key for key, value in options.get("transformer_options", {}).items() if value}
@@ -154,7 +159,7 @@ def _refuse_patched_code(model: Any) -> None:
     found |= {*model.injections, *model.weight_wrapper_patches}
     if found:
         raise UnsupportedModel(
-            f"{_described(model)} carries changes that act while ComfyUI samples ({', '.join(sorted(found))}), as "
-            "IP-Adapter, FreeU or a guidance node adds. They cannot be tuned: connect the MODEL from before that node. "
-            "A LoRA may stay."
+            f"{_described(model)} carries changes that act while ComfyUI samples ({', '.join(sorted(found))}), such as "
+            "those of IP-Adapter, FreeU or a guidance node. They cannot be tuned: connect the MODEL from before that "
+            "node. LoRAs are supported."
         )

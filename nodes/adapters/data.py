@@ -4,10 +4,12 @@ The host's latents are unscaled, (f, c, h, w) with the frames as a batch; the co
 input tensor is copied out of inference mode, since such tensors cannot be trained on.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,11 +18,14 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...tav_core import InversionStep, SamplingConfig, SourceBranch, VideoClip, latent_mask, read_video
-from ...tav_core.editing.edit import fresh_noise
-from ...tav_core.video import Audio, choose_frames
-from .handle import TavModel
+from ... import tav_core
+from ...tav_core import SamplingConfig
 from .progress import raise_if_interrupted
+
+if TYPE_CHECKING:
+    from ...tav_core import InversionStep, SourceBranch, VideoClip
+    from ...tav_core.video import Audio
+    from .handle import TavModel
 
 SOURCE_BRANCH = "source branch"  # as the node shows it
 START_FROM = ("inversion", "noise", SOURCE_BRANCH)
@@ -87,6 +92,8 @@ def edit_start(
     Raises:
         ValueError: if the inputs do not fit the start.
     """
+    from ...tav_core.editing.edit import fresh_noise
+
     if start_from == SOURCE_BRANCH:
         return _source_branch(latents, caption, mask, model)
     if mask is not None:
@@ -141,8 +148,8 @@ def _source_branch(
     clip = clip_latents(latents, model)
     if mask is not None:
         with torch.inference_mode(False):
-            mask = latent_mask(mask.detach().clone(), clip)
-    return SourceBranch(clip, embeddings(caption, "caption")), mask
+            mask = tav_core.latent_mask(mask.detach().clone(), clip)
+    return tav_core.SourceBranch(clip, embeddings(caption, "caption")), mask
 
 
 def embeddings(conditioning: list, name: str) -> Tensor:
@@ -174,6 +181,8 @@ def embeddings(conditioning: list, name: str) -> Tensor:
 
 def audio_to_core(audio: Mapping[str, Any] | None) -> Audio | None:
     """The host's AUDIO (1, channels, n) to the core's."""
+    from ...tav_core.video import Audio
+
     if audio is None:
         return None
     return Audio(audio["waveform"][0].detach().cpu().float(), int(audio["sample_rate"]))
@@ -186,7 +195,7 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
 
 def read_file(path: Path, **request: Any) -> VideoClip:
     """Frames of a file as `tav_core.read_video` chooses them. Stop ends the reading before the next frame."""
-    return read_video(path, **request, before_frame=raise_if_interrupted)
+    return tav_core.read_video(path, **request, before_frame=raise_if_interrupted)
 
 
 def read_any_video(video: Any, **request: Any) -> VideoClip:
@@ -195,6 +204,8 @@ def read_any_video(video: Any, **request: Any) -> VideoClip:
     A whole file is read from disk, frame by frame. Frames of another node, and those of a file that may be trimmed
     (hosts before 0.23 do not tell), are chosen from memory: the host would encode them all for a stream.
     """
+    from ...tav_core.video import choose_frames
+
     source = video.get_stream_source() if isinstance(video, InputImpl.VideoFromFile) else None
     trimmed = not hasattr(video, "get_active_trim_window") or tuple(video.get_active_trim_window()) != (0.0, 0.0)
     if isinstance(source, str) and not trimmed:
@@ -204,8 +215,28 @@ def read_any_video(video: Any, **request: Any) -> VideoClip:
     return choose_frames(components.images[..., :3], components.frame_rate, sound, **request)
 
 
-def plot_image(save: Callable[[BytesIO], None]) -> Tensor:
-    """A plot that `save` writes to a file, as the host's IMAGE, (1, h, w, 3)."""
+def mask_frames(mask: Tensor, count: int) -> np.ndarray:
+    """The host's MASK, one for all frames or one for each, to (f, h, w)."""
+    frames = mask[:1].expand(count, -1, -1) if len(mask) == 1 else mask[:count]
+    return frames.cpu().numpy()
+
+
+def loss_plot(losses: Sequence[float]) -> Tensor:
+    """The losses of a tuning as the host's IMAGE, (1, h, w, 3)."""
+    from ...tav_core.viz.figures import save_loss_plot
+
+    return _plot_image(lambda file: save_loss_plot(file, losses))
+
+
+def curves_plot(curves: Mapping[str, Any]) -> Tensor:
+    """Measures over the frames as the host's IMAGE, (1, h, w, 3)."""
+    from ...tav_core.viz.figures import save_curves
+
+    return _plot_image(lambda file: save_curves(file, curves))
+
+
+def _plot_image(save: Callable[[BytesIO], None]) -> Tensor:
+    """A plot that `save` writes to a file, (1, h, w, 3)."""
     file = BytesIO()
     save(file)
     return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float().div(255)[None]

@@ -1,12 +1,14 @@
 """The bundled model as ComfyUI's own MODEL, CLIP and VAE, so that its stock nodes run on it.
 
-UNet and text encoder are the host's classes with our weights in them, renamed by the host's key map. The autoencoder is
-narrower than the host's GroupNorm of 32 groups allows: there a VAE of the host holds the diffusers module.
+UNet and text encoder are the host's classes with our weights, renamed by the host's key map. The autoencoder is
+narrower than the host's GroupNorm of 32 groups allows: a VAE of the host holds the diffusers module instead.
 """
+
+from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.latent_formats
 import comfy.model_base
@@ -20,14 +22,18 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.model_patcher import ModelPatcher
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from ...tav_core import BaseModel, load_model
+from ... import tav_core
 from .convert import PREFIX
 from .handle import WholePatcher
 
-# The smallest autoencoder that the host can build. It fills in all that a VAE holds; then ours takes its place.
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from ...tav_core import BaseModel
+
+# The smallest autoencoder that the host can build. It fills in all fields of a VAE; then ours replaces it.
 SHELL = dict(
     embed_dim=4,
     ddconfig=dict(
@@ -38,22 +44,22 @@ SHELL = dict(
 
 
 class BundledModel(comfy.supported_models_base.BASE):
-    """The family under which the host knows the bundled model."""
+    """The model family of the bundled model, for the host."""
 
 
 def load_demo() -> tuple[ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
     """The bundled model as MODEL, CLIP and VAE.
 
     Raises:
-        ModelError: the core's own, if the model is not there.
+        ModelError: the core's own, if the model is missing.
     """
     with torch.inference_mode(False), torch.no_grad():
-        base = load_model()
+        base = tav_core.load_model()
         return _host_model(base), _host_clip(base), _host_vae(base)
 
 
 def _host_model(base: BaseModel) -> ModelPatcher:
-    """The host's MODEL of a diffusers UNet with a v-prediction or epsilon scheduler."""
+    """The host's MODEL for a diffusers UNet with a v-prediction or epsilon scheduler."""
     config = _model_config(base)
     kind = comfy.model_base.ModelType
     predicts = kind.V_PREDICTION if base.scheduler.config.prediction_type == "v_prediction" else kind.EPS
@@ -62,7 +68,7 @@ def _host_model(base: BaseModel) -> ModelPatcher:
     key_map = comfy.utils.unet_to_diffusers(config.unet_config)
     state = {PREFIX + key: weights.pop(name) for name, key in key_map.items() if name in weights}
     assert not weights, "the host's key map names every weight"
-    model.load_state_dict(state, strict=False)  # what is missing are the buffers of its noise levels
+    model.load_state_dict(state, strict=False)  # only the buffers of its noise levels are missing
     return ModelPatcher(model, load_device=host.get_torch_device(), offload_device=host.unet_offload_device())
 
 
@@ -99,7 +105,7 @@ def _host_unet_config(unet: UNet2DConditionModel) -> dict[str, Any]:
         legacy=False,
         transformer_depth=[int(attends) for attends in attends_down for _ in range(layers)],
         transformer_depth_middle=1,
-        # From the shallow end to the deep one: the host takes them off its end.
+        # From the shallow end to the deep one: the host pops them from the end.
         transformer_depth_output=[int(attends) for attends in reversed(attends_up) for _ in range(layers + 1)],
         use_linear_in_transformer=config.use_linear_projection,
         context_dim=config.cross_attention_dim,
@@ -110,7 +116,7 @@ def _host_unet_config(unet: UNet2DConditionModel) -> dict[str, Any]:
 
 
 def _operations(groups: int) -> type:
-    """The host's operations with GroupNorms of so many groups, where it would always ask for 32."""
+    """The host's operations with GroupNorms of so many groups in place of 32."""
 
     class Operations(comfy.ops.disable_weight_init):
         class GroupNorm(comfy.ops.disable_weight_init.GroupNorm):
@@ -148,7 +154,7 @@ def _host_clip(base: BaseModel) -> comfy.sd.CLIP:
 
 
 def _text_weights(base: BaseModel, text_model: nn.Module) -> dict[str, Tensor]:
-    """Names as in transformers before its version 5; unused rows up to the host's fixed size of the vocabulary."""
+    """Weights with the names of transformers before version 5, padded to the host's fixed vocabulary size."""
     weights = {
         name if name.startswith("text_model.") else f"text_model.{name}": weight
         for name, weight in base.text_encoder.state_dict().items()
@@ -162,7 +168,7 @@ def _text_weights(base: BaseModel, text_model: nn.Module) -> dict[str, Tensor]:
 
 
 class FirstStage(nn.Module):
-    """A diffusers autoencoder as the host calls one: pixels in [-1, 1], unscaled latents."""
+    """A diffusers autoencoder with the host's interface: pixels in [-1, 1], unscaled latents."""
 
     def __init__(self, vae: nn.Module):
         super().__init__()

@@ -1,13 +1,16 @@
-"""CLIP, PickScore and DINOv2 for the measures: their folders in the host's models folder, their room in its memory."""
+"""CLIP, PickScore and DINOv2 for the measures: their folders in the host's models folder, and memory for them."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management as host
 import folder_paths
 
-from ...tav_core.evaluation import Encoders
 from .folders import ENCODERS_FOLDER
+
+if TYPE_CHECKING:
+    from ...tav_core.evaluation import Encoders
 
 NO_ENCODER = "none"
 
@@ -18,12 +21,14 @@ def encoder_folders(model_type: str) -> list[str]:
     return [NO_ENCODER, *sorted(name for name, config in configs.items() if _model_type(config) == model_type)]
 
 
-def load_encoders(clip: str, pickscore: str, dino: str) -> Encoders:
-    """The chosen encoders on the host's device, which is made room on; they go when the result is let go of.
+def load_encoders(clip: str, pickscore: str, dino: str) -> "Encoders":
+    """Load the chosen encoders onto the host's device, after freeing memory there. They are freed with the result.
 
     Raises:
         ValueError: there is no folder of that name, or it cannot be used.
     """
+    from ...tav_core.evaluation import Encoders
+
     folders = [_folder(clip, "clip"), _folder(pickscore, "clip"), _folder(dino, "dinov2")]
     device = host.get_torch_device()
     size = sum(file.stat().st_size for folder in folders if folder for file in folder.glob("*.safetensors"))
@@ -35,7 +40,7 @@ def load_encoders(clip: str, pickscore: str, dino: str) -> Encoders:
 def _folder(name: str, model_type: str) -> Path | None:
     if name == NO_ENCODER:
         return None
-    if name not in encoder_folders(model_type):  # so that no name leads out of the models folder
+    if name not in encoder_folders(model_type):  # a name cannot lead out of the models folder
         raise ValueError(f"There is no {model_type} folder {name!r} in models/{ENCODERS_FOLDER}. Copy one there.")
     return next(root / name for root in _roots() if (root / name / "config.json").is_file())
 
@@ -48,4 +53,4 @@ def _model_type(config: Path) -> str | None:
     try:
         return json.loads(config.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError):
-        return None  # not a model's folder
+        return None  # not a model folder

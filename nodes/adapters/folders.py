@@ -6,31 +6,34 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import folder_paths
 from comfy.cli_args import args
 
-from ...tav_core import Store
+from ... import tav_core
 from ...tav_core.checks import check_path, check_text, shown
+
+if TYPE_CHECKING:
+    from ...tav_core import Store
 
 DATE = re.compile("%date:([^%]+)%")
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
-STORE_FOLDER = "tune_a_video_store"  # likewise; tunings and inversions that the pack keeps by itself
+STORE_FOLDER = "tune_a_video_store"  # likewise; the store of tunings and inversions
 ENCODERS_FOLDER = "tune_a_video_encoders"  # likewise; CLIP, PickScore and DINOv2 for the measures
 
 
 def register_folders() -> None:
-    """Tell the host where tuned weights, the store and encoders are, so that extra_model_paths.yaml may add places."""
+    """Register the folders of tuned weights, store and encoders, so that extra_model_paths.yaml may add to them."""
     for name in (TUNED_FOLDER, STORE_FOLDER, ENCODERS_FOLDER):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def store() -> Store:
-    """The store in the host's models folder: what was tuned or inverted before is found again there."""
-    return Store(folder_paths.get_folder_paths(STORE_FOLDER)[0], remedy="Or switch keep off.")
+def store() -> "Store":
+    """The store of tunings and inversions in the host's models folder."""
+    return tav_core.Store(folder_paths.get_folder_paths(STORE_FOLDER)[0], remedy="Or switch keep off.")
 
 
 def input_videos() -> list[str]:
@@ -41,20 +44,28 @@ def input_videos() -> list[str]:
     return sorted(videos | {name for name in files if name.lower().endswith(".gif")})
 
 
+def bundled_clip() -> Path:
+    """The clip that comes with the pack."""
+    from ...tav_core.models.base import ASSETS
+
+    return ASSETS / "demo-clip.mp4"
+
+
 def input_file(name: str) -> Path:
-    """The path of a file or folder within the host's input folder, or in that which ends its name: clip.mp4 [output].
+    """The path of a file or folder within the host's input folder, or within the folder that its name ends with, as in
+    "clip.mp4 [output]".
 
     Raises:
-        TypeError: if it is no text.
-        ValueError: if it lies outside, is not there, or is a name that no file can have.
+        TypeError: if the name is not text.
+        ValueError: if the file lies outside or does not exist, or the name is not valid.
     """
     check_text("file", name)
     place = next((place for place in ("output", "temp") if name.endswith(f"[{place}]")), "input")
     root = Path(folder_paths.get_directory_by_type(place)).resolve()
     relative = check_path(name.removesuffix(f"[{place}]").strip() or ".")
-    if os.sep == "/" and "\\" in name and not os.path.lexists(root / relative):  # from a workflow saved on Windows
+    if os.sep == "/" and "\\" in name and not os.path.lexists(root / relative):  # in workflows saved on Windows
         relative = Path(*PureWindowsPath(relative).parts)
-    path = Path(os.path.realpath(root / relative))  # unlike resolve(), it bears names that are too long
+    path = Path(os.path.realpath(root / relative))  # unlike resolve(), it accepts names that are too long
     if not path.is_relative_to(root):
         raise ValueError(f"{shown(name)} lies outside of ComfyUI's {place} folder. Upload the file, or copy it there.")
     if not os.path.exists(path):  # noqa: PTH110 likewise
@@ -63,7 +74,7 @@ def input_file(name: str) -> Path:
 
 
 def stamp(path: Path) -> str:
-    """What changes when a file does."""
+    """A text that changes when the file changes."""
     try:
         status = path.stat()
     except OSError:
@@ -72,10 +83,10 @@ def stamp(path: Path) -> str:
 
 
 def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path, str]:
-    """A name in the host's output folder that is not taken, numbered as the host does; and its subfolder.
+    """A free name in the host's output folder, numbered as the host does; and its subfolder.
 
     Raises:
-        OSError: if the prefix names a folder that cannot be made.
+        OSError: if the folder of the prefix cannot be made.
         ValueError: if it leads out of the output folder.
     """
     folder, name, counter, subfolder = _place(prefix, folder_paths.get_output_directory(), width, height)
@@ -83,7 +94,7 @@ def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path
 
 
 def next_tuned_file(prefix: str) -> Path:
-    """A name that is not taken in the folder of tuned weights; same rules as `next_output`."""
+    """A free name in the folder of tuned weights; same rules as `next_output`."""
     root = folder_paths.get_folder_paths(TUNED_FOLDER)[0]
     folder, name, counter, _ = _place(prefix, root)
     return _free(folder, name, counter, TUNED_SUFFIX)
@@ -98,15 +109,15 @@ def tuned_file(name: str) -> Path:
     """The path of a file of tuned weights.
 
     Raises:
-        FileNotFoundError: the host's own, if there is none of this name.
-        TypeError, ValueError: if it is no text, or one that no file can have as its name.
+        FileNotFoundError: the host's own, if there is no such file.
+        TypeError, ValueError: if the name is not text, or not valid.
     """
     check_text("file", name)
     return Path(folder_paths.get_full_path_or_raise(TUNED_FOLDER, name))
 
 
 def video_metadata(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, str]:
-    """What the host embeds in its files so that dropping one opens its workflow; nothing if it was started without."""
+    """The texts by which the host opens the workflow of a file; empty if it was started with --disable-metadata."""
     if args.disable_metadata:
         return {}
     texts = {name: json.dumps(value) for name, value in (extra or {}).items()}
@@ -114,7 +125,7 @@ def video_metadata(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, st
 
 
 def _dated(pattern: str, now: datetime) -> str:
-    """A moment as the host's page writes it for its own nodes: yyyy-MM-dd, hhmmss; one letter has no zero in front."""
+    """A date as the host's page writes it for its own nodes: yyyy-MM-dd, hhmmss; a single letter pads no zero."""
     parts = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
 
     def written(found: re.Match[str]) -> str:
@@ -125,7 +136,7 @@ def _dated(pattern: str, now: datetime) -> str:
 
 
 def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Path, str, int, str]:
-    """Folder, name, number and subfolder that the host makes of a prefix."""
+    """Folder, name, number and subfolder of a prefix, by the host's rules."""
     check_text("filename_prefix", prefix)
     prefix = DATE.sub(lambda found: _dated(found[1], datetime.now()), prefix)
     if os.name == "nt":
@@ -133,9 +144,9 @@ def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Pat
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
     except OSError as error:
-        message = f"{root} takes no file of filename_prefix {shown(prefix)} ({error}). "
-        raise OSError(f"{message}Give another name, or make that folder one that can be written to.") from error
-    except Exception as error:  # the host raises no kind of its own
+        message = f"No file of filename_prefix {shown(prefix)} can be made in {root} ({error}). "
+        raise OSError(f"{message}Give another name, or make the folder writable.") from error
+    except Exception as error:  # the host raises no type of its own
         message = f"filename_prefix {shown(prefix)} leads out of {root}. Give a name, or subfolder/name."
         raise ValueError(message) from error
     return Path(folder), name, counter, subfolder

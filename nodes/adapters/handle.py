@@ -4,24 +4,27 @@ Handles may share one module and differ in the tuned weights that belong in it. 
 before it runs, so that the result does not depend on what ran before.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as host
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet
-from ...tav_core.memory.budget import ran_out_of_memory
-from ...tav_core.tuning.tune import LOSS_SCALING_DEVICES
 from .memory import advice, planned, warn_if_too_large
+from .progress import raise_if_interrupted
+
+if TYPE_CHECKING:
+    from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet
 
 
 class Holder(nn.Module):
-    """What the host moves. It writes a `device` on it, which on a VideoUNet is read-only."""
+    """The module that the host moves. The host sets its `device`, which is read-only on a VideoUNet."""
 
     def __init__(self, video_unet: VideoUNet):
         super().__init__()
@@ -30,9 +33,9 @@ class Holder(nn.Module):
 
 
 class WholePatcher(ModelPatcher):
-    """The host's plain patcher, which loads all of a model, whatever memory it is told of.
+    """The host's plain patcher, which loads all of a model, whatever memory the host reports.
 
-    The host loads parts of its own layers alone. All others it would leave where they are, and say nothing.
+    The host can load its own layers in parts. It would leave all other layers on the CPU, without a warning.
     """
 
     def load(
@@ -45,12 +48,12 @@ class WholePatcher(ModelPatcher):
         return super().load(device_to, force_patch_weights=force_patch_weights, full_load=True)
 
     def partially_load(self, device_to: Any, extra_memory: float = 0, force_patch_weights: bool = False) -> Any:
-        # Below 0 the host would unload a part in place of loading.
+        # Below 0 the host would unload parts instead of loading.
         return super().partially_load(device_to, max(0, extra_memory), force_patch_weights)
 
 
 class TrainablePatcher(WholePatcher):
-    """It moves weights outside of inference mode: moved within, they would never train."""
+    """Moves weights outside of inference mode: weights moved within it would never train."""
 
     def load(self, *args: Any, **kwargs: Any) -> Any:
         with torch.inference_mode(False):
@@ -74,8 +77,8 @@ class TavModel:
         schedule: noise levels and prediction type of the base model.
         scale: latents of the host times this are what the model takes.
         tuned: the tuned weights that belong in it, by name, on the CPU; None for the untuned model.
-        strength: of the tuning, see `tav_core.store.apply_tuned`.
-        notes: what is worth keeping beside the weights in a file.
+        strength: of the tuning, see `tav_core/unet/adapters.py`.
+        notes: metadata for a file of the weights.
     """
 
     patcher: TrainablePatcher
@@ -102,7 +105,7 @@ class TavModel:
             memory = planned(self.video_unet, clip, config).without_weights
             host.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
 
-    def with_current_weights(self, notes: Mapping[str, str], strength: float = 1.0) -> "TavModel":
+    def with_current_weights(self, notes: Mapping[str, str], strength: float = 1.0) -> TavModel:
         """A new handle on the weights that are in the module now."""
         return replace(self, tuned=self.video_unet.adapter.state_dict(), strength=strength, notes=dict(notes))
 
@@ -112,6 +115,8 @@ def compute_dtype(model: Any, precision: str) -> torch.dtype:
 
     Float32 where the host's choice cannot be tuned in: on a CPU it is slower, and float16 needs its loss scaled.
     """
+    from ...tav_core.tuning.tune import LOSS_SCALING_DEVICES
+
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     dtype = model.model.get_dtype_inference()
@@ -133,7 +138,7 @@ def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel
 
 @contextmanager
 def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig) -> Iterator[VideoUNet]:
-    """Load the model and its weights onto the device, out of inference mode.
+    """Load the model and its weights onto the device, out of inference mode. Stop ends the node before a forward pass.
 
     Arguments:
         clip: the latents it will run on, for the estimate of memory.
@@ -142,7 +147,10 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
     Raises:
         The host's out-of-memory error, by which it knows to unload all models, with advice that fits the clip.
     """
+    from ...tav_core.memory.budget import ran_out_of_memory
+
     with torch.inference_mode(False):
+        stop = model.video_unet.register_forward_pre_hook(lambda *_: raise_if_interrupted())
         try:
             warn_if_too_large(model.video_unet, clip, config)
             model.load(clip, config)
@@ -152,3 +160,5 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
             if host.is_oom(error) or ran_out_of_memory(error):
                 raise host.OOM_EXCEPTION(advice(model.video_unet, clip, config)) from error
             raise
+        finally:
+            stop.remove()

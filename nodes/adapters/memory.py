@@ -4,16 +4,22 @@ The host unloads other models by this estimate before ours runs: too low ends in
 models that are reloaded without need.
 """
 
+from __future__ import annotations
+
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import comfy.model_management as host
 from torch import Tensor
 
-from ...tav_core import MemoryEstimate, SamplingConfig, TuningConfig, VideoUNet, estimate_memory
+from ... import tav_core
+from ...tav_core import SamplingConfig, TuningConfig
 from ...tav_core.checks import check_choice
-from ...tav_core.memory.budget import FEWER_FRAMES, checkpointing_within, clip_size, frames_within
 from ...tav_core.tuning.config import CHECKPOINTING
+
+if TYPE_CHECKING:
+    from ...tav_core import MemoryEstimate, VideoUNet
 
 AUTO = "auto"
 CHECKPOINTING_CHOICES = (AUTO, *CHECKPOINTING)
@@ -38,6 +44,8 @@ def checkpointing_that_fits(
     Raises:
         ValueError: `wanted` is something else.
     """
+    from ...tav_core.memory.budget import checkpointing_within
+
     check_choice("gradient_checkpointing", wanted, CHECKPOINTING_KNOWN)
     if wanted != AUTO:
         return CHECKPOINTING.get(wanted, wanted)
@@ -55,7 +63,9 @@ def checkpointing_that_fits(
 
 def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> MemoryEstimate:
     """The memory of a step on a clip's latents (1, c, f, h, w)."""
-    return estimate_memory(video_unet, config, **clip_size(clip))
+    from ...tav_core.memory.budget import clip_size
+
+    return tav_core.estimate_memory(video_unet, config, **clip_size(clip))
 
 
 def memory_budget(needed: MemoryEstimate) -> float:
@@ -84,13 +94,17 @@ def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> No
 
 def advice(video_unet: VideoUNet, clip: Tensor, config: Config) -> str:
     """What to lower and to what after running out of memory."""
+    from ...tav_core.memory.budget import FEWER_FRAMES
+
     fewer = max(1, int(clip.shape[2] * FEWER_FRAMES))
     remedies = _remedies(clip, config, min(fewer, _fitting(video_unet, clip, config)))
     return f"Out of memory while {_described(clip, config)}. First {remedies}."
 
 
 def _fitting(video_unet: VideoUNet, clip: Tensor, config: Config) -> int:
-    """The most frames that fit into all of the device's memory, with checkpointing; 0 if none."""
+    """The most frames that fit the device's whole memory, with checkpointing; 0 if none."""
+    from ...tav_core.memory.budget import frames_within
+
     memory = host.get_total_memory(host.get_torch_device())
     return frames_within(video_unet, clip, config, memory)
 
@@ -102,7 +116,7 @@ def _described(clip: Tensor, config: Config) -> str:
 
 
 def _remedies(clip: Tensor, config: Config, fewer: int) -> str:
-    """What to try, in this order. `fewer`: frames that will do with checkpointing, as far as is known; 0 if none."""
+    """What to try, in this order. `fewer`: the frames that fit with checkpointing, by estimate; 0 if none."""
     frames, height, width = clip.shape[2], clip.shape[3] * PIXELS_PER_LATENT, clip.shape[4] * PIXELS_PER_LATENT
     remedies = []
     if isinstance(config, TuningConfig) and config.gradient_checkpointing is not True:

@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_made_is_named(server: Server) -> None:
     prompt = saved_clip()
     prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "blocked/clip"
     where, message = server.error_of(prompt)
-    assert where == prompts.SAVE and "takes no file of filename_prefix 'blocked/clip'" in message
+    assert where == prompts.SAVE and "No file of filename_prefix 'blocked/clip' can be made" in message
 
 
 def test_a_file_that_is_gone_is_ignored_if_a_video_is_connected(server: Server) -> None:
