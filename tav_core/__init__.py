@@ -6,7 +6,7 @@
     *_, edit = sample(video_unet, noise.latents, prompt, empty_prompt, scheduler)
 
 Latents of a clip are (b, c, f, h, w), scaled by the VAE's factor; text embeddings are (b, n, d). Start reading in
-`job.py`, then `unet/inflate.py`, `tuning/tune.py` and `editing/`.
+`job/`, then `unet/inflate.py`, `tuning/tune.py` and `editing/`.
 
 Names load when they are first used, so that `import tav_core` takes no longer than torch.
 """
@@ -58,7 +58,8 @@ _MODULES = {
     "editing.source_branch": ("SourceBranch", "latent_mask", "sample_with_source_branch"),
     "editing.strength": ("Trial", "best_trial", "search_strength"),
     "editor": ("ClipEditor",),
-    "job": ("EditJob", "EditReport", "run_edit"),
+    "job.job": ("EditJob",),
+    "job.run": ("EditReport", "run_edit"),
     "memory.estimate": ("MemoryEstimate", "estimate_memory", "frames_that_fit"),
     "models.base": ("BaseModel", "load_model"),
     "stages.invert": ("InversionRun", "invert_clip"),
