@@ -17,8 +17,8 @@ class InflateUNet(io.ComfyNode):
             display_name="Inflate Model for Video",
             category=CATEGORY,
             description="Makes a video model from an image model: attention over the first and the previous frame, "
-            "and a new temporal attention that has no effect at first. LoRAs on MODEL are included; MODEL does not change. "
-            "For Stable Diffusion 1.x and 2.x.",
+            "and a new temporal attention that has no effect at first. LoRAs on MODEL are included; MODEL does not "
+            "change. For Stable Diffusion 1.x and 2.x.",
             search_aliases=["inflate unet", "video unet", "tune a video model", "image to video model"],
             inputs=[
                 io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, with LoRAs if you like."),
