@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test slow soak format check bench clean
+.PHONY: demo test slow soak format check bench docs clean
 
 demo: $(VENV)/installed
 	$(RUN) -m tav_core demo --output tav-demo
@@ -34,8 +34,11 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks fidelity
 
+docs: $(VENV)/installed-docs
+	$(RUN) -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) tav-demo
+	rm -rf $(VENV) tav-demo site
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,4 +48,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(RUN) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/installed-docs: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable ".[docs]"
 	touch $@
