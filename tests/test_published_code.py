@@ -66,8 +66,9 @@ def banned(source: str) -> list[str]:
     return found
 
 
-ALLOWED = {  # what a library asks for that takes nothing else
-    "tav_core/metrics/sets.py": {"torch.save"},  # of tensors from safetensors, into memory
+ALLOWED = {
+    "tav_core/__init__.py": {"importlib.import_module"},  # of its own modules, whose names are written there
+    "tav_core/metrics/sets.py": {"torch.save"},  # of tensors from safetensors, into memory: a library takes nothing else
 }
 
 
