@@ -192,7 +192,12 @@ def test_the_same_estimate_is_made_once(make_unet: MakeUNet, monkeypatch: pytest
         assert estimate_memory(video_unet, config, **size) == estimate_memory(video_unet, config, **size) == count + 1
 
 
-@pytest.mark.parametrize("name", list(CONFIGS)[:5])
+SLOW = ("sampling", "tuning", "tuning, selective checkpointing")  # sampling and tuning both stay in the fast tests
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in list(CONFIGS)[:5]]
+)
 def test_frames_that_fit_is_the_most(make_unet: MakeUNet, name: str) -> None:
     video_unet, config, size = inflate(make_unet()), CONFIGS[name], dict(height=16, width=16)
     memory = estimate_memory(video_unet, config, num_frames=5, **size).peak

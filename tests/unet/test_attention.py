@@ -13,7 +13,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import CheckpointPolicy
 
 from tav_core.memory.tracker import MemoryTracker
-from tav_core.unet import checkpointing as recompute
 from tav_core.unet.attention import (
     _has_fused_kernel,
     attend,
@@ -23,6 +22,7 @@ from tav_core.unet.attention import (
     temporal_attention,
 )
 from tav_core.unet.block import SpatioTemporalBlock
+from tav_core.unet.checkpointing import _store_attention
 from tav_core.unet.frames import FrameContext
 from tests.conftest import draw
 
@@ -89,7 +89,7 @@ def test_a_block_in_pieces_equals_the_block_and_projects_the_text_once(
         return out, *torch.autograd.grad(out.square().sum(), list(block.attn_temp.parameters()))
 
     whole = step()
-    monkeypatch.setattr("tav_core.unet.attention.POSITIONS_AT_ONCE", 2 * len(frames))  # 2 of 7 positions of each frame
+    monkeypatch.setattr("tav_core.unet.block.POSITIONS_AT_ONCE", 2 * len(frames))  # 2 of 7 positions of each frame
     ran = []
     block.ff.register_forward_hook(lambda module, args, output: ran.append(output.shape[1]))
     torch.testing.assert_close(step(), whole)
@@ -97,7 +97,7 @@ def test_a_block_in_pieces_equals_the_block_and_projects_the_text_once(
 
 
 @pytest.mark.parametrize(
-    ("operation", "kept"),
+    ("operation", "stored"),
     [
         ("_scaled_dot_product_flash_attention_for_cpu", True),
         ("_scaled_dot_product_efficient_attention", True),
@@ -106,9 +106,9 @@ def test_a_block_in_pieces_equals_the_block_and_projects_the_text_once(
         ("mm", False),
     ],
 )
-def test_selective_checkpointing_stores_the_fused_kernels_result_alone(operation: str, kept: bool) -> None:
-    policy = CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
-    assert recompute._keep_attention(None, SimpleNamespace(__name__=operation)) == policy
+def test_selective_checkpointing_stores_the_fused_kernels_result_alone(operation: str, stored: bool) -> None:
+    policy = CheckpointPolicy.MUST_SAVE if stored else CheckpointPolicy.PREFER_RECOMPUTE
+    assert _store_attention(None, SimpleNamespace(__name__=operation)) == policy
 
 
 @pytest.mark.parametrize("checkpointing", ["selective", True])
@@ -117,7 +117,7 @@ def test_nothing_is_checkpointed_without_a_backward_pass(
 ) -> None:
     _, block = make_block()
     block.context.num_frames, block.context.checkpointing = 3, checkpointing
-    monkeypatch.setattr(recompute, "checkpoint", lambda *_, **__: pytest.fail("checkpointed"))
+    monkeypatch.setattr("tav_core.unet.checkpointing.checkpoint", lambda *_, **__: pytest.fail("checkpointed"))
     with torch.no_grad():
         block(draw(3, 7, 8), draw(1, 5, 5))
 
@@ -126,7 +126,7 @@ def test_nothing_is_checkpointed_without_a_backward_pass(
 def test_a_block_has_four_pieces_at_most(positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, block = make_block()
     block.context.num_frames, ran = 3, []
-    monkeypatch.setattr("tav_core.unet.attention.POSITIONS_AT_ONCE", 1)
+    monkeypatch.setattr("tav_core.unet.block.POSITIONS_AT_ONCE", 1)
     block.ff.register_forward_hook(lambda module, args, output: ran.append(output.shape[1]))
     block(draw(3, positions, 8), draw(1, 5, 5))
     assert len(ran) == 4 and sum(ran) == positions
