@@ -26,8 +26,8 @@ class InflateUNet(io.ComfyNode):
                     io.Combo,
                     "precision",
                     "auto",
-                    "Of the weights that are not trained; auto is the type in which ComfyUI would run MODEL, or float32 "
-                    "where that type cannot be tuned. Trained weights are always float32.",
+                    "Of the weights that are not trained; auto is the type in which ComfyUI would run MODEL, or "
+                    "float32 where that type cannot be tuned. Trained weights are always float32.",
                     options=["auto", "float32", "bfloat16", "float16"],
                 ),
                 advanced(

@@ -37,7 +37,7 @@ def opened(server: Server, width: int = 1600, height: int = 900) -> Iterator[Any
 
 
 def load(page: Any, workflow: dict[str, Any]) -> list[str]:
-    """Open a workflow; returns the types of nodes that the page does not know."""
+    """Open a workflow; returns the node types that are not registered."""
     page.evaluate("async text => { await window.app.loadGraphData(JSON.parse(text)) }", json.dumps(workflow))
     return page.evaluate(
         "() => window.app.graph._nodes.map(node => node.type)"
@@ -46,7 +46,7 @@ def load(page: Any, workflow: dict[str, Any]) -> list[str]:
 
 
 def run(page: Any) -> str:
-    """Press Run, so that the page shows what comes; returns the id of the prompt."""
+    """Press Run, so that the page shows the results; returns the id of the prompt."""
     with page.expect_response("**/prompt") as answer:
         page.evaluate("async () => { await window.app.queuePrompt(0) }")
     return answer.value.json()["prompt_id"]
@@ -73,5 +73,5 @@ def show_all(page: Any, left: int, top: int, margin: int = 30) -> tuple[int, int
 
 
 def prompt_of(page: Any) -> dict[str, Any]:
-    """What the page would send of the workflow that is open, in API format."""
+    """The prompt of the open workflow, in API format."""
     return page.evaluate("async () => (await window.app.graphToPrompt()).output")

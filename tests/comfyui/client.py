@@ -40,7 +40,7 @@ def archived() -> list[str]:
 
 
 class Refused(Exception):
-    """A prompt that the server did not take. `.answer` is what it said."""
+    """A prompt that the server refused. `.answer` is its reply."""
 
     def __init__(self, answer: dict[str, Any]):
         super().__init__(json.dumps(answer)[:2000])
@@ -49,7 +49,7 @@ class Refused(Exception):
 
 @dataclass
 class Outcome:
-    """What became of a prompt: its history."""
+    """The history of a prompt."""
 
     prompt_id: str
     history: dict[str, Any]
@@ -70,7 +70,7 @@ class Outcome:
 
 
 class Server:
-    """A running ComfyUI with what the registry would publish of this pack in a base directory of its own.
+    """A running ComfyUI with the published files of this pack, in a base directory of its own.
 
     Arguments:
         comfyui, python: its folder, and its Python.
@@ -130,7 +130,7 @@ class Server:
         return json.loads(self._open(urllib.request.Request(self.url(path))))
 
     def error_of(self, prompt: dict[str, Any]) -> tuple[str, str]:
-        """Node and message of the error that a prompt meets, before or while it runs."""
+        """Node and message of the error of a prompt, before or while it runs."""
         try:
             prompt_id = self.submit(prompt)
         except Refused as refused:
@@ -171,7 +171,7 @@ class Server:
         return outcome
 
     def cancel(self, prompt_id: str) -> None:
-        """Take a prompt out of the queue, or stop it. One that is about to begin does not heed the first word."""
+        """Remove a prompt from the queue, or stop it. One that is about to begin ignores the first request."""
         deadline = time.monotonic() + RUN_SECONDS
         self.post("/queue", {"delete": [prompt_id]})
         while any(prompt_id in entry for entries in self.get("/queue").values() for entry in entries):
@@ -180,7 +180,7 @@ class Server:
             time.sleep(0.1)
 
     def free(self) -> None:
-        """Have the host forget its models and all results. It does so when its queue wakes, which nothing tells."""
+        """Have the host free its models and all results, which it does some time later, without an event."""
         self.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(3)
 
@@ -199,7 +199,7 @@ class Server:
 
 
 class Events:
-    """What the server says on its websocket: the JSON messages (RFC 6455, as much as a listener needs)."""
+    """The JSON messages of the server's websocket (RFC 6455, as much as a listener needs)."""
 
     def __init__(self, server: Server, client_id: str):
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=RUN_SECONDS)
@@ -212,7 +212,7 @@ class Events:
             pass
 
     def next(self) -> dict[str, Any]:
-        """The next JSON message; pictures and texts are passed over."""
+        """The next JSON message; pictures and texts are skipped."""
         while True:
             kind, length = struct.unpack("!BB", self.stream.read(2))
             if length == 126:
@@ -224,7 +224,7 @@ class Events:
                 return json.loads(payload)
 
     def until_step(self, node: str, step: int) -> int:
-        """Listen until the progress of a node has come so far; returns how far it is."""
+        """Wait until a node has made so many steps; returns their number."""
         while True:
             event = self.next()
             state = event["data"].get("nodes", {}).get(node) if event["type"] == "progress_state" else None

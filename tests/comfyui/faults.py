@@ -1,5 +1,5 @@
 """Custom nodes of the tests: a model or a VAE that runs out of memory, so many times from its n-th pass on; a host that
-believes what it is told of its memory; any value for a widget.
+reports a given amount of memory; any value for a widget.
 """
 
 import json
@@ -76,7 +76,7 @@ class OddVideo:
 
 
 class FreeMemory:
-    """Makes the host believe that so much memory is free or, at 0, what is."""
+    """Makes the host report so much free memory or, at 0, the real amount."""
 
     CATEGORY, FUNCTION = "tests", "execute"
     RETURN_TYPES = ("TAV_MODEL",)
@@ -97,7 +97,7 @@ class FreeMemory:
 
 
 class Anything:
-    """What a widget may be linked to."""
+    """Any value, for a linked widget."""
 
     CATEGORY, FUNCTION = "tests", "execute"
     RETURN_TYPES = ("*",)

@@ -1,4 +1,4 @@
-"""A custom node of the tests that gives the host a GPU which it has not: `tests/second_device.py`, lying beside it.
+"""A custom node of the tests that simulates a GPU in the host: `tests/second_device.py`, lying beside it.
 
 The host loads models onto it and unloads them, and the pack's nodes run on it, as on a card of 8 GiB.
 COMFYUI_VRAM_STATE=NO_VRAM has the host load as little as it can, as --novram does (which --cpu excludes).
@@ -35,7 +35,7 @@ host.should_use_fp16 = host.should_use_bf16 = lambda *_, **__: False
 
 
 class StaysOnTheDevice:
-    """Ends the run where the model is asked on the CPU."""
+    """Fails if the model runs on the CPU."""
 
     CATEGORY, FUNCTION = "tests", "execute"
     RETURN_TYPES = ("TAV_MODEL",)

@@ -13,10 +13,10 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 
 def edit_prompt(edit: str = EDIT, steps: int = 4, tuning_steps: int = 3, **changes: dict[str, Any]) -> dict[str, Any]:
-    """Load, tune, invert, sample, save on the bundled model, 4 frames of 64 x 64, and keep nothing.
+    """Load, tune, invert, sample, save on the bundled model, 4 frames of 64 x 64, without the store.
 
     Arguments:
-        changes: by the name of a node, inputs to replace; None takes one away.
+        changes: by the name of a node, inputs to replace; None removes one.
     """
     prompt = {
         MODEL: node("TAVLoadDemoModel"),

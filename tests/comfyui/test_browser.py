@@ -36,7 +36,7 @@ def opened_prompt(page: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_page_makes_the_twin_of_each_workflow(page: Any, name: str) -> None:
+def test_page_converts_each_workflow_to_its_api_file(page: Any, name: str) -> None:
     twin = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     made = opened_prompt(page, name)
     assert {key: (node["class_type"], node["inputs"]) for key, node in made.items()} == {
@@ -45,7 +45,7 @@ def test_the_page_makes_the_twin_of_each_workflow(page: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NEEDS_A_DOWNLOAD])
-def test_the_server_takes_what_the_page_makes(page: Any, server: Server, name: str) -> None:
+def test_server_accepts_prompts_of_the_page(page: Any, server: Server, name: str) -> None:
     if name in NEEDS_A_FILE:
         make = json.loads((EXAMPLES / "api" / f"{NEEDS_A_FILE[name]}.json").read_text(encoding="utf-8"))
         for node in make.values():
@@ -54,6 +54,6 @@ def test_the_server_takes_what_the_page_makes(page: Any, server: Server, name: s
     server.cancel(server.submit(opened_prompt(page, name)))
 
 
-def test_a_node_brings_its_help_page_and_chinese_names(page: Any, server: Server) -> None:
+def test_page_has_the_chinese_names(page: Any, server: Server) -> None:
     texts = page.evaluate("async () => (await (await fetch('/i18n')).json()).zh.nodeDefs.TAVSample")
     assert texts["display_name"].startswith("采样")

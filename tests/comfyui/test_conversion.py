@@ -34,7 +34,7 @@ def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
     return {line["case"]: line for line in lines}
 
 
-def test_auto_takes_a_type_that_can_be_tuned_in(results: dict[str, dict]) -> None:
+def test_auto_precision_can_be_tuned(results: dict[str, dict]) -> None:
     chosen = {case: dtype for case, dtype in results["precision"].items() if dtype != "torch.float32"}
     del chosen["case"]
     assert chosen == {
@@ -45,14 +45,14 @@ def test_auto_takes_a_type_that_can_be_tuned_in(results: dict[str, dict]) -> Non
 
 
 @pytest.mark.parametrize("case", COMPARED)
-def test_one_frame_computes_what_the_host_computes(results: dict[str, dict], case: str) -> None:
+def test_one_frame_equals_the_host(results: dict[str, dict], case: str) -> None:
     got = results[case]
     assert got["relative_error"] < 1e-3
     assert got["largest"] > 0.1
     assert got["unchanged"] and got["trains"]
 
 
-def test_heads_and_prediction_are_those_of_the_family(results: dict[str, dict]) -> None:
+def test_heads_and_prediction_type_per_family(results: dict[str, dict]) -> None:
     assert results["sd15"]["heads"] == [8, 8, 8, 8]
     assert results["sd21"]["heads"] == [5, 10, 20, 20]
     assert results["sd15"]["prediction_type"] == "epsilon"
@@ -60,11 +60,11 @@ def test_heads_and_prediction_are_those_of_the_family(results: dict[str, dict]) 
 
 
 @pytest.mark.parametrize("case", COMPARED)
-def test_noise_levels_are_those_of_stable_diffusion(results: dict[str, dict], case: str) -> None:
+def test_noise_levels_of_stable_diffusion(results: dict[str, dict], case: str) -> None:
     assert results[case]["first_alpha"] == pytest.approx(0.99915, abs=1e-5)
     assert results[case]["last_alpha"] == pytest.approx(0.0046600, abs=1e-5)
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_others_are_refused_by_name(results: dict[str, dict], case: str) -> None:
+def test_unsupported_families_are_named(results: dict[str, dict], case: str) -> None:
     assert REFUSED[case] in results[case]["refused"]

@@ -1,4 +1,4 @@
-"""Stop, a full disk, too little memory, files that vanish, in every phase: one clear end, and the next prompt works."""
+"""Stop, full disks, too little memory, deleted files, in every phase: one clear error, and the next prompt works."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def long_clip(server: Server) -> str:
 
 
 def until_begun(events: Events, name: str) -> None:
-    """Listen until a node begins."""
+    """Wait until a node begins."""
     while True:
         event = events.next()
         if event["type"] == "executing" and event["data"].get("node") == name:
@@ -43,7 +43,7 @@ def until_begun(events: Events, name: str) -> None:
 
 
 def stopped(server: Server, prompt: dict[str, Any], name: str, seconds: float = 0.3) -> Outcome:
-    """What became of a prompt that was stopped so many seconds after a node began."""
+    """The outcome of a prompt that is stopped so many seconds after a node began."""
     server.free()
     events = Events(server, "stop")
     prompt_id = server.submit(prompt, client_id="stop")
@@ -67,14 +67,14 @@ def where(outcome: Outcome) -> str:
     return message["node_id"]
 
 
-def test_stop_is_heard_while_a_video_is_read(server: Server, long_clip: str) -> None:
+def test_stop_while_reading_a_video(server: Server, long_clip: str) -> None:
     prompt = edit_prompt(clip=dict(file=long_clip, num_frames=LONG, stride=1))
     assert where(stopped(server, prompt, prompts.CLIP)) == prompts.CLIP
     server.run(AFTERWARDS)
 
 
 @pytest.mark.parametrize("form", ["mp4", "webm", "gif"])
-def test_stop_is_heard_while_a_video_is_saved_and_leaves_nothing(server: Server, long_clip: str, form: str) -> None:
+def test_stop_while_saving_a_video_leaves_no_file(server: Server, long_clip: str, form: str) -> None:
     load = dict(file=long_clip, num_frames=96, width=1024, height=1024, stride=1)
     prompt = {
         prompts.CLIP: node("TAVLoadVideo", **load),
@@ -87,8 +87,8 @@ def test_stop_is_heard_while_a_video_is_saved_and_leaves_nothing(server: Server,
 
 
 @pytest.mark.parametrize(("phase", "after"), [(prompts.ENCODE, prompts.TUNE), (prompts.DECODE, prompts.SAVE)])
-def test_stop_within_a_node_of_the_host_is_heard_before_the_next(server: Server, phase: str, after: str) -> None:
-    """Encoding and decoding are the host's own nodes, which do not listen: nothing of ours runs after them."""
+def test_stop_within_a_host_node_acts_before_the_next_node(server: Server, phase: str, after: str) -> None:
+    """Encoding and decoding are host nodes, which Stop does not end: no node of the pack runs after them."""
     before = output_files(server)
     prompt = edit_prompt(steps=2, tuning_steps=1, clip=dict(num_frames=8, width=256, height=256, stride=1))
     message = stopped(server, prompt, phase).message("execution_interrupted")
@@ -97,7 +97,7 @@ def test_stop_within_a_node_of_the_host_is_heard_before_the_next(server: Server,
     server.run(AFTERWARDS)
 
 
-def test_stop_is_heard_within_one_step_of_a_preview(server: Server) -> None:
+def test_stop_acts_within_one_step_of_a_preview(server: Server) -> None:
     """A preview samples ten steps between two steps of the tuning; Stop waits for one of the ten, not for all."""
     tune = dict(preview_every=1, preview_prompt=[prompts.PROMPT, 0], preview_vae=[prompts.MODEL, 2], steps=900, seed=6)
     prompt = edit_prompt(tune=tune, clip=dict(num_frames=16, width=256, height=256, stride=1))
@@ -132,8 +132,8 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("form", ["mp4", "webm", "gif"])
-def test_a_full_disk_ends_the_saving_of_a_video(server: Server, form: str) -> None:
-    """On the right node, in one sentence, and without a part of a file."""
+def test_full_disk_while_saving_a_video(server: Server, form: str) -> None:
+    """An error on the right node, in one sentence, and no partial file."""
     prompt = edit_prompt(save=dict(filename_prefix="full/edit", format=form, crf=0))
     with small_disk(server.base / "output" / "full", 4) as disk:
         name, message = server.error_of(prompt)
@@ -143,7 +143,7 @@ def test_a_full_disk_ends_the_saving_of_a_video(server: Server, form: str) -> No
     server.run(prompt)
 
 
-def test_a_full_disk_ends_the_saving_of_tuned_weights(server: Server) -> None:
+def test_full_disk_while_saving_tuned_weights(server: Server) -> None:
     prompt = edit_prompt() | {
         "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="full/star"),
     }
@@ -155,7 +155,7 @@ def test_a_full_disk_ends_the_saving_of_tuned_weights(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("kept", "seed"), [(prompts.TUNE, 51), (prompts.INVERT, 52)])
-def test_a_full_disk_ends_what_the_store_keeps(server: Server, kept: str, seed: int) -> None:
+def test_full_disk_of_the_store(server: Server, kept: str, seed: int) -> None:
     prompt = edit_prompt(tune=dict(seed=seed), invert={})
     prompt[kept]["inputs"]["keep"] = True
     with small_disk(server.base / "models" / "tune_a_video_store", 16) as disk:
@@ -167,8 +167,8 @@ def test_a_full_disk_ends_what_the_store_keeps(server: Server, kept: str, seed: 
 
 
 @pytest.mark.parametrize(("kept", "seed"), [(prompts.TUNE, 53), (prompts.INVERT, 54)])
-def test_a_store_that_cannot_be_made_ends_in_words_that_fit_the_node(server: Server, kept: str, seed: int) -> None:
-    """A models folder that is shared is often read-only; root may write there too, but not into a file."""
+def test_store_folder_that_cannot_be_made_has_a_remedy_on_the_node(server: Server, kept: str, seed: int) -> None:
+    """Shared models folders are often read-only. Root can write to those, so a file replaces the folder here."""
     prompt = edit_prompt(tune=dict(seed=seed), invert={})
     prompt[kept]["inputs"]["keep"] = True
     store = server.base / "models" / "tune_a_video_store"
@@ -187,8 +187,8 @@ def test_a_store_that_cannot_be_made_ends_in_words_that_fit_the_node(server: Ser
 
 
 @pytest.mark.parametrize(("times", "ends"), [(1, "in tiles"), (2, "in an error")])
-def test_out_of_memory_in_decoding(server: Server, times: int, ends: str) -> None:
-    """The host decodes in tiles then, as the bundled VAE must be able to; if that fails too, its node says so."""
+def test_out_of_memory_while_decoding(server: Server, times: int, ends: str) -> None:
+    """The host then decodes in tiles, which the bundled VAE supports; if that fails too, its node shows the error."""
     server.free()
     prompt = edit_prompt(decode=dict(vae=["fault", 0]))
     prompt["fault"] = node("TestRunOutOfMemoryInVAE", vae=[prompts.MODEL, 2], times=times)
@@ -201,7 +201,7 @@ def test_out_of_memory_in_decoding(server: Server, times: int, ends: str) -> Non
     server.run(AFTERWARDS)
 
 
-def test_out_of_memory_in_a_preview_says_what_to_lower(server: Server) -> None:
+def test_out_of_memory_in_a_preview_has_advice(server: Server) -> None:
     server.free()
     tune = dict(preview_every=2, preview_prompt=[prompts.PROMPT, 0], preview_vae=["fault", 0], seed=8)
     prompt = edit_prompt(tune=tune)
@@ -212,7 +212,7 @@ def test_out_of_memory_in_a_preview_says_what_to_lower(server: Server) -> None:
     server.run(AFTERWARDS)
 
 
-def test_a_video_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
+def test_video_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
     copy = server.base / "input" / "doomed.mp4"
     copy.write_bytes(
         (server.base / "custom_nodes" / "tune-a-video" / "tav_core" / "assets" / "demo-clip.mp4").read_bytes()
@@ -231,7 +231,7 @@ def test_a_video_deleted_while_its_prompt_waits_is_named(server: Server) -> None
     server.run(AFTERWARDS)
 
 
-def test_the_bundled_model_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
+def test_bundled_model_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
     server.free()
     model = server.base / "custom_nodes" / "tune-a-video" / "tav_core" / "assets" / "demo-model"
     model.rename(model.with_name("away"))

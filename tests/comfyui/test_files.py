@@ -1,4 +1,4 @@
-"""Workflows, help pages and locales against the snapshot of the nodes. Needs no ComfyUI."""
+"""Workflows, help pages and locales, compared with the snapshot of the nodes. Needs no ComfyUI."""
 
 import ast
 import json
@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from tav_core.store.store import MAX_BYTES
+from tav_core.unet.inflate import GROUP_NORM_MODES
+from tav_core.video.choose import FITS
 from tests.comfyui.client import archived
 from tools import make_workflows
 from tools.make_workflows import sockets_of, widgets_of
@@ -21,7 +23,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 
 
 def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
-    """What the browser would send of a workflow file: titles left out, notes dropped."""
+    """The prompt that the browser sends for a workflow file, without titles and notes."""
     links = {link[0]: link for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
@@ -42,7 +44,7 @@ def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_each_workflow_and_its_twin_say_the_same(path: Path) -> None:
+def test_workflow_equals_its_api_file(path: Path) -> None:
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
     for node in twin.values():
         node.pop("_meta")
@@ -50,7 +52,7 @@ def test_each_workflow_and_its_twin_say_the_same(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_each_workflow_gives_every_required_input(path: Path) -> None:
+def test_workflow_gives_every_required_input(path: Path) -> None:
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
     for node in twin.values():
         info = INFOS[node["class_type"]]
@@ -59,8 +61,8 @@ def test_each_workflow_gives_every_required_input(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["edit_sd15", "edit_sd15_lora"])
-def test_the_templates_for_an_own_clip_use_seconds_of_it(name: str) -> None:
-    """As many as they ask for, and at the pace of the frames that are taken."""
+def test_templates_for_own_clips_use_seconds_of_the_clip(name: str) -> None:
+    """As many as the note says, at the frame rate of the frames that are read."""
     workflow = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
     prompt = api_of(workflow)
     (clip,) = (key for key, node in prompt.items() if node["class_type"] == "TAVLoadVideo")
@@ -73,14 +75,14 @@ def test_the_templates_for_an_own_clip_use_seconds_of_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_each_workflow_has_a_thumbnail(path: Path) -> None:
+def test_workflow_has_a_thumbnail(path: Path) -> None:
     with Image.open(path.with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG" and picture.width >= 400
     assert path.with_suffix(".jpg").stat().st_size < 100_000
 
 
-def test_the_archive_holds_all_that_the_pack_needs_and_no_more() -> None:
-    """The host's tests run on these very files."""
+def test_archive_holds_the_files_of_the_pack_alone() -> None:
+    """The tests in ComfyUI run on these files."""
     names = archived()
     needed = ["__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "NOTICE", "README.md"]
     needed += [path.relative_to(ROOT).as_posix() for path in (ROOT / "web").rglob("*.md")]
@@ -91,7 +93,7 @@ def test_the_archive_holds_all_that_the_pack_needs_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_the_readmes_say_how_to_install_and_what_the_store_may_take(name: str) -> None:
+def test_readmes_describe_installation_and_size_of_the_store(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     first, second = text.index("python -m pip install -r requirements.txt"), text.index("Install via Git URL")
     assert first < second < text.index("`allow_git_url_install = true`")
@@ -105,20 +107,20 @@ def test_icon_and_banner_have_the_sizes_of_the_registry() -> None:
 
 
 @pytest.mark.parametrize("name", make_workflows.WORKFLOWS if WORKFLOWS else [])
-def test_the_files_are_those_that_the_maker_makes(name: str) -> None:
+def test_shipped_workflows_equal_generated_ones(name: str) -> None:
     made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](), INFOS, name)
     path = ROOT / "example_workflows" / f"{name}.json"
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_each_node_has_a_help_page_in_both_languages(name: str) -> None:
+def test_node_has_a_help_page_in_both_languages(name: str) -> None:
     for page in (ROOT / "web" / "docs" / f"{name}.md", ROOT / "web" / "docs" / name / "zh.md"):
         assert len(page.read_text(encoding="utf-8")) > 120, page
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_chinese_locale_names_every_input_and_output(name: str) -> None:
+def test_chinese_locale_names_every_input_and_output(name: str) -> None:
     texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))[name]
     info = INFOS[name]
     assert set(texts["inputs"]) == {*info["input"].get("required", {}), *info["input"].get("optional", {})}
@@ -127,12 +129,12 @@ def test_the_chinese_locale_names_every_input_and_output(name: str) -> None:
 
 
 @pytest.mark.skipif(not OURS, reason="no snapshot of the nodes yet")
-def test_the_english_locale_says_what_the_nodes_say() -> None:
+def test_english_locale_equals_the_schemas() -> None:
     path = ROOT / "locales" / "en" / "nodeDefs.json"
     assert json.loads(path.read_text(encoding="utf-8")) == make_workflows.english(INFOS)
 
 
-def test_only_the_adapters_touch_comfyui_and_nothing_published_calls_out() -> None:
+def test_only_adapters_import_comfyui_and_no_file_uses_network_or_subprocess() -> None:
     allowed = {"comfy_api"}
     host = {"comfy", "comfy_execution", "folder_paths", "server", "execution", "nodes", *allowed}
     banned = {"subprocess", "socket", "urllib", "requests", "http", "pickle"}
@@ -151,3 +153,10 @@ def test_only_the_adapters_touch_comfyui_and_nothing_published_calls_out() -> No
 def test_node_files_are_short() -> None:
     for path in (ROOT / "nodes").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 150, path
+
+
+def test_options_of_the_nodes_equal_those_of_the_core() -> None:
+    """Written out in the schemas, since importing the core's modules would slow down ComfyUI's start."""
+    inflate, load = (INFOS[name]["input"] for name in ("TAVInflateUNet", "TAVLoadVideo"))
+    assert inflate["optional"]["group_norm"][1]["options"] == list(GROUP_NORM_MODES)
+    assert load["optional"]["fit"][1]["options"] == list(FITS)

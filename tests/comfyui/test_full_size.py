@@ -40,7 +40,7 @@ def files(comfyui: tuple[Path, str], server: Server) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["edit_sd15", "edit_sd15_lora"])
-def test_the_workflows_of_stable_diffusion_run(files: None, server: Server, name: str) -> None:
+def test_workflows_of_stable_diffusion_run(files: None, server: Server, name: str) -> None:
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for entry in prompt.values():
         entry["inputs"] |= {key: value for key, value in SMALL.items() if key in entry["inputs"]}

@@ -1,4 +1,4 @@
-"""Strange values in every widget of every node, in a real ComfyUI: refused, or one clear error, and the server lives.
+"""Strange values in every widget of every node, in a real ComfyUI: one clear error, and the server keeps running.
 
 A part of all pairs of widget and value is drawn from a fixed seed; TAV_HOSTILE_INPUTS sets how many, "all" takes all.
 """
@@ -57,7 +57,7 @@ def pairs() -> list[tuple[str, str, Any]]:
     return found if COUNT == "all" else found[: int(COUNT)]
 
 
-def test_strange_inputs_are_refused_or_named(server: Server) -> None:
+def test_strange_inputs_give_a_clear_error(server: Server) -> None:
     server.run({**edit_prompt(), "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="base")})
     tuned = server.base / "models" / "tune_a_video"
     next(tuned.glob("base_*")).rename(tuned / "base.safetensors")
@@ -97,7 +97,7 @@ def test_strange_prompts_run(server: Server, value: str) -> None:
 @pytest.mark.parametrize(
     "name", ["a\x00b.mp4", "\u202egpj.mp4", "x" * 5000, "a\nb\x1b[31m.mp4", "../..", "größe 🎬.mp4"]
 )
-def test_a_clip_of_no_name_is_refused_in_printable_words(server: Server, name: str) -> None:
+def test_invalid_file_name_gives_a_printable_error(server: Server, name: str) -> None:
     prompt = edit_prompt()
     prompt[prompts.CLIP]["inputs"]["file"] = name
     with pytest.raises(Refused) as refused:

@@ -20,11 +20,11 @@ def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
     return {line.pop("case"): line for line in lines}
 
 
-def test_what_the_host_cannot_load_in_parts_is_loaded_whole(results: dict[str, dict]) -> None:
+def test_models_without_host_layers_load_whole(results: dict[str, dict]) -> None:
     assert set(map(tuple, results["whole"].values())) == {("meta",)}, results["whole"]
 
 
-def test_a_model_that_was_let_go_of_is_passed_over(results: dict[str, dict]) -> None:
-    """The host lists it until its memory is collected, and skips it in its own loops too."""
+def test_memory_budget_skips_freed_models(results: dict[str, dict]) -> None:
+    """The host lists a freed model until its memory is collected, and skips it too."""
     assert results["dead"]["dead"] == [False, True]
     assert results["dead"]["room"] == 1 + 6 * 4  # the six numbers of the other

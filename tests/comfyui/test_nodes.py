@@ -1,4 +1,4 @@
-"""The nodes in a real ComfyUI, over its HTTP interface, as a script or a browser meets them."""
+"""The nodes in a real ComfyUI, over its HTTP interface."""
 
 import io
 import json
@@ -32,7 +32,7 @@ HOST_NODES = [
 
 
 def described(server: Server, names: list[str] = NODES) -> dict[str, Any]:
-    """What the server says of nodes, without what depends on its files and what older ones do not say."""
+    """The server's description of nodes, without fields that depend on its files or that older versions lack."""
     info = {name: server.get(f"/object_info/{name}").get(name) for name in names}
     if "TAVLoadTuned" in info:
         info["TAVLoadTuned"]["input"]["required"]["file"][1]["options"] = []
@@ -47,7 +47,7 @@ def described(server: Server, names: list[str] = NODES) -> dict[str, Any]:
     return info
 
 
-def test_the_pack_loads_without_a_warning(server: Server) -> None:
+def test_pack_loads_without_a_warning(server: Server) -> None:
     log = re.sub(r"\x1b\[[0-9;]*m", "", server.log_path.read_text(errors="replace"))
     log = log[: log.index("To see the GUI go to")]
     ours = [line for line in log.splitlines() if FOLDER in line or "tav_core" in line]
@@ -55,7 +55,7 @@ def test_the_pack_loads_without_a_warning(server: Server) -> None:
     assert not [line for line in ours if re.search(r"warn|error|failed|traceback", line, re.IGNORECASE)]
 
 
-def test_every_node_is_there_and_says_what_it_does(server: Server) -> None:
+def test_nodes_are_registered_and_described(server: Server) -> None:
     info = described(server)
     for name, shown in info.items():
         assert shown["description"] and shown["display_name"] != name and shown["search_aliases"], name
@@ -68,15 +68,15 @@ def test_every_node_is_there_and_says_what_it_does(server: Server) -> None:
 
 
 def relied_on(info: dict[str, Any]) -> dict[str, Any]:
-    """What the workflows rely on in a node of the host, which changes its words from version to version.
+    """The parts of a host node that the workflows need; its texts change from version to version.
 
-    Nothing comes after a node that shows something; some versions pass on what it was shown.
+    Outputs of output nodes do not count; only some versions have them.
     """
     outputs = [] if info["output_node"] else info["output"]
     return {group: list(info["input"].get(group, {})) for group in GROUPS} | {"output": outputs}
 
 
-def test_the_snapshot_of_the_nodes_is_true(server: Server) -> None:
+def test_snapshot_equals_the_nodes(server: Server) -> None:
     info = json.loads(json.dumps(described(server, NODES + HOST_NODES)))
     if not SNAPSHOT.exists():
         SNAPSHOT.write_text(json.dumps(info, indent=1) + "\n")
@@ -86,7 +86,7 @@ def test_the_snapshot_of_the_nodes_is_true(server: Server) -> None:
         assert relied_on(info[name]) == relied_on(expected[name]), renew
 
 
-def test_an_edit_runs_through_one_prompt(server: Server) -> None:
+def test_edit_in_one_prompt(server: Server) -> None:
     prompt = edit_prompt()
     outcome = server.run(prompt, extra={"workflow": {"nodes": [], "name": "Wörkflow"}})
     (file,) = outcome.files(prompts.SAVE)
@@ -96,14 +96,14 @@ def test_an_edit_runs_through_one_prompt(server: Server) -> None:
         frames = list(container.decode(stream))
         assert (len(frames), stream.width, stream.height) == (4, 64, 64)
         assert stream.average_rate == 4  # every second frame of 8 a second
-        kept = json.loads(container.metadata["prompt"])  # the host adds what it found out of each node
+        kept = json.loads(container.metadata["prompt"])  # the host adds fields to each node
         assert {name: (entry["class_type"], entry["inputs"]) for name, entry in kept.items()} == {
             name: (entry["class_type"], entry["inputs"]) for name, entry in prompt.items()
         }
         assert json.loads(container.metadata["workflow"])["name"] == "Wörkflow"
 
 
-def test_an_edit_beside_the_clip_stays_within_its_mask(server: Server) -> None:
+def test_source_preserving_edit_stays_within_its_mask(server: Server) -> None:
     beside = dict(latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0], start_from="source branch")
     prompt = edit_prompt(
         "a yellow star on a maroon background", steps=6, sample=beside | dict(denoise=0.7, early_guidance=4.0)
@@ -132,7 +132,7 @@ def test_an_edit_beside_the_clip_stays_within_its_mask(server: Server) -> None:
     assert changed(prompt) < 0.5 < 4 < free
 
 
-def test_an_inversion_says_how_near_it_comes_back_unless_told_not_to(server: Server) -> None:
+def test_inversion_reports_reconstruction_snr_if_check_is_on(server: Server) -> None:
     def said(**inputs: Any) -> str:
         outputs = server.run(edit_prompt(invert=inputs)).history["outputs"]
         return outputs.get(prompts.INVERT, {}).get("text", [""])[0]
@@ -144,7 +144,7 @@ def test_an_inversion_says_how_near_it_comes_back_unless_told_not_to(server: Ser
     assert said(check=False) == ""
 
 
-def test_an_inversion_found_again_is_not_sampled_again_to_say_how_near_it_comes(server: Server) -> None:
+def test_reconstruction_snr_of_a_stored_inversion_is_stored(server: Server) -> None:
     def said() -> str:
         server.post("/free", {"unload_models": True, "free_memory": True})
         return server.run(edit_prompt(tune=dict(seed=11), invert=dict(keep=True))).history["outputs"][prompts.INVERT][
@@ -156,11 +156,11 @@ def test_an_inversion_found_again_is_not_sampled_again_to_say_how_near_it_comes(
     first = said()
     (kept,) = [entry for entry in store.entries() if entry.kind == "reconstruction" and entry.path not in before]
     assert said() == first
-    store._save_reconstruction_snr(kept.key, 12.3)
+    store._save_snr(kept.key, 12.3)
     assert said().startswith("Reconstruction SNR 12.3 dB")
 
 
-def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:
+def test_new_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server) -> None:
     server.run(edit_prompt())
     outcome = server.run(edit_prompt("a blue star on a navy background"))
     assert {prompts.TUNE, prompts.INVERT, prompts.ENCODE, prompts.INFLATE} <= outcome.cached
@@ -168,8 +168,8 @@ def test_another_edit_prompt_reruns_neither_tuning_nor_inversion(server: Server)
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_preview_with_a_text_of_its_own_leaves_the_edit_its_freedom(server: Server, shared: bool) -> None:
-    """The host runs a node again when anything before it changed: so the tooltip asks for a text of its own."""
+def test_new_edit_prompt_does_not_tune_again_if_the_preview_has_its_own(server: Server, shared: bool) -> None:
+    """The host runs a node again when any node before it changes, so the tooltip recommends a separate text."""
 
     def prompt(edit: str) -> dict[str, Any]:
         text = [prompts.PROMPT, 0] if shared else ["own", 0]
@@ -183,7 +183,7 @@ def test_a_preview_with_a_text_of_its_own_leaves_the_edit_its_freedom(server: Se
     assert "a CLIP Text Encode of its own" in tooltip
 
 
-def test_the_same_prompt_gives_the_same_bytes_after_another_one(server: Server) -> None:
+def test_same_prompt_gives_the_same_bytes_after_another_one(server: Server) -> None:
     def fresh(prompt: dict[str, Any]) -> bytes:
         server.post("/free", {"unload_models": True, "free_memory": True})
         outcome = server.run(prompt)
@@ -195,8 +195,8 @@ def test_the_same_prompt_gives_the_same_bytes_after_another_one(server: Server) 
     assert fresh(edit_prompt()) == first
 
 
-def test_tuning_leaves_the_model_it_was_given_untuned(server: Server) -> None:
-    """Two samplers on one inflated model, before and after its tuning in the same prompt, see different weights."""
+def test_tuning_does_not_change_its_input_model(server: Server) -> None:
+    """Two samplers on one inflated model, before and after its tuning in the same prompt, use different weights."""
     prompt = edit_prompt()
     untuned = json.loads(json.dumps({name: prompt[name] for name in (prompts.INVERT, prompts.SAMPLE)}))
     untuned[prompts.INVERT]["inputs"]["model"] = untuned[prompts.SAMPLE]["inputs"]["model"] = [prompts.INFLATE, 0]
@@ -228,7 +228,7 @@ def test_tuning_leaves_the_model_it_was_given_untuned(server: Server) -> None:
         (prompts.SAMPLE, dict(sample=dict(steps=900, start_from="noise", seed=3, eta=0.0))),
     ],
 )
-def test_stop_is_heard_within_one_step(server: Server, name: str, changes: dict[str, Any]) -> None:
+def test_stop_acts_within_one_step(server: Server, name: str, changes: dict[str, Any]) -> None:
     events = Events(server, "stop")
     prompt_id = server.submit(edit_prompt(**changes), client_id="stop")
     reached = before = events.until_step(name, 2)
@@ -242,7 +242,7 @@ def test_stop_is_heard_within_one_step(server: Server, name: str, changes: dict[
     outcome = server.wait(prompt_id)
     stopped = outcome.message("execution_interrupted")
     assert stopped is not None and stopped["node_id"] == name
-    assert reached <= before + 5  # steps that were made before the server heard of it, and one after
+    assert reached <= before + 5  # steps before the request arrived, and one after
     events.close()
     server.run(edit_prompt("a white star on a navy background"))
 
@@ -283,7 +283,9 @@ def test_bad_inputs_name_node_and_remedy(server: Server, name: str, words: str, 
         ("ConditioningSetTimestepRange", dict(conditioning=[prompts.PROMPT, 0], start=0.2, end=1.0), "TimestepRange"),
     ],
 )
-def test_conditioning_beyond_one_prompt_is_refused(server: Server, kind: str, inputs: dict, words: str) -> None:
+def test_conditioning_with_more_than_one_prompt_gives_an_error(
+    server: Server, kind: str, inputs: dict, words: str
+) -> None:
     prompt = edit_prompt(sample=dict(positive=["strange", 0])) | {"strange": node(kind, **inputs)}
     where, message = server.error_of(prompt)
     assert where == prompts.SAMPLE
@@ -306,14 +308,14 @@ def test_ksampler_runs_on_the_bundled_model_after_our_nodes(server: Server) -> N
     assert outcome.files("png") and outcome.files(prompts.SAVE)
 
 
-def test_a_video_is_uploaded_to_a_subfolder_and_edited(server: Server) -> None:
+def test_video_in_a_subfolder_is_uploaded_and_edited(server: Server) -> None:
     stored = server.upload("a clip é.mp4", CLIP_FILE.read_bytes(), subfolder="my clips")
     name = f"{stored['subfolder']}/{stored['name']}"
     prompt = edit_prompt(clip=dict(file=name))
     assert server.run(prompt).files(prompts.SAVE)
 
 
-def test_sound_and_rate_are_kept(server: Server) -> None:
+def test_sound_and_frame_rate_are_preserved(server: Server) -> None:
     with io.BytesIO() as file:
         with wave.open(file, "wb") as sound:
             sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(16000)
@@ -330,7 +332,7 @@ def test_sound_and_rate_are_kept(server: Server) -> None:
         assert container.streams.audio[0].duration * container.streams.audio[0].time_base == pytest.approx(1, abs=0.1)
 
 
-def test_saved_weights_edit_as_the_tuning_did(server: Server) -> None:
+def test_saved_weights_give_the_same_edit(server: Server) -> None:
     prompt = edit_prompt() | {
         "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="kept/star"),
     }
@@ -348,7 +350,7 @@ def test_saved_weights_edit_as_the_tuning_did(server: Server) -> None:
     assert pixels(loaded) == pixels(direct)
 
 
-def test_clips_are_compared_and_the_loss_is_plotted(server: Server) -> None:
+def test_comparison_and_loss_plot(server: Server) -> None:
     prompt = edit_prompt() | {
         "compare": node(
             "TAVCompareVideos",
@@ -363,7 +365,7 @@ def test_clips_are_compared_and_the_loss_is_plotted(server: Server) -> None:
     assert outcome.files("curve")
 
 
-def test_an_edit_is_steadied_and_one_of_another_clip_refused(server: Server) -> None:
+def test_deflicker_an_edit_and_refuse_one_of_another_clip(server: Server) -> None:
     prompt = edit_prompt() | {
         "decoded": node("VAEDecode", samples=[prompts.ENCODE, 0], vae=[prompts.MODEL, 2]),
         "steady": node("TAVSteady", images=[prompts.DECODE, 0], clip=[prompts.CLIP, 0], decoded_clip=["decoded", 0]),
@@ -379,7 +381,7 @@ def test_an_edit_is_steadied_and_one_of_another_clip_refused(server: Server) -> 
     assert "give the frames that were edited" in failed["exception_message"]
 
 
-def test_the_strength_is_found_and_the_edit_made_with_it(server: Server) -> None:
+def test_strength_search_and_edit_at_the_best_strength(server: Server) -> None:
     found = dict(model=[prompts.TUNE, 0], latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0])
     found |= dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0], steps=3, guidance=2.5, denoise=0.8)
     prompt = edit_prompt(invert=dict(model=["find", 0]), sample=dict(model=["find", 0]))
@@ -399,16 +401,16 @@ def test_the_strength_is_found_and_the_edit_made_with_it(server: Server) -> None
     assert failed is not None and "connect One-Shot Tune" in failed["exception_message"]
 
 
-def test_a_preview_is_shown_while_tuning(server: Server) -> None:
+def test_preview_while_tuning(server: Server) -> None:
     tune = dict(preview_every=2, preview_prompt=[prompts.PROMPT, 0], preview_vae=[prompts.MODEL, 2], seed=5)
     server.run(edit_prompt(tune=tune))
 
 
 @pytest.mark.parametrize(
     "name", ["quickstart_bundled_model", "several_prompts", "source_branch", "tune_and_save", "load_and_edit"]
-)  # the last one takes up what the one before it saved
-def test_the_example_workflows_run(server: Server, name: str) -> None:
-    """With few steps on few frames: what they draw is measured elsewhere."""
+)  # the last one loads the file of the one before it
+def test_example_workflows_run(server: Server, name: str) -> None:
+    """With few steps on few frames; other tests measure the edits."""
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for entry in prompt.values():
         entry["inputs"] |= {key: 2 for key in ("steps", "num_frames") if key in entry["inputs"]}
@@ -416,7 +418,7 @@ def test_the_example_workflows_run(server: Server, name: str) -> None:
     assert any("images" in shown for shown in outputs.values())
 
 
-def test_the_browser_finds_templates_help_pages_and_locales(server: Server) -> None:
+def test_server_serves_templates_help_pages_and_locales(server: Server) -> None:
     templates = server.get("/workflow_templates")[FOLDER]
     assert sorted(templates) == sorted(path.stem for path in EXAMPLES.glob("*.json"))
     for page in ("TAVSample.md", "TAVSample/zh.md"):

@@ -1,4 +1,4 @@
-"""What goes wrong, and what is rarely used, in a real ComfyUI: it says so clearly, and the next prompt works."""
+"""Errors and rare features in a real ComfyUI: each error is clear, and the next prompt works."""
 
 import io
 import json
@@ -39,8 +39,8 @@ def saved_clip(**inputs: Any) -> dict[str, Any]:
     return {"clip": clip, prompts.SAVE: save}
 
 
-def test_frames_of_another_node_are_taken_as_a_video(server: Server) -> None:
-    """CreateVideo keeps them in memory; every second one of 8, from 0.25 s on, at 8 a second."""
+def test_video_of_frames_in_memory(server: Server) -> None:
+    """CreateVideo holds frames in memory; every second one of 8, from 0.25 s on, at 8 a second."""
     made = {
         "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=12, width=96, height=64, stride=1),
         "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
@@ -52,14 +52,14 @@ def test_frames_of_another_node_are_taken_as_a_video(server: Server) -> None:
     assert where == "clip" and "ask for at most 12" in message
 
 
-def test_frames_that_no_encoder_takes_are_taken_as_a_video(server: Server) -> None:
+def test_video_of_frames_that_cannot_be_encoded(server: Server) -> None:
     prompt = {"made": node("TestOddVideo")} | saved_clip(video=["made", 0])
     _, pictures, rate = video_stream(server, server.run(prompt))
     assert (len(pictures), pictures[0].shape, rate) == (4, (64, 64, 3), 8)
     assert all(abs(picture.mean() - 0.8 * 255) < 3 for picture in pictures)
 
 
-def test_dates_in_a_prefix_are_written_as_for_the_hosts_own_nodes(server: Server) -> None:
+def test_dates_in_a_prefix_follow_the_host(server: Server) -> None:
     prompt = saved_clip()
     prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "%date:yyyy-MM%/a%date:yy%_%date:d%"
     before = date.today()
@@ -69,7 +69,7 @@ def test_dates_in_a_prefix_are_written_as_for_the_hosts_own_nodes(server: Server
 
 
 @pytest.mark.skipif(os.name == "nt", reason="There it is the system's own separator.")
-def test_a_file_in_a_folder_is_found_by_its_name_on_windows(server: Server, tmp_path: Any) -> None:
+def test_file_in_a_subfolder_by_its_windows_name(server: Server, tmp_path: Any) -> None:
     file = write_video(tmp_path / "grey.mp4", torch.full((4, 64, 64, 3), 0.5), Fraction(10))
     folder = server.base / "input" / "deep" / "er"
     folder.mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_a_file_in_a_folder_is_found_by_its_name_on_windows(server: Server, tmp_
         server.run(saved_clip(file=r"..\..\secret.mp4"))
 
 
-def test_a_folder_that_cannot_be_made_is_named(server: Server) -> None:
+def test_output_folder_that_cannot_be_made_is_named(server: Server) -> None:
     (server.base / "output" / "blocked").write_text("no folder")
     prompt = saved_clip()
     prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "blocked/clip"
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_made_is_named(server: Server) -> None:
     assert where == prompts.SAVE and "No file of filename_prefix 'blocked/clip' can be made" in message
 
 
-def test_a_file_that_is_gone_is_ignored_if_a_video_is_connected(server: Server) -> None:
+def test_missing_file_is_ignored_if_a_video_is_connected(server: Server) -> None:
     made = {
         "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=1),
         "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
@@ -113,7 +113,7 @@ def linked(name: str, widget: str, value: Any) -> dict[str, Any]:
         ("load", "file", "linked_00001_.safetensors"),
     ],
 )
-def test_widgets_that_we_check_ourselves_may_be_linked(server: Server, name: str, widget: str, value: str) -> None:
+def test_widgets_with_own_validation_can_be_linked(server: Server, name: str, widget: str, value: str) -> None:
     kept = server.base / "models" / "tune_a_video" / "linked_00001_.safetensors"
     if name == "load" and not kept.exists():
         server.run(edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="linked")})
@@ -133,21 +133,21 @@ def test_widgets_that_we_check_ourselves_may_be_linked(server: Server, name: str
         ("load", "file", "gone.safetensors", "not found"),
     ],
 )
-def test_what_a_linked_widget_cannot_take_is_named(
+def test_invalid_value_of_a_linked_widget_is_named(
     server: Server, name: str, widget: str, value: Any, words: str
 ) -> None:
     where, message = server.error_of(linked(name, widget, value))
     assert where == name and words in message and "\n" not in message.strip()
 
 
-def test_a_video_of_another_shape_is_padded(server: Server, tmp_path: Any) -> None:
+def test_pad_a_video_of_another_shape(server: Server, tmp_path: Any) -> None:
     file = write_video(tmp_path / "wide.mp4", torch.full((5, 32, 64, 3), 0.8), Fraction(10))
     server.upload("wide.mp4", file.read_bytes())
     _, (picture, *_), _ = video_stream(server, server.run(saved_clip(file="wide.mp4", fit="pad")))
     assert picture[:14].max() < 20 and picture[50:].max() < 20 and picture[20:44].min() > 180
 
 
-def test_a_video_that_was_saved_is_loaded_by_its_annotated_name(server: Server) -> None:
+def test_load_a_saved_video_by_its_annotated_name(server: Server) -> None:
     prompt = saved_clip(start=0.5)
     prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "again/clip"
     first = server.run(prompt)
@@ -168,7 +168,7 @@ def test_webm_is_written(server: Server) -> None:
 
 
 @pytest.mark.parametrize("file", ["../../../input/secret.safetensors", "../red.safetensors", "/etc/passwd", "none"])
-def test_tuned_weights_are_read_from_their_folder_alone(server: Server, file: str) -> None:
+def test_tuned_weights_are_read_from_their_folder_only(server: Server, file: str) -> None:
     (server.base / "input" / "secret.safetensors").write_bytes(b"not for you")
     load = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file=file, strength=1.0)
     prompt = edit_prompt(invert=dict(model=["load", 0]), sample=dict(model=["load", 0])) | {"load": load}
@@ -177,13 +177,13 @@ def test_tuned_weights_are_read_from_their_folder_alone(server: Server, file: st
 
 
 @pytest.mark.parametrize("prefix", ["../gone", "../../output/gone", "/tmp/gone"])
-def test_tuned_weights_are_written_to_their_folder_alone(server: Server, prefix: str) -> None:
+def test_tuned_weights_are_written_to_their_folder_only(server: Server, prefix: str) -> None:
     prompt = edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix=prefix)}
     where, message = server.error_of(prompt)
     assert where == "keep" and "leads out of" in message
 
 
-def test_strength_fades_a_tuning(server: Server) -> None:
+def test_strength_of_loaded_weights(server: Server) -> None:
     keep = edit_prompt(tune=dict(learning_rate=1e-2)) | {
         "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="fade/star")
     }
@@ -204,7 +204,7 @@ def test_strength_fades_a_tuning(server: Server) -> None:
 
 
 def test_denoise_starts_within_the_inversion(server: Server) -> None:
-    """At the last step alone there is next to no noise, and the clip comes back."""
+    """The last step alone has almost no noise, so the result is close to the clip."""
     source = saved_clip(stride=2)
     _, clip, _ = video_stream(server, server.run(source))
 
@@ -225,7 +225,7 @@ def test_denoise_needs_the_inversion(server: Server, sample: dict[str, Any], wor
     assert where == prompts.SAMPLE and words in message
 
 
-def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
+def test_two_prompts_at_once_give_the_same_as_alone(server: Server) -> None:
     first, second = edit_prompt("a green star on a navy background"), edit_prompt("a pink circle on a navy background")
     alone = [video_stream(server, server.run(prompt))[1] for prompt in (first, second)]
     for prompt in (first, second):
@@ -245,8 +245,8 @@ def test_two_prompts_at_once_each_give_their_own(server: Server) -> None:
         assert np.array_equal(video_stream(server, outcome)[1], expected)
 
 
-def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Server) -> None:
-    """A, stopped; A to its end from there; B; A again without a step. The same bytes as with nothing kept."""
+def test_stopped_tuning_resumes_and_finished_one_is_loaded(server: Server) -> None:
+    """A, stopped; A resumed to its end; B; A again without a step. The same bytes as without the store."""
     steps = 60
     whole = pixels(server, edit_prompt(tune=dict(steps=steps, seed=31)))
     kept = edit_prompt(tune=dict(steps=steps, seed=31, keep=True), invert=dict(keep=True))
@@ -274,7 +274,7 @@ def test_a_stopped_tuning_goes_on_and_a_finished_one_is_found_again(server: Serv
     assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "reconstruction", "tuned"}
 
 
-def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
+def test_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
     keep = edit_prompt() | {"keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="doomed")}
     server.run(keep)
     load = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="doomed_00001_.safetensors", strength=1.0)
@@ -306,7 +306,7 @@ def test_a_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
         ),
     ],
 )
-def test_out_of_memory_says_what_to_lower_and_the_next_prompt_works(server: Server, where: str, words: str) -> None:
+def test_out_of_memory_has_advice_and_the_next_prompt_works(server: Server, where: str, words: str) -> None:
     prompt = edit_prompt(tune=dict(seed=31))
     error = "cuDNN" if where == prompts.INVERT else "torch"
     fault = node("TestRunOutOfMemory", model=prompt[where]["inputs"]["model"], at_pass=2, error=error)
@@ -325,7 +325,7 @@ def with_memory(mebibytes: int, **tune: Any) -> dict[str, Any]:
     return prompt | {"memory": node("TestFreeMemory", model=[prompts.INFLATE, 0], mebibytes=mebibytes)}
 
 
-def test_checkpointing_is_chosen_by_the_free_memory_and_changes_no_bit(server: Server) -> None:
+def test_auto_checkpointing_follows_free_memory_and_is_bit_exact(server: Server) -> None:
     """The host keeps 400 MiB to itself: of 390 nothing is left, of 410 a part of the 13 that a step takes.
 
     What it would unload from a GPU counts too, and depends on what ran before: there the middle is left out.
@@ -344,13 +344,13 @@ def test_checkpointing_is_chosen_by_the_free_memory_and_changes_no_bit(server: S
 
 
 @pytest.mark.parametrize("wanted", ["on", "selective", True, False])
-def test_checkpointing_as_set_by_older_workflows_too(server: Server, wanted: str | bool) -> None:
+def test_checkpointing_values_of_older_workflows(server: Server, wanted: str | bool) -> None:
     off = pixels(server, edit_prompt(tune=dict(gradient_checkpointing="off")))
     assert pixels(server, edit_prompt(tune=dict(gradient_checkpointing=wanted))) == off
 
 
 @pytest.mark.parametrize("wanted", ["sometimes", 2, None])
-def test_another_word_for_checkpointing_is_refused(server: Server, wanted: object) -> None:
+def test_unknown_checkpointing_gives_an_error(server: Server, wanted: object) -> None:
     prompt = edit_prompt()
     prompt[prompts.TUNE]["inputs"]["gradient_checkpointing"] = wanted
     where, message = server.error_of(prompt)

@@ -1,4 +1,4 @@
-"""The nodes in a host that loads models onto a device and takes them off again, where there is no GPU.
+"""The nodes in a host that loads models onto a device and unloads them, on a machine without a GPU.
 
 COMFYUI_DEVICE=second runs all other tests in that host too.
 """
@@ -52,20 +52,20 @@ def video_of(server: Server, prompt: dict[str, Any]) -> bytes:
     return server.view(server.run(prompt).files(prompts.SAVE)[0])
 
 
-def test_the_method_runs_on_the_device_and_comes_to_what_the_cpu_comes_to(server: Server, distant: Server) -> None:
+def test_edit_on_the_device_equals_that_on_the_cpu(server: Server, distant: Server) -> None:
     there = frames(video_of(distant, watched()))
     here = frames(video_of(server, edit_prompt()))
     assert there.shape == here.shape
     assert abs(there - here).mean() < LEVELS
 
 
-def test_a_model_that_the_host_took_off_the_device_goes_on_as_before(distant: Server) -> None:
+def test_unloading_the_model_does_not_change_the_edit(distant: Server) -> None:
     first = video_of(distant, watched(**{prompts.TUNE: {"seed": 2}}))
     distant.free()
     assert video_of(distant, watched(**{prompts.TUNE: {"seed": 2}})) == first
 
 
-def test_previews_change_no_pixel_on_the_device(distant: Server) -> None:
+def test_previews_do_not_change_the_edit_on_the_device(distant: Server) -> None:
     previews = dict(preview_every=1, preview_prompt=[prompts.PROMPT, 0], preview_vae=[prompts.MODEL, 2])
     plain, shown = ({"seed": 3}, {"seed": 3} | previews)
     expected, got = (frames(video_of(distant, watched(**{prompts.TUNE: tune}))) for tune in (plain, shown))
@@ -85,6 +85,6 @@ def frugal(comfyui: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.Monkey
     yield from started(comfyui, tmp_path)
 
 
-def test_a_host_that_loads_as_little_as_it_can_loads_what_it_cannot_load_in_parts(frugal: Server) -> None:
-    """Our modules hold no layers of the host's own, which alone it brings to the device one by one."""
+def test_edit_with_novram(frugal: Server) -> None:
+    """Our modules have none of the host's own layers, the only ones that it loads one by one."""
     assert frames(video_of(frugal, watched())).shape == (4, 64, 64, 3)
