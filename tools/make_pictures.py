@@ -4,7 +4,7 @@
 
 NAME is that of a workflow, whose thumbnail is drawn from its own run; or screenshot (docs/quickstart.png, the page
 after a run; needs Chromium); or emblems (docs/icon.png and docs/banner.png). All are drawn if none is given. It says
-how long each workflow took. The tuning is made once: the pack keeps it from one to the next.
+how long each workflow took. The tuning runs once: the store of the pack holds it for the others.
 
 Those of Stable Diffusion have no weights to run on here: their thumbnails show the bundled model, and say so.
 """
@@ -74,11 +74,11 @@ def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     (clip,) = (key for key, entry in prompt.items() if entry["class_type"] == "TAVLoadVideo")
     tapped = {SOURCE: clip}
-    steadied = {e["inputs"]["images"][0]: key for key, e in prompt.items() if e["class_type"] == "TAVSteady"}
+    deflickered = {e["inputs"]["images"][0]: key for key, e in prompt.items() if e["class_type"] == "TAVSteady"}
     for key, entry in prompt.items():
         sampled = prompt[entry["inputs"]["samples"][0]] if entry["class_type"] == "VAEDecode" else None
         if sampled and sampled["class_type"] == "TAVSample":
-            tapped[prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]] = steadied.get(key, key)
+            tapped[prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]] = deflickered.get(key, key)
     for key in tapped.values():
         prompt[f"tap {key}"] = node("TAVSaveVideo", images=[key, 0], fps=8.0, filename_prefix="tap", crf=0)
     outcome = server.run(prompt)
@@ -158,7 +158,7 @@ def banner(clips: list[Tensor]) -> Image.Image:
 
 
 def screenshot(runs: Runs) -> None:
-    """Run the quickstart in the page and keep a picture of its nodes."""
+    """Run the quickstart in the page and save a picture of its nodes."""
     server = runs.server
     if browser.CHROMIUM is None:
         sys.stdout.write("no Chromium: the screenshot stays as it is\n")

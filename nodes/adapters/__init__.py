@@ -1,4 +1,4 @@
-"""All that touches ComfyUI's internals. The nodes beside this folder know its public node API and these names only.
+"""Everything that uses ComfyUI's internals. The nodes use its public node API and the names below only.
 
 convert.py    MODEL -> a fresh diffusers UNet with every patch in its weights, and its noise levels
 handle.py     TAV_MODEL: an inflated UNet in the host's memory management, and its tuned weights

@@ -145,7 +145,7 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
         config: what it will do with them, likewise.
 
     Raises:
-        The host's out-of-memory error, by which it knows to unload all models, with advice that fits the clip.
+        The host's out-of-memory error, after which it unloads all models, with advice for the size of the clip.
     """
     from ...tav_core.memory.budget import ran_out_of_memory
 

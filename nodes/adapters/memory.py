@@ -56,7 +56,7 @@ def checkpointing_that_fits(
     name = next(name for name, level in CHECKPOINTING.items() if level == chosen.gradient_checkpointing)
     logging.info(
         f"Tune-A-Video: gradient_checkpointing is {name}: {_described(clip, chosen)} takes about {needed:.1f} GiB "
-        f"beside the weights (off: {most:.1f}), and {max(budget, 0) / 2**30:.1f} GiB are free."
+        f"without the weights (off: {most:.1f}), and {max(budget, 0) / 2**30:.1f} GiB are free."
     )
     return chosen.gradient_checkpointing
 
@@ -69,7 +69,7 @@ def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> MemoryEstima
 
 
 def memory_budget(needed: MemoryEstimate) -> float:
-    """Bytes beside the weights that are free, or will be when the host has unloaded other models."""
+    """Bytes for all but the weights that are free, or will be when the host has unloaded other models."""
     device = host.get_torch_device()
     free = host.get_free_memory(device) - host.extra_reserved_memory()
     if device.type in ("cpu", "mps"):  # weights are in the same memory, loaded or not

@@ -251,7 +251,7 @@ def test_stop_acts_within_one_step(server: Server, name: str, changes: dict[str,
     ("name", "words", "changes"),
     [
         (prompts.SAMPLE, "inverted with 4 steps and is sampled with 5", dict(sample=dict(steps=5))),
-        (prompts.SAMPLE, "needs caption", dict(sample=dict(start_from="source branch"))),
+        (prompts.SAMPLE, "needs the clip's caption", dict(sample=dict(start_from="source branch"))),
         (
             prompts.SAMPLE,
             "Connect that of VAE Encode",
