@@ -99,7 +99,7 @@ class _Run:
     def __init__(self, job: EditJob, progress: Progress):
         self.job, self.progress = job, progress
         self.settings = job.settings()
-        self.seconds: dict[str, float] = {}
+        self.seconds = dict.fromkeys(("tune", "invert", "sample", "decode"), 0.0)
         self.trials: tuple[Trial, ...] = ()
         self.snr: float | None = None
         self.strength = 1.0
