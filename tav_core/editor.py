@@ -19,12 +19,11 @@ from torch import Tensor
 
 from .checks import check_choice, check_text, check_type
 from .diffusion.schedule import NoiseSchedule
+from .editing.config import InversionConfig, SamplingConfig
 from .editing.deflicker import deflicker
 from .editing.edit import MASK_ALONE, START_FROM, edit, fresh_noise, inverted_start
-from .editing.config import InversionConfig
 from .editing.inversion import InversionStep
 from .editing.reconstruction import reconstruct
-from .editing.config import SamplingConfig
 from .editing.sampling import SamplingStep
 from .editing.source_branch import SourceBranch, latent_mask
 from .editing.strength import STRENGTHS, Trial, search_strength
