@@ -49,7 +49,8 @@ class Muon(torch.optim.Optimizer):
 
 def make_optimizers(modules: Iterable[nn.Module], lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
     """Muon for weights that are matrices or convolutions of rank 12 or more, AdamW for embeddings and all others."""
-    inner, other = [], []
+    inner: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
     for module in modules:
         embeddings = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
         for parameter in module.parameters():

@@ -20,7 +20,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Schedule:
-    """minutes: of training, over all starts. decay_share: of them, at the end, over which the learning rate falls."""
+    """When the learning rate falls and the run ends.
+
+    minutes: of processor time a thread, over all starts; a busy machine costs time but no steps.
+    decay_share: of them, at the end, over which the learning rate falls.
+    """
 
     minutes: float
     decay_share: float
@@ -52,13 +56,13 @@ class Training:
         self.average_decay = average_decay
         self.rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         self.rng = np.random.default_rng(seed)
-        self.step, self._began = 0, time.monotonic()
+        self.step, self._began = 0, _processor_seconds()
         self._resume()
 
     @property
     def seconds(self) -> float:
-        """Of training, over all starts."""
-        return time.monotonic() - self._began
+        """Of processor time a thread, over all starts."""
+        return _processor_seconds() - self._began
 
     @property
     def progress(self) -> float:
@@ -107,7 +111,7 @@ class Training:
             self.averages[name].load_state_dict(state["averages"][name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step, self._began = state["step"], time.monotonic() - state["seconds"]
+        self.step, self._began = state["step"], _processor_seconds() - state["seconds"]
         self.rng.bit_generator.state = state["rng"]
         torch.set_rng_state(state["torch_rng"])
 
@@ -144,6 +148,10 @@ def save_atomically(state: Mapping[str, Any], path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def _processor_seconds() -> float:
+    return time.process_time() / torch.get_num_threads()
 
 
 def rate_factor(progress: float, decay_share: float) -> float:

@@ -48,7 +48,7 @@ COLOUR_AXES = COLOUR_AXES / COLOUR_AXES.norm(dim=1, keepdim=True) * torch.tensor
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Knobs of the training. Times in minutes, crops in pixels."""
+    """Knobs of the training. Processor time in minutes, crops in pixels."""
 
     minutes: float = 90.0
     batch: int = 8  # crops a step; whole pictures are a quarter as many
