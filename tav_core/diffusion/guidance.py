@@ -1,6 +1,8 @@
 """Classifier-free guidance (Ho and Salimans, arXiv:2207.12598) as a denoiser made of two.
 
-prediction = negative + scale (positive - negative)
+    prediction = negative + scale (positive - negative)
+
+At scale 1 this is the positive prediction, and the negative one is not computed.
 """
 
 from __future__ import annotations

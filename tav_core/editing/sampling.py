@@ -1,7 +1,9 @@
 """Sampling the edit: DDIM with classifier-free guidance from the inverted noise (arXiv:2212.11565, section 3.3).
 
-prediction = negative + guidance_scale (positive - negative)        `diffusion/guidance.py`
-x_s = step(x_t, prediction)                                         `diffusion/ddim.py`, for each timestep, falling
+    prediction = negative + guidance_scale (positive - negative)        `diffusion/guidance.py`
+    x_s = step(x_t, prediction)                                         `diffusion/ddim.py`
+
+for each timestep t, falling, with s the next one below.
 """
 
 from collections.abc import Iterator
