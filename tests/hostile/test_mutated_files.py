@@ -34,7 +34,7 @@ def test_a_webm_truncated_in_its_header(tmp_path: Path, rest: bytes) -> None:
 
 def test_sound_of_frames_hours_apart_raises(tmp_path: Path) -> None:
     video = make_video(tmp_path, ".mp4")
-    with pytest.raises(VideoError, match=r"sound of .*good.mp4 .* has 2 x 480000000 samples.* ask for fewer frames"):
+    with pytest.raises(VideoError, match=r"sound of .*good.mp4 .* has 2 x 480000000 samples.* request fewer frames"):
         read_audio(video, Fraction(0), Fraction(10_000))
 
 
