@@ -14,6 +14,8 @@ from bundled_model.muon import make_optimizers, orthogonalize
 from bundled_model.run import Schedule, Training, rate_factor, save_atomically
 from tav_core.demo import world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -70,6 +70,7 @@ def test_edit_writes_a_video_like_the_clip(video, tmp_path):
     assert not torch.allclose(edit.frames, read_video(video, num_frames=4, width=128, height=128).frames, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_black_mask_preserves_the_clip_and_a_white_one_does_not(video, tmp_path):
     clip = read_video(video, num_frames=4, width=128, height=128).frames
     options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 4}
@@ -86,6 +87,7 @@ def test_a_black_mask_preserves_the_clip_and_a_white_one_does_not(video, tmp_pat
     assert 2 * changes[0] < changes[1]
 
 
+@pytest.mark.slow
 def test_strength_auto_writes_the_best_trial(video, tmp_path):
     options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
     options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
@@ -113,6 +115,7 @@ def test_strength_scales_the_tuning(video, tmp_path):
     assert (edits[0] - edits[1]).abs().mean() > 0.002  # 0 if it did nothing: the same seed writes the same bytes
 
 
+@pytest.mark.slow
 def test_width_and_height_set_the_size(video, tmp_path):
     tav(
         *("edit", "--video", video, "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "edit.gif"),
@@ -149,6 +152,7 @@ def test_bad_input_is_one_sentence(video, tmp_path, change, words):
     assert not (tmp_path / "edit.mp4").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_ends_a_process_with_one_line(tmp_path):
     said = tav(
         *("edit", "--video", "missing.mp4", "--source-prompt", "a", "--prompt", "b", "--output", tmp_path / "edit.mp4"),

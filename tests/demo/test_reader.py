@@ -9,6 +9,8 @@ from bundled_model import data, train_reader
 from bundled_model.reader import Reader, joint_error, load_reader, read
 from tav_core.demo import world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):

@@ -92,6 +92,7 @@ def test_each_clip_of_a_batch_is_refined_as_if_alone(make_unet: MakeUNet) -> Non
         assert relative_error(together.latents[row], alone.latents[0]) < 1e-3
 
 
+@pytest.mark.slow
 def test_refinement_helps_a_model_of_half_precision_too(make_unet: MakeUNet) -> None:
     video_unet, errors = inflate(make_unet().half()), []
     for refinements in (0, 4, 20):

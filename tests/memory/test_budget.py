@@ -60,6 +60,7 @@ def test_device_memory_of_a_gpu_includes_torchs_unused_cache(monkeypatch: pytest
     assert budget.device_memory(torch.device("cuda")) == (10 + 30 - 7, 80)
 
 
+@pytest.mark.slow
 def test_frames_within_counts_with_checkpointing(video_unet: VideoUNet) -> None:
     least = TuningConfig(gradient_checkpointing=True)
     peaks = [estimate_memory(video_unet, least, **SIZE | {"num_frames": frames}).peak for frames in (1, 2, 3)]
@@ -89,6 +90,7 @@ def test_checkpointing_option_needs_no_value() -> None:
     assert parsed == given
 
 
+@pytest.mark.slow
 def test_out_of_memory_while_tuning_advises_with_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

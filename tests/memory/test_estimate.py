@@ -198,6 +198,7 @@ SLOW = ("sampling", "tuning", "tuning, selective checkpointing")  # sampling and
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in list(CONFIGS)[:5]]
 )
+@pytest.mark.slow
 def test_frames_that_fit_is_the_most(make_unet: MakeUNet, name: str) -> None:
     video_unet, config, size = inflate(make_unet()), CONFIGS[name], dict(height=16, width=16)
     memory = estimate_memory(video_unet, config, num_frames=5, **size).peak
@@ -206,6 +207,7 @@ def test_frames_that_fit_is_the_most(make_unet: MakeUNet, name: str) -> None:
     assert frames_that_fit(video_unet, config, memory / 10, num_frames=9, **size) == 0
 
 
+@pytest.mark.slow
 def test_frames_that_fit_with_one_pass_for_each_prompt(make_unet: MakeUNet) -> None:
     """At 9 frames the batch of two prompts ends, and with it most of the peak."""
     video_unet, config, size = inflate(make_unet()), SamplingConfig(), dict(height=32, width=32)

@@ -227,6 +227,7 @@ def hammer(folder: str, seed: int, rounds: int) -> None:
             assert equal(found, content(number))
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder(store: Store) -> None:
     processes = [CONTEXT.Process(target=hammer, args=(str(store.folder), seed, 40)) for seed in range(3)]
     for process in processes:

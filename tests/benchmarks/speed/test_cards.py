@@ -9,6 +9,8 @@ from benchmarks import harness
 from benchmarks.speed import cards, unet
 from tav_core import TuningConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_step_runs_under_the_smallest_cap_that_it_fits() -> None:
     case = unet.Case(frames=2, latent=16, tiny=True)

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.speed import unet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("part", "options", "rows"),

@@ -9,6 +9,8 @@ from benchmarks.harness import CHECKPOINTING, SAMPLING, TUNING
 from benchmarks.speed import unet
 from benchmarks.speed.published import Published
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = """
 import torch
 from torch import nn
