@@ -180,9 +180,13 @@ class Server:
             time.sleep(0.1)
 
     def free(self) -> None:
-        """Have the host free its models and all results, which it does some time later, without an event."""
+        """Free the host's models and all results, and wait for it.
+
+        The host frees between two prompts, without an event. So a prompt of one small node runs: the host has freed
+        by the time the next one begins.
+        """
         self.post("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(3)
+        self.run({"freed": {"class_type": "PreviewAny", "inputs": {"source": "freed"}}})
 
     def view(self, file: dict[str, str]) -> bytes:
         wanted = {key: file[key] for key in ("filename", "subfolder", "type")}

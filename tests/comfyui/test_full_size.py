@@ -34,7 +34,7 @@ def files(comfyui: tuple[Path, str], server: Server) -> Iterator[None]:
     environment = {**os.environ, "COMFYUI_PATH": str(folder)}
     subprocess.run([python, str(MAKER), *map(str, made)], env=environment, check=True)
     yield
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     for file in made:
         file.unlink()
 

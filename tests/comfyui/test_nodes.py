@@ -146,7 +146,7 @@ def test_inversion_reports_reconstruction_snr_if_check_is_on(server: Server) -> 
 
 def test_reconstruction_snr_of_a_stored_inversion_is_stored(server: Server) -> None:
     def said() -> str:
-        server.post("/free", {"unload_models": True, "free_memory": True})
+        server.free()
         return server.run(edit_prompt(tune=dict(seed=11), invert=dict(keep=True))).history["outputs"][prompts.INVERT][
             "text"
         ][0]
@@ -185,7 +185,7 @@ def test_new_edit_prompt_does_not_tune_again_if_the_preview_has_its_own(server: 
 
 def test_same_prompt_gives_the_same_bytes_after_another_one(server: Server) -> None:
     def fresh(prompt: dict[str, Any]) -> bytes:
-        server.post("/free", {"unload_models": True, "free_memory": True})
+        server.free()
         outcome = server.run(prompt)
         return server.view(outcome.files(prompts.SAVE)[0])
 
@@ -207,7 +207,7 @@ def test_tuning_does_not_change_its_input_model(server: Server) -> None:
     with_tuning = server.run(prompt)
     alone = {name: prompt[name] for name in prompt if name not in (prompts.TUNE, prompts.INVERT, prompts.SAMPLE)}
     alone = {name: value for name, value in alone.items() if name not in (prompts.DECODE, prompts.SAVE)}
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     by_itself = server.run(alone)
 
     def pixels(outcome: Any) -> list[bytes]:
@@ -340,7 +340,7 @@ def test_saved_weights_give_the_same_edit(server: Server) -> None:
     later = edit_prompt(invert=dict(model=["again", 0]), sample=dict(model=["again", 0]))
     del later[prompts.TUNE], later[prompts.CAPTION]
     later["again"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="kept/star_00001_.safetensors", strength=1.0)
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     loaded = server.view(server.run(later).files(prompts.SAVE)[0])
 
     def pixels(data: bytes) -> list[bytes]:
