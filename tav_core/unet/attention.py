@@ -5,10 +5,17 @@
     temporal        each position attends to itself in all frames
 
 None of them makes the matrix of all scores, on any device.
+
+A control (`AttentionControl`) stands between the projections and the attention. It may attend to something else, as
+prompt-to-prompt does, or look at the probabilities.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +31,53 @@ from .frames import without_autocast
 QUERIES_AT_ONCE = 2**15
 # Scores at once where the device has no fused attention: two thirds of a GiB with what softmax makes of them.
 SCORES_AT_ONCE = 2**26
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Control = Callable[..., Tensor]  # an AttentionControl that is given its site
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """Where in the model an attention is.
+
+    Attributes:
+        block: the name of its spatio-temporal block in the UNet.
+        kind: "attn1", the attention to frames; "attn2", to the text; or "attn_temp", over time.
+        heads: the number of heads.
+        scale: the factor of the scores, 1 / sqrt(d).
+        num_frames: f.
+    """
+
+    block: str
+    kind: str
+    heads: int
+    scale: float
+    num_frames: int
+
+
+class AttentionControl(Protocol):
+    """Replaces or watches an attention while the model runs, see `VideoUNet.controlled`."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        """The weighted values of all frames, (b f, s, heads d), before the output projection.
+
+        Arguments:
+            q: projected queries, (b f, s, heads d).
+            k, v: projected keys and values: of the frames, shaped as `q`, or of the text, (b, n, heads d).
+            site: which attention this is.
+            attend: the attention as the model computes it, from queries, keys and values of these shapes.
+        """
+
+
+def attention_probabilities(q: Tensor, k: Tensor, site: AttentionSite) -> Tensor:
+    """What each query attends to in the text of its clip: (b f, s, heads d), (b, n, heads d) -> (b, f, heads, s, n)."""
+    queries = rearrange(q.float(), "(b f) s (h d) -> b f h s d", f=site.num_frames, h=site.heads)
+    keys = rearrange(k.float(), "b n (h d) -> b 1 h d n", h=site.heads)
+    return (queries @ keys * site.scale).softmax(dim=-1)
+
+
+def _weighted(control: Control | None, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return attend(query, key, value) if control is None else control(query, key, value, attend=attend)
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -83,7 +137,9 @@ def project_out(attn: Attention, attended: Tensor) -> Tensor:
     return dropout(project(projection, attended))
 
 
-def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
+def sparse_causal_attention(
+    attn: Attention, hidden_states: Tensor, num_frames: int, control: Control | None = None
+) -> Tensor:
     """Each frame attends to the first and to the former frame (ST-Attn of section 3.2).
 
     The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice. A softmax over doubled keys is
@@ -93,22 +149,28 @@ def sparse_causal_attention(attn: Attention, hidden_states: Tensor, num_frames: 
         attn: the self-attention of the image model.
         hidden_states: (b f, s, c).
         num_frames: f.
+        control: stands between the projections and the attention.
 
     Returns:
         The attention output (b f, s, c).
     """
-    return project_out(attn, _attend_first_and_former(attn, hidden_states, num_frames))
+    return project_out(attn, _attended(attn, hidden_states, partial(_first_and_former, attn, num_frames), control))
 
 
-def _attend_first_and_former(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
-    """Sparse-causal attention without its output projection, before which all tensors in here are given back."""
-    projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
+def _attended(attn: Attention, hidden_states: Tensor, attend: Attend, control: Control | None) -> Tensor:
+    """Self-attention without its output projection, before which all tensors in here are given back."""
+    projected = project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+    return _weighted(control, attend, *projected)
+
+
+def _first_and_former(attn: Attention, num_frames: int, *projected: Tensor) -> Tensor:
+    """Weighted values of sparse-causal attention, from queries, keys and values (b f, s, c): (b f, s, c)."""
     query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
     # Copies, so that the backward pass need not store keys and values of all frames for the first one.
     first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
     out = [attend(attn, query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
     if num_frames > 2:
-        at_once = max(1, QUERIES_AT_ONCE // hidden_states.shape[1])
+        at_once = max(1, QUERIES_AT_ONCE // query.shape[2])
         late = (query[:, 2:], key[:, 1:-1], value[:, 1:-1])
         for q, k, v in zip(*(p.split(at_once, dim=1) for p in late), strict=True):  # b n s c
             seen = attend(attn, q.flatten(0, 1), _behind(first_key, k), _behind(first_value, v))
@@ -121,23 +183,36 @@ def _behind(first: Tensor, former: Tensor) -> Tensor:
     return torch.cat([first.unsqueeze(1).expand_as(former), former], dim=2).flatten(0, 1)
 
 
-def self_attention(attn: Attention, hidden_states: Tensor) -> Tensor:
+def self_attention(attn: Attention, hidden_states: Tensor, control: Control | None = None) -> Tensor:
     """Plain self-attention within each row of the batch: (n, s, c) -> (n, s, c)."""
-    projected = (project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states))
-    return project_out(attn, attend(attn, *projected))
+    return project_out(attn, _attended(attn, hidden_states, partial(attend, attn), control))
 
 
-def temporal_attention(attn: Attention, hidden_states: Tensor, num_frames: int) -> Tensor:
+def temporal_attention(
+    attn: Attention, hidden_states: Tensor, num_frames: int, control: Control | None = None
+) -> Tensor:
     """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding.
 
     Projections stand before and after the change of axes, which is then a view of each clip, and copies nothing.
     """
     projected = (project(linear, hidden_states) for linear in (attn.to_q, attn.to_k, attn.to_v))
+    return project_out(attn, _weighted(control, partial(_over_time, attn, num_frames), *projected))
+
+
+def _over_time(attn: Attention, num_frames: int, *projected: Tensor) -> Tensor:
+    """Weighted values of temporal attention, from queries, keys and values (b f, s, c): (b f, s, c)."""
     clips = zip(*(p.transpose(0, 1).split(num_frames, dim=1) for p in projected), strict=True)  # each (s, f, c)
-    return project_out(attn, torch.cat([attend(attn, *clip).transpose(0, 1) for clip in clips]))
+    return torch.cat([attend(attn, *clip).transpose(0, 1) for clip in clips])
 
 
-def cross_attention(attn: Attention, hidden_states: Tensor, key: Tensor, value: Tensor, num_frames: int) -> Tensor:
+def cross_attention(
+    attn: Attention,
+    hidden_states: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_frames: int,
+    control: Control | None = None,
+) -> Tensor:
     """Frames attend to the text of their clip: (b f, s, c) -> (b f, s, c).
 
     Arguments:
@@ -145,10 +220,16 @@ def cross_attention(attn: Attention, hidden_states: Tensor, key: Tensor, value: 
         hidden_states: (b f, s, c).
         key, value: the text as `attn` projects it, once for a clip and not once for a frame: (b, n, c).
         num_frames: f.
+        control: stands between the projections and the attention.
 
     Returns:
         The attention output (b f, s, c).
     """
-    query = rearrange(project(attn.to_q, hidden_states), "(b f) s c -> b (f s) c", f=num_frames)
-    out = attend(attn, query, key, value)
-    return project_out(attn, rearrange(out, "b (f s) c -> (b f) s c", f=num_frames))
+    query = project(attn.to_q, hidden_states)
+    return project_out(attn, _weighted(control, partial(_to_text, attn, num_frames), query, key, value))
+
+
+def _to_text(attn: Attention, num_frames: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Weighted values of cross-attention, from queries (b f, s, c) and the text (b, n, c): (b f, s, c)."""
+    out = attend(attn, rearrange(query, "(b f) s c -> b (f s) c", f=num_frames), key, value)
+    return rearrange(out, "b (f s) c -> (b f) s c", f=num_frames)

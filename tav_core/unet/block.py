@@ -20,7 +20,14 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from .attention import cross_attention, self_attention, sparse_causal_attention, temporal_attention
+from .attention import (
+    AttentionSite,
+    Control,
+    cross_attention,
+    self_attention,
+    sparse_causal_attention,
+    temporal_attention,
+)
 from .checkpointing import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole
 from .frames import FrameContext
 from .positions import sinusoidal_positions
@@ -44,6 +51,9 @@ class SpatioTemporalBlock(nn.Module):
         context: shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
         temporal_positions: whether the temporal attention is given the position of each frame in the clip.
+
+    Attributes:
+        name: of this block in the UNet, set by VideoUNet.
     """
 
     def __init__(
@@ -53,6 +63,7 @@ class SpatioTemporalBlock(nn.Module):
         self.norm1, self.attn1 = block.norm1, block.attn1
         self.norm2, self.attn2 = block.norm2, block.attn2
         self.norm3, self.ff = block.norm3, block.ff
+        self.name = ""
         self.context = context
         self.attention = attention
         self.temporal_positions = temporal_positions
@@ -98,15 +109,17 @@ class SpatioTemporalBlock(nn.Module):
         seen = checkpoint_around_attention(self.context, partial(self._attend_frames, entry), hidden_states)
         text = self.attn2.to_k(encoder_hidden_states), self.attn2.to_v(encoder_hidden_states)
         frames, positions = seen.shape[:2]
-        pieces = seen.split(max(1, POSITIONS_AT_ONCE // frames, ceil(positions / MOST_PIECES)), dim=1)
+        at_once = max(1, POSITIONS_AT_ONCE // frames, ceil(positions / MOST_PIECES))
+        pieces = seen.split(positions if self.context.control else at_once, dim=1)
         return torch.cat([checkpoint_whole(self.context, self._at_positions, piece, *text) for piece in pieces], dim=1)
 
     def _attend_frames(self, entry: Callable[[Tensor], Tensor] | None, hidden_states: Tensor) -> Tensor:
         hidden_states = entry(hidden_states) if entry else hidden_states
         normed = self.norm1(hidden_states)
         if self.attention == "sparse_causal":
-            return hidden_states + sparse_causal_attention(self.attn1, normed, self.context.num_frames)
-        return hidden_states + self_attention(self.attn1, normed)
+            num_frames = self.context.num_frames
+            return hidden_states + sparse_causal_attention(self.attn1, normed, num_frames, self._control("attn1"))
+        return hidden_states + self_attention(self.attn1, normed, self._control("attn1"))
 
     def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The rest of the block for some positions, since no position needs another one: (b f, p, c) -> (b f, p, c)."""
@@ -115,7 +128,8 @@ class SpatioTemporalBlock(nn.Module):
 
     def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Cross-attention and feed-forward in one checkpoint: the last product of the latter is not recomputed."""
-        attended = cross_attention(self.attn2, self.norm2(hidden_states), key, value, self.context.num_frames)
+        num_frames, control = self.context.num_frames, self._control("attn2")
+        attended = cross_attention(self.attn2, self.norm2(hidden_states), key, value, num_frames, control)
         hidden_states = hidden_states + attended
         return hidden_states + self.ff(self.norm3(hidden_states))
 
@@ -126,4 +140,12 @@ class SpatioTemporalBlock(nn.Module):
             placed = normed.unflatten(0, (-1, num_frames))  # b f s c
             positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
             normed = (placed + positions[:, None]).flatten(0, 1)
-        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames)
+        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames, self._control("attn_temp"))
+
+    def _control(self, kind: str) -> Control | None:
+        """The control that is set, at one of this block's attentions."""
+        if self.context.control is None:
+            return None
+        attn = getattr(self, kind)
+        site = AttentionSite(self.name, kind, attn.heads, attn.scale, self.context.num_frames)
+        return partial(self.context.control, site=site)

@@ -4,6 +4,7 @@ A clip is a tensor (b, c, f, h, w). The convolutions of an image model treat eve
 arXiv:2212.11565, section 3.2), which is the same as moving the frames into the batch: (b f) c h w, frame index fastest.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -21,10 +22,12 @@ class FrameContext:
     Attributes:
         num_frames: written by `VideoUNet.forward` alone, on entry.
         checkpointing: the level of gradient checkpointing; set while tuning runs, by `tune` alone.
+        control: an AttentionControl (`attention.py`); set by `VideoUNet.controlled` alone.
     """
 
     num_frames: int = 1
     checkpointing: bool | str = False
+    control: Callable[..., Tensor] | None = None
 
 
 def fold_frames(clip: Tensor) -> Tensor:

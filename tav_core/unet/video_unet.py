@@ -1,5 +1,8 @@
 """The inflated UNet as a module that takes clips."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 from ..checks import check_tensor, check_type
 from ..conditioning import Conditioning, as_conditioning
 from .adapters import QueryTemporal
+from .attention import AttentionControl
 from .block import SpatioTemporalBlock
 from .frames import FrameContext, check_clip, check_embeddings, fold_frames, unfold_frames, without_autocast
 
@@ -24,6 +28,8 @@ class VideoUNet(nn.Module):
         super().__init__()
         self.unet = unet
         self.context = context
+        for name, block in self.blocks.items():
+            block.name = name
         self.adapter = QueryTemporal(self.blocks)
         self.text_width = next(iter(self.blocks.values())).attn2.to_k.in_features
 
@@ -84,6 +90,21 @@ class VideoUNet(nn.Module):
             images = fold_frames(latents).to(self.dtype)
             predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype)).sample
         return unfold_frames(predicted, num_frames).to(latents.dtype)
+
+    @contextmanager
+    def controlled(self, control: AttentionControl) -> Iterator[None]:
+        """Let a control act on all attentions, inside a `with`. Without gradients: checkpointing would call it twice.
+
+        Raises:
+            RuntimeError: if another control is set.
+        """
+        if self.context.control is not None:
+            raise RuntimeError("This model runs under another attention control: end its `with` first.")
+        self.context.control = control
+        try:
+            yield
+        finally:
+            self.context.control = None
 
     def reset(self) -> None:
         """Go back to the weights that `inflate` made: untuned."""

@@ -1,0 +1,91 @@
+"""A control stands at every attention of the model: it sees queries, keys and values, and may replace the result."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tav_core.unet.attention import Attend, AttentionSite, attention_probabilities
+from tav_core.unet.inflate import inflate
+from tav_core.unet.video_unet import VideoUNet
+from tests.conftest import MakeUNet, draw
+
+LATENTS, TEXT = draw(2, 4, 3, 8, 8), draw(2, 5, 12, seed=1)
+
+
+@pytest.fixture
+def video_unet(make_unet: MakeUNet) -> VideoUNet:
+    """With a temporal attention that acts."""
+    model = inflate(make_unet("sd1"))
+    for index, block in enumerate(model.blocks.values()):
+        weight = block.attn_temp.to_out[0].weight.data
+        weight.copy_(0.1 * draw(*weight.shape, seed=index))
+    return model.requires_grad_(False)
+
+
+class Watch:
+    """Changes nothing."""
+
+    def __init__(self) -> None:
+        self.sites: list[AttentionSite] = []
+        self.shapes: list[tuple[tuple[int, ...], ...]] = []
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        self.sites.append(site)
+        self.shapes.append((tuple(q.shape), tuple(k.shape), tuple(v.shape)))
+        return attend(q, k, v)
+
+
+def test_control_sees_every_attention_once_and_can_leave_the_result_alone(video_unet: VideoUNet) -> None:
+    expected, watch = video_unet(LATENTS, 500, TEXT), Watch()
+    with video_unet.controlled(watch):
+        got = video_unet(LATENTS, 500, TEXT)
+    torch.testing.assert_close(got, expected)
+    assert torch.equal(video_unet(LATENTS, 500, TEXT), expected)
+    kinds = ("attn1", "attn2", "attn_temp")
+    assert [site.kind for site in watch.sites] == [*kinds] * len(video_unet.blocks)
+    assert {(site.block, site.kind) for site in watch.sites} == {
+        (name, kind) for name in video_unet.blocks for kind in kinds
+    }
+    assert {site.num_frames for site in watch.sites} == {3} and {site.heads for site in watch.sites} == {2}
+    frames, text = (6, 64, 16), (2, 5, 16)
+    assert watch.shapes[:3] == [(frames,) * 3, (frames, text, text), (frames,) * 3]
+
+
+@pytest.mark.parametrize("kind", ["attn1", "attn2", "attn_temp"])
+def test_control_replaces_the_result(video_unet: VideoUNet, kind: str) -> None:
+    """Values of zero are an attention that adds its bias alone, at the chosen attention and at no other."""
+
+    def without(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        return attend(q, k, torch.zeros_like(v)) if site.kind == kind else attend(q, k, v)
+
+    with video_unet.controlled(without):
+        got = video_unet(LATENTS, 500, TEXT)
+    for block in video_unet.blocks.values():
+        getattr(block, kind).to_v.weight.data.zero_()
+    torch.testing.assert_close(got, video_unet(LATENTS, 500, TEXT))
+
+
+def test_probabilities_are_those_of_the_attention(video_unet: VideoUNet) -> None:
+    results: list[tuple[Tensor, Tensor]] = []
+
+    def compare(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        out = attend(q, k, v)
+        if site.kind == "attn2":
+            values = v.unflatten(-1, (site.heads, -1)).transpose(1, 2)[:, None]  # b 1 h n d
+            weighted = attention_probabilities(q, k, site) @ values  # b f h s d
+            results.append((weighted.transpose(2, 3).flatten(3).flatten(0, 1), out))
+        return out
+
+    with video_unet.controlled(compare):
+        video_unet(LATENTS, 500, TEXT)
+    assert len(results) == len(video_unet.blocks)
+    for weighted, out in results:
+        torch.testing.assert_close(weighted, out)
+
+
+def test_second_control_is_refused_and_an_error_ends_the_first(video_unet: VideoUNet) -> None:
+    refused = pytest.raises(RuntimeError, match="under another attention control")
+    with refused, video_unet.controlled(Watch()), video_unet.controlled(Watch()):
+        pass
+    with video_unet.controlled(Watch()):
+        pass
