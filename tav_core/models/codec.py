@@ -3,6 +3,8 @@
 A clip's latents are (1, c, f, h, w), multiplied by the autoencoder's scaling factor; text embeddings are (b, n, d).
 """
 
+import string
+
 import torch
 from einops import rearrange
 
@@ -31,6 +33,31 @@ def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
         prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
     return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
+
+
+def prompt_words(model: BaseModel, prompt: str) -> list[tuple[str, list[int]]]:
+    """The words of a prompt in their order, each with the places of its tokens in the embedding.
+
+    Punctuation is left out, and so are words beyond the encoder's length.
+
+    Raises:
+        TypeError, ValueError: if the prompt is no string.
+    """
+    check_text("a prompt", prompt)
+    end = model.text_encoder.config.max_position_embeddings - 1  # at the last place stands the end token
+
+    def count(text: str) -> int:
+        return len(model.tokenizer(text, add_special_tokens=False).input_ids) if text else 0
+
+    words, place = [], 1  # after the start token
+    for word in prompt.split():
+        name = word.strip(string.punctuation)
+        first = place + count(word[: word.index(name)])
+        places = list(range(first, min(first + count(name), end)))
+        place += count(word)
+        if places:
+            words.append((name, places))
+    return words
 
 
 @torch.no_grad()

@@ -1,0 +1,129 @@
+"""Word heat maps: where each word of a prompt acts (DAAM, Tang et al., arXiv:2210.04885).
+
+The map of a token is the probability with which the pixels of a frame attend to it, summed over heads, layers and noise
+levels, each layer's map enlarged to the latents. DAAM watches the steps of sampling. Here the model denoises the
+finished clip again at some noise levels, so that any clip has maps, whatever sampled it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checks import MAX_SEED, check_integer
+from ..conditioning import Conditioning
+from ..diffusion.denoiser import to_float32, unet_denoiser
+from ..unet.attention import Attend, AttentionSite, attention_probabilities
+from ..unet.video_unet import VideoUNet, check_inputs
+
+NUM_LEVELS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMapStep:
+    """The maps after one more noise level.
+
+    Attributes:
+        timestep: of this level.
+        maps: the mean so far, (b, n, f, h, w) for n tokens at the size of the latents; over the tokens it sums to 1.
+    """
+
+    timestep: int
+    maps: Tensor
+
+
+def heat_maps(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    text: Tensor | Conditioning,
+    scheduler: Any,
+    *,
+    num_levels: int = NUM_LEVELS,
+    seed: int = 0,
+) -> Iterator[HeatMapStep]:
+    """Where each token of a prompt acts in a clip.
+
+    Arguments:
+        video_unet: the inflated model.
+        latents: the clip, clean, (b, c, f, h, w).
+        text: the embedding of its prompt, (b, n, d).
+        scheduler: what `NoiseSchedule.from_scheduler` takes.
+        num_levels: how many noise levels, evenly spaced.
+        seed: of the noise.
+
+    Yields:
+        A HeatMapStep for each level, from high noise to low; the last one holds the result.
+
+    Raises:
+        TypeError, ValueError: if a shape, a type or a number does not fit.
+    """
+    check_inputs(video_unet, latents, text=text)
+    check_integer("seed", seed, 0, MAX_SEED)
+    denoiser = unet_denoiser(video_unet, scheduler, text)
+    schedule, clip = denoiser.schedule, to_float32(latents, video_unet.device)
+    recorder = _Recorder(clip.shape[-2:])
+    generator = torch.Generator().manual_seed(seed)
+    for timestep in schedule.timesteps(num_levels):
+        noise = torch.randn(clip.shape, generator=generator).to(clip.device)
+        with torch.no_grad(), video_unet.controlled(recorder):
+            denoiser(schedule.add_noise(clip, noise, timestep), timestep)
+        yield HeatMapStep(timestep, recorder.mean())
+
+
+def word_heat_maps(maps: Tensor, words: Sequence[tuple[str, Sequence[int]]]) -> list[tuple[str, Tensor]]:
+    """The maps of words: each the mean over its tokens, relative to its largest value in the clip.
+
+    Arguments:
+        maps: (1, n, f, h, w), of a HeatMapStep.
+        words: each word with the places of its tokens, as `prompt_words` gives them.
+
+    Returns:
+        Each word with its map, (f, h, w) in [0, 1].
+
+    Raises:
+        ValueError: maps of several clips.
+    """
+    if maps.ndim != 5 or maps.shape[0] != 1:
+        raise ValueError(f"Maps of one clip are (1, tokens, f, h, w), got {tuple(maps.shape)}.")
+    means = [(word, maps[0, list(places)].mean(dim=0)) for word, places in words]
+    return [(word, heat / heat.max().clamp(min=torch.finfo(heat.dtype).tiny)) for word, heat in means]
+
+
+class _Recorder:
+    """An AttentionControl that sums the probabilities of cross-attention, and changes nothing."""
+
+    def __init__(self, size: torch.Size):
+        self.size, self.count = size, 0
+        self.total: Tensor | None = None
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        if site.kind == "attn2":
+            found = attention_probabilities(q, k, site).mean(dim=2)  # b f s n
+            self._add(found.transpose(-1, -2))
+        return attend(q, k, v)
+
+    def _add(self, found: Tensor) -> None:
+        batch, frames, tokens, positions = found.shape
+        images = found.reshape(batch * frames, tokens, *_size_of(positions, self.size))
+        large = F.interpolate(images, tuple(self.size), mode="bilinear", align_corners=False)
+        large = large.unflatten(0, (batch, frames)).transpose(1, 2)  # b n f h w
+        self.total = large if self.total is None else self.total + large
+        self.count += 1
+
+    def mean(self) -> Tensor:
+        assert self.total is not None, "the model has cross-attention: inflate() checks it"
+        return self.total / self.count
+
+
+def _size_of(positions: int, size: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a layer by its number of positions: the latents', halved and rounded up some times."""
+    height, width = size
+    while height * width > positions:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    assert height * width == positions, "a layer of the UNet that is no halving of the latents"
+    return height, width
