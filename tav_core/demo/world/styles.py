@@ -1,4 +1,4 @@
-"""The two styles: flat colours, and ink lines over a faded wash on parchment."""
+"""The two styles: flat colours, and ink lines over a watercolour wash on parchment."""
 
 from __future__ import annotations
 
@@ -16,40 +16,50 @@ _LUMINANCE = np.array((0.299, 0.587, 0.114))
 
 
 @dataclass(frozen=True, slots=True)
+class Paint:
+    """How a colour comes out. fade: share of its way to grey. tint: share of the paper that shines through, as through
+    watercolour. wash: share of its way to the paper."""
+
+    fade: float = 0.0
+    tint: float = 0.0
+    wash: float = 0.0
+
+    def __call__(self, colours: Rows) -> Rows:
+        """Colours (n, 3) in [0, 255]."""
+        grey = (colours @ _LUMINANCE)[:, None]
+        painted = colours + self.fade * (grey - colours)
+        painted = painted * (1 - self.tint * (1 - _PAPER / 255))
+        return painted + self.wash * (_PAPER - painted)
+
+    def shapes(self, shapes: list[Shape]) -> list[Shape]:
+        if not shapes or self == Paint():
+            return shapes
+        colours = np.round(self(np.array([shape.colour for shape in shapes], float))).astype(int).tolist()
+        return [
+            replace(shape, colour=(red, green, blue)) for shape, (red, green, blue) in zip(shapes, colours, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Style:
-    """outline: pixels. fade: share of colour that is lost. wash: share of the paper in what is left. Of figures, and of
-    the place about them, which is the paler of the two."""
+    """Outlines in pixels, and paint, of figures and of the place about them."""
 
     place_outline: float
     figure_outline: float
-    place_fade: float
-    place_wash: float
-    figure_wash: float
+    place_paint: Paint
+    figure_paint: Paint
 
     def place(self, shapes: list[Shape]) -> list[Shape]:
-        return _recoloured(shapes, self.place_fade, self.place_wash)
+        return self.place_paint.shapes(shapes)
 
     def figure(self, shapes: list[Shape]) -> list[Shape]:
-        return _recoloured(shapes, 0.0, self.figure_wash)
+        return self.figure_paint.shapes(shapes)
 
     def sky(self, rows: Rows) -> Rows:
-        return faded(rows, self.place_fade, self.place_wash)
+        return self.place_paint(rows)
 
 
-STYLES = {"flat": Style(0.0, 0.0, 0.0, 0.0, 0.0), "ink": Style(0.85, 1.1, 0.6, 0.45, 0.1)}
-
-
-def faded(colours: Rows, fade: float, wash: float) -> Rows:
-    """Colours (n, 3) in [0, 255] on their way to grey, then to the paper."""
-    grey = (colours @ _LUMINANCE)[:, None]
-    pale = colours + fade * (grey - colours)
-    return pale + wash * (_PAPER - pale)
-
-
-def _recoloured(shapes: list[Shape], fade: float, wash: float) -> list[Shape]:
-    if not shapes or fade == wash == 0:
-        return shapes
-    colours = np.round(faded(np.array([shape.colour for shape in shapes], float), fade, wash)).astype(int).tolist()
-    return [
-        replace(shape, colour=(red, green, blue)) for shape, (red, green, blue) in zip(shapes, colours, strict=True)
-    ]
+STYLES = {
+    "flat": Style(0.0, 0.0, Paint(), Paint()),
+    "ink": Style(0.85, 1.1, Paint(fade=0.3, tint=1.0, wash=0.1), Paint(wash=0.1)),
+}
