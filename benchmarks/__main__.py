@@ -7,7 +7,7 @@
     python -m benchmarks fidelity inversion --help          what a part measures, and its options
 
 speed: step published estimate fits cards memory scaling edit cold store
-fidelity: demo_model edits bystander preservation inversion
+fidelity: controls demo_model edits bystander preservation inversion
 
 A run replaces the sections of its parts in RESULTS.md and leaves the others. Set OMP_NUM_THREADS=1 for speed.
 """

@@ -1,6 +1,6 @@
 """Does the judge of pixels tell right frames from wrong ones? Controls on the drawn world, each kind of edit by itself.
 
-    python -m benchmarks.judge_controls [--clips 8] [--num-frames 4] [--autoencoder FOLDER] [--reader FILE]
+    python -m benchmarks fidelity controls [--clips 8] [--num-frames 4] [--autoencoder FOLDER] [--reader FILE]
 
 Every other clip shows a held-out motion. The rows are frames whose worth is known beforehand:
 
@@ -20,7 +20,6 @@ twice the reader's own, over 16 frames of each clip.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +29,12 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from benchmarks import harness, results
+from benchmarks.fidelity.scenes import KINDS, BenchClip, another, bench_clips
 from bundled_model.reader import joint_error, load_reader, read
-from tav_core.demo.pixel_judge import Scores, edit_kind, judge, make_truth
-from tav_core.demo.world import VOCABULARY, Scene, Words, draw, draw_frames, random_scene
+from tav_core.demo.pixel_judge import Scores, judge
+from tav_core.demo.world import Scene, Words, draw_frames
 
-FIRST_SEED = 30_000_000  # no seed of the pictures that models are trained on
-EDITS = (("coat",), ("figure",), ("place",), ("style",), ("coat", "place"))
 AT_MOST = {"unedited": 0.0, "another clip": 0.05, "other coat": 0.05, "other place": 0.05, "moved by 3 px": 0.15}
 AT_LEAST = {"true edit": 1.0, "round trip": 0.95}  # strict; a limit above holds for strict, too
 JOINT_FRAMES = 16
@@ -43,17 +42,8 @@ RoundTrip = Callable[[NDArray], NDArray]
 Table = dict[str, dict[str, list[Scores]]]  # by control, then by kind of edit: the scores of each clip
 
 
-def clips(count: int) -> list[tuple[Scene, Words]]:
-    return [random_scene(FIRST_SEED + index, held_out=index % 2 == 1) for index in range(count)]
-
-
-def another(kind: str, *taken: str, rng: np.random.Generator) -> str:
-    """A word of a kind that is none of those taken."""
-    return str(rng.choice([word for word in VOCABULARY[kind] if word not in taken]))
-
-
 def controls(
-    clip: tuple[Scene, Words], edited: Words, true: NDArray, other: Scene, rng: np.random.Generator
+    clip: BenchClip, edited: Words, true: NDArray, other: Scene, rng: np.random.Generator
 ) -> dict[str, NDArray]:
     """Frames of each control but the round trip, (f, h, w, 3) each.
 
@@ -61,7 +51,7 @@ def controls(
         true: the frames of the true edit.
         other: the scene of another clip.
     """
-    (scene, words), count = clip, len(true)
+    scene, words, count = clip.scene, clip.words, len(true)
 
     def drawn(scene: Scene, **changes: str) -> NDArray:
         return draw_frames(scene, edited | changes, count)[0]
@@ -78,21 +68,16 @@ def controls(
     }
 
 
-def score_controls(count: int, num_frames: int, round_trip: RoundTrip | None) -> Table:
+def score_controls(clips: list[BenchClip], round_trip: RoundTrip | None) -> Table:
     table: Table = {}
-    every = clips(count)
-    for index, (scene, words) in enumerate(every):
-        rng = np.random.default_rng((FIRST_SEED, index))
-        source = draw(scene, words, num_frames)
-        for kinds in EDITS:
-            edited = words | {kind: another(kind, words[kind], rng=rng) for kind in kinds}
-            edit = draw(scene, edited, num_frames)
-            truth = make_truth(source, edit)
-            frames = controls((scene, words), edited, edit.frames, every[(index + 1) % count][0], rng)
+    for index, clip in enumerate(clips):
+        for kind in KINDS:
+            rng, edit, truth = np.random.default_rng((clip.seed, 1)), clip.edit(kind).frames, clip.truth(kind)
+            frames = controls(clip, clip.edited(kind), edit, clips[(index + 1) % len(clips)].scene, rng)
             if round_trip is not None:
-                frames["round trip"] = round_trip(edit.frames)
+                frames["round trip"] = round_trip(edit)
             for name, shown in frames.items():
-                table.setdefault(name, {}).setdefault(edit_kind(words, edited), []).append(judge(shown, truth))
+                table.setdefault(name, {}).setdefault(" and ".join(kind), []).append(judge(shown, truth))
     return table
 
 
@@ -103,11 +88,11 @@ def rate(scores: list[Scores], kind: str) -> float:
 
 def rendered(table: Table) -> str:
     kinds = list(next(iter(table.values())))
-    lines = ["| frames | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
-    for name, row in table.items():
-        cells = [f"{rate(row[kind], 'strict'):.2f} / {rate(row[kind], 'loose'):.2f}" for kind in kinds]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        [name, *(f"{rate(row[kind], 'strict'):.2f} / {rate(row[kind], 'loose'):.2f}" for kind in kinds)]
+        for name, row in table.items()
+    ]
+    return results.table(["frames", *kinds], rows)
 
 
 def missed(table: Table) -> list[str]:
@@ -141,44 +126,41 @@ def load_round_trip(folder: Path) -> RoundTrip:
     return round_trip
 
 
-def joint_controls(file: Path, count: int) -> dict[str, float]:
+def joint_controls(file: Path, clips: list[BenchClip]) -> dict[str, float]:
     """Joint error in pixels, the mean over frames: the reader's own, and of the two controls."""
     reader = load_reader(file)
     errors: dict[str, list[NDArray]] = {}
-    for scene, words in clips(count):
-        true = draw(scene, words, JOINT_FRAMES)
-        late = replace(scene, phase=scene.phase + 0.25)
+    for clip in clips:
+        true, late = clip.source, replace(clip.scene, phase=clip.scene.phase + 0.25)
         shown = {
             "true edit": true.frames,
-            "a quarter out of step": draw_frames(late, words, JOINT_FRAMES)[0],
-            "first frame frozen": np.repeat(true.frames[:1], JOINT_FRAMES, axis=0),
+            "a quarter out of step": draw_frames(late, clip.words, clip.num_frames)[0],
+            "first frame frozen": np.repeat(true.frames[:1], clip.num_frames, axis=0),
         }
         for name, frames in shown.items():
             errors.setdefault(name, []).append(joint_error(read(reader, frames)[1], true.joints))
     return {name: float(np.mean(found)) for name, found in errors.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(arguments: list[str]) -> str:
+    """Measure the controls."""
+    parser = harness.parser(__name__, __doc__)
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--num-frames", type=int, default=4, help="of each clip")
     parser.add_argument("--autoencoder", type=Path, help="diffusers AutoencoderKL")
     parser.add_argument("--reader", type=Path, help="reader.safetensors, as bundled_model.train_reader writes it")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    table = score_controls(args.clips, args.num_frames, load_round_trip(args.autoencoder) if args.autoencoder else None)
-    print(rendered(table))
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    table = score_controls(
+        bench_clips(args.clips, args.num_frames), load_round_trip(args.autoencoder) if args.autoencoder else None
+    )
+    notes, lines = [], missed(table)
     if args.autoencoder:
-        print(f"\nRound trip: {psnr_line(table['round trip'])}.")
-    lines = missed(table)
+        notes.append(f"Round trip: {psnr_line(table['round trip'])}.")
     if args.reader:
-        joints = joint_controls(args.reader, args.clips)
-        print("\n" + "\n".join(f"Joint error, {name}: {error:.1f} px" for name, error in joints.items()))
+        joints = joint_controls(args.reader, bench_clips(args.clips, JOINT_FRAMES))
+        notes += [f"Joint error, {name}: {error:.1f} px" for name, error in joints.items()]
         own = joints.pop("true edit")
         lines += [f"{name}: joint error {error / own:.1f} x" for name, error in joints.items() if error <= 2 * own]
-    print("\n" + ("Missed:\n" + "\n".join(lines) if lines else "All limits are met."))
-
-
-if __name__ == "__main__":
-    main()
+    notes.append("Missed: " + "; ".join(lines) if lines else "All limits are met.")
+    return results.report(harness.machine(), rendered(table), *notes)

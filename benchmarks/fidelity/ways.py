@@ -1,0 +1,129 @@
+"""Ways to edit a clip: the published one, its ablations, and those that preserve more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, Store, TuningConfig, load_model
+from tav_core.presets import BUNDLED
+from tav_core.unet.adapters import TEMPORAL, QueryTemporal
+
+TRAINED = ("published", "without temporal attention", "all weights")
+
+
+@dataclass(frozen=True)
+class Way:
+    """Settings of an edit.
+
+    Attributes:
+        tuning: None for the image model as it is.
+        trained: which weights are tuned, of TRAINED.
+        attention: as `inflate` takes it.
+        sampling, inversion, start_from: as `ClipEditor.edit` and `invert` take them.
+        options: the other options of `ClipEditor.edit`.
+        deflicker: whether the edit is deflickered.
+    """
+
+    tuning: TuningConfig | None = BUNDLED.tuning
+    trained: str = "published"
+    attention: str = "sparse_causal"
+    sampling: SamplingConfig = BUNDLED.sampling
+    inversion: InversionConfig = BUNDLED.inversion
+    start_from: str = "inversion"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    deflicker: bool = False
+
+    def digest(self) -> str:
+        """Of all settings: 12 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+    def with_seed(self, seed: int) -> Way:
+        tuning = None if self.tuning is None else replace(self.tuning, seed=seed)
+        return replace(self, tuning=tuning, sampling=replace(self.sampling, seed=seed))
+
+
+_BRANCH = Way(start_from="source_branch", sampling=BUNDLED.source_branch)
+_FRESH = Way(start_from="noise", sampling=BUNDLED.sampling_from("noise"))
+WAYS = {
+    "published": Way(),
+    "untuned": Way(tuning=None),
+    "fresh noise": _FRESH,
+    "fresh noise, untuned": replace(_FRESH, tuning=None),
+    "source branch": _BRANCH,
+    "source branch, untuned": replace(_BRANCH, tuning=None),
+    "source branch, deflickered": replace(_BRANCH, deflicker=True),
+    "without sparse-causal attention": Way(attention="per_frame"),
+    "without temporal attention": Way(trained="without temporal attention"),
+    "all weights tuned": Way(trained="all weights"),
+}
+
+
+class Edited:
+    """A clip under one way: tuned and inverted once, then edited.
+
+    Arguments:
+        way: how.
+        model: folder or name of the base model.
+        frames: the clip, (f, h, w, 3) in [0, 1].
+        caption: of the clip.
+        store: of tunings and inversions; used where the published weights are tuned.
+    """
+
+    def __init__(self, way: Way, model: str, frames: Tensor, caption: str, store: Store | None = None):
+        self.way = way
+        kept = store if way.trained == "published" else None
+        self.editor = ClipEditor(load_model(model), frames, caption, attention=way.attention, store=kept)
+        _train(self.editor, way.trained)
+        if way.tuning is not None:
+            for _ in self.editor.tune(way.tuning):
+                pass
+        if way.start_from == "inversion":
+            for _ in self.editor.invert(way.inversion):
+                pass
+
+    def edit(self, prompt: str) -> Tensor:
+        """The frames of an edit, (f, h, w, 3) in [0, 1]."""
+        way = self.way
+        *_, last = self.editor.edit(prompt, way.sampling, start_from=way.start_from, **way.options)
+        frames = self.editor.decode(last.latents)
+        return torch.stack(list(self.editor.deflicker(frames))) if way.deflicker else frames
+
+
+def _train(editor: ClipEditor, trained: str) -> None:
+    """Choose the weights that tuning trains."""
+    if trained == "published":
+        return
+    video_unet = editor.video_unet
+    adapter = {TRAINED[1]: _QueriesAlone, TRAINED[2]: _AllWeights}[trained](video_unet.blocks)
+    if isinstance(adapter, _AllWeights):
+        adapter.unet = video_unet.unet
+    video_unet.requires_grad_(False)
+    video_unet.adapter = adapter
+    for parameter in adapter.parameters().values():
+        parameter.requires_grad_(True)
+
+
+class _QueriesAlone(QueryTemporal):
+    """The published weights but for the temporal attention, which stays as inflation made it and adds nothing."""
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in super().parameters().items() if TEMPORAL not in name}
+
+
+class _AllWeights(QueryTemporal):
+    """All weights of the UNet."""
+
+    unet: nn.Module | None = None
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return super().parameters() if self.unet is None else dict(self.unet.named_parameters())
+
+    def reset(self) -> None:
+        """Nothing: the model was just loaded. Drawing the temporal attention anew would change nothing either."""
