@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .editing.config import InversionConfig, SamplingConfig
     from .editing.deflicker import deflicker
     from .editing.edit import edit
+    from .editing.heat_maps import HeatMapStep, heat_maps, word_heat_maps
     from .editing.inversion import InversionStep, invert
     from .editing.reconstruction import reconstruct, reconstruction_snr
     from .editing.sampling import SamplingStep, sample
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .tuning.objective import NoisePrediction, Objective
     from .tuning.tune import tune
     from .unet.adapters import QueryTemporal
+    from .unet.attention import AttentionControl, AttentionSite
     from .unet.inflate import inflate
     from .unet.video_unet import VideoUNet, trainable_parameters
     from .video import VideoClip, read_video, write_video
@@ -52,6 +54,7 @@ _MODULES = {
     "editing.deflicker": ("deflicker",),
     "editing.edit": ("edit",),
     "editing.config": ("InversionConfig", "SamplingConfig"),
+    "editing.heat_maps": ("HeatMapStep", "heat_maps", "word_heat_maps"),
     "editing.inversion": ("InversionStep", "invert"),
     "editing.reconstruction": ("reconstruct", "reconstruction_snr"),
     "editing.sampling": ("SamplingStep", "sample"),
@@ -70,6 +73,7 @@ _MODULES = {
     "tuning.objective": ("NoisePrediction", "Objective"),
     "tuning.tune": ("tune",),
     "unet.adapters": ("QueryTemporal",),
+    "unet.attention": ("AttentionControl", "AttentionSite"),
     "unet.inflate": ("inflate",),
     "unet.video_unet": ("VideoUNet", "trainable_parameters"),
     "video": ("VideoClip", "read_video", "write_video"),

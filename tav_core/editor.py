@@ -22,13 +22,14 @@ from .diffusion.schedule import NoiseSchedule
 from .editing.config import InversionConfig, SamplingConfig
 from .editing.deflicker import deflicker
 from .editing.edit import MASK_ALONE, START_FROM, edit, fresh_noise, inverted_start
+from .editing.heat_maps import HeatMapStep, heat_maps, word_heat_maps
 from .editing.inversion import InversionStep
 from .editing.reconstruction import reconstruct
 from .editing.sampling import SamplingStep
 from .editing.source_branch import SourceBranch, latent_mask
 from .editing.strength import STRENGTHS, Trial, search_strength
 from .models.base import BaseModel
-from .models.codec import decode_latents, encode_frames, encode_prompts
+from .models.codec import decode_latents, encode_frames, encode_prompts, prompt_words
 from .stages.invert import invert_clip
 from .stages.tune import TuningRun, tune_clip
 from .store import Store
@@ -194,6 +195,20 @@ class ClipEditor:
             yield from (item for item in items if isinstance(item, Trial))
         finally:
             self.trajectory = []
+
+    def heat_maps(self, prompt: str, latents: Tensor | None = None) -> Iterator[HeatMapStep]:
+        """Where each token of a prompt acts (`editing/heat_maps.py`), for `word_heat_maps`.
+
+        Arguments:
+            prompt: what the clip shows.
+            latents: of an edit, (1, c, f, h, w); None for the clip.
+        """
+        clip = self.latents if latents is None else latents
+        return heat_maps(self.video_unet, clip, self._embed(prompt), self.schedule)
+
+    def word_heat_maps(self, prompt: str, maps: Tensor) -> list[tuple[str, Tensor]]:
+        """The words of a prompt with their maps, each (f, h, w) in [0, 1], from those of its tokens (1, n, f, h, w)."""
+        return word_heat_maps(maps, prompt_words(self.model, prompt))
 
     def decode(self, latents: Tensor) -> Tensor:
         """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, plain_noise
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, plain_noise, read_video
 from tav_core.demo import shapes as world
+from tav_core.models.base import ASSETS
 
 CAPTION = "a blue ring on a forest background"
 STEPS = 5
@@ -172,3 +173,16 @@ def test_deflickering_the_unedited_clip_restores_it_exactly(editor, frames):
     decoded = editor.decode(editor.latents)
     assert (decoded - frames).abs().max() > 0.01
     assert torch.equal(torch.stack(list(editor.deflicker(decoded))), frames)
+
+
+def test_heat_maps_show_where_words_act() -> None:
+    """Of the bundled clip: the star under "star", all else under "navy"."""
+    frames = read_video(ASSETS / "demo-clip.mp4", num_frames=4).frames
+    prompt = "a pink star on a navy background"
+    editor = ClipEditor(load_model(), frames, prompt)
+    *_, last = editor.heat_maps(prompt)
+    words = dict(editor.word_heat_maps(prompt, last.maps))
+    on_star = torch.nn.functional.avg_pool2d(frames.mean(-1)[:, None], 8)[:, 0] > 0.7
+    assert words["star"].shape == (4, 16, 16)
+    assert words["star"][on_star].mean() > 2 * words["star"][~on_star].mean()
+    assert words["navy"][~on_star].mean() > 2 * words["navy"][on_star].mean()

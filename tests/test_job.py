@@ -133,3 +133,12 @@ def test_edit_writes_the_report_beside_the_video(tmp_path: Path) -> None:
     assert main(["edit", *options, "--device", "cpu"]) == 0
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["job"]["start_from"] == "source_branch" and written["settings"]["tuning"]["steps"] == 2
+
+
+def test_heat_maps_are_written_beside_the_video(tmp_path: Path) -> None:
+    report = run_edit(small(tmp_path / "edit.mp4", start_from="noise", heat_maps=tmp_path / "words.mp4"))
+    shown = read_video(tmp_path / "words.mp4").frames
+    assert shown.shape[0] == 2 and shown.shape[2] == 4 * 256  # seven words, four panels in a row
+    assert report.seconds["heat maps"] > 0
+    with pytest.raises(ValueError, match="xyz"):
+        run_edit(small(tmp_path / "edit.mp4", heat_maps=tmp_path / "words.xyz"))

@@ -124,6 +124,9 @@ class EditJob:
         "of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
         choices=(AUTO, "float32", "float16", "bfloat16"),
     )
+    heat_maps: Path | None = _option(
+        None, "a video of where each word of the prompt acts in the edit: NAME.mp4, .webm or .gif", type=Path
+    )
     report: Path | None = _option(None, "a JSON file for settings, versions, times and memory", type=Path)
 
     @property
@@ -180,4 +183,6 @@ class EditJob:
         if self.strength != AUTO:
             check_number("--strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH)
         check_output(self.output)
+        if self.heat_maps is not None:
+            check_output(self.heat_maps)
         check_device(torch.device(self.device))

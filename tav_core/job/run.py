@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import SamplingConfig
+from ..editing.heat_maps import NUM_LEVELS
 from ..editing.reconstruction import reconstruction_snr
 from ..editing.strength import STRENGTHS, Trial, best_trial
 from ..editor import ClipEditor
@@ -24,6 +25,7 @@ from ..models.base import load_model
 from ..store import Store
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..video import VideoClip, read_video, write_video
+from ..viz.heat_maps import heat_map_grid
 from .job import AUTO, EditJob, Settings
 
 Step = TypeVar("Step")
@@ -121,6 +123,8 @@ class _Run:
         if self.job.deflickers:
             frames = torch.stack(self._take(editor.deflicker(frames), "deflicker", len(frames)))
         write_video(self.job.output, frames, clip.fps, audio=clip.audio)
+        if self.job.heat_maps is not None:
+            write_video(self.job.heat_maps, self._heat_maps(editor, latents, frames), clip.fps)
         self.seconds["all"] = time.monotonic() - began
         peak = peak_memory(editor.video_unet.device)
         outcome = self.snr, self.trials, self.strength, self.seconds, peak
@@ -175,6 +179,12 @@ class _Run:
         best = best_trial(self.trials)
         self.strength = best.strength
         return best.latents
+
+    def _heat_maps(self, editor: ClipEditor, latents: Tensor, frames: Tensor) -> Tensor:
+        """The words of the prompt side by side, each over the edit: (f, h, w, 3) in [0, 1]."""
+        prompt = self.job.prompt
+        maps = self._take(editor.heat_maps(prompt, latents), "heat maps", NUM_LEVELS)[-1].maps
+        return heat_map_grid(frames, editor.word_heat_maps(prompt, maps))
 
     def _take(self, steps: Iterator[Step], label: str, total: int) -> list[Step]:
         """All steps of a stage, shown and timed."""
