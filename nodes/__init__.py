@@ -6,7 +6,7 @@ when a node runs: names of `tav_core` load lazily, others are imported within th
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapters
+from .adapters.folders import register_folders
 from .compare_videos import CompareVideos
 from .ddim_invert import DDIMInvert
 from .deflicker import Deflicker
@@ -42,7 +42,7 @@ class TuneAVideoExtension(ComfyExtension):
     """Gives ComfyUI the nodes."""
 
     async def on_load(self) -> None:
-        adapters.register_folders()
+        register_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -6,7 +6,10 @@ from comfy_api.latest import io, ui
 
 from .. import tav_core
 from ..tav_core import InversionConfig, SamplingConfig
-from . import adapters
+from .adapters.data import clip_latents, embeddings, inverted_latents
+from .adapters.folders import open_store
+from .adapters.handle import TavModel, loaded
+from .adapters.progress import Progress
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 UNGUIDED = SamplingConfig(guidance_scale=1.0)  # one pass with one prompt, as a step of the inversion
@@ -54,7 +57,7 @@ class DDIMInvert(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: adapters.TavModel,
+        model: TavModel,
         latents: dict,
         conditioning: Any,
         steps: int,
@@ -62,15 +65,15 @@ class DDIMInvert(io.ComfyNode):
         keep: bool = True,
         check: bool = True,
     ) -> io.NodeOutput:
-        clip = adapters.clip_latents(latents, model)
-        text = adapters.embeddings(conditioning, "conditioning")
-        config, store = InversionConfig(steps, refinements), adapters.store() if keep else None
-        with adapters.loaded(model, clip, UNGUIDED) as video_unet:
+        clip = clip_latents(latents, model)
+        text = embeddings(conditioning, "conditioning")
+        config, store = InversionConfig(steps, refinements), open_store() if keep else None
+        with loaded(model, clip, UNGUIDED) as video_unet:
             run = tav_core.invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)
-            progress = adapters.Progress(steps * (1 + check))
+            progress = Progress(steps * (1 + check))
             for _ in progress.over(run, _describe):
                 pass
-        inverted, report = adapters.inverted_latents(run.trajectory, model), _report(run.reconstruction_snr)
+        inverted, report = inverted_latents(run.trajectory, model), _report(run.reconstruction_snr)
         if not check:
             return io.NodeOutput(inverted, "")
         progress.set_text(report)

@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from .. import tav_core
-from . import adapters
+from .adapters.progress import Progress
 from .sockets import CATEGORY
 
 
@@ -42,4 +42,4 @@ class Deflicker(io.ComfyNode):
     @classmethod
     def execute(cls, images: Any, clip: Any, decoded_clip: Any = None) -> io.NodeOutput:
         frames = [None if given is None else given[..., :3] for given in (images, clip, decoded_clip)]
-        return io.NodeOutput(torch.stack(list(adapters.Progress(len(images)).over(tav_core.deflicker(*frames)))))
+        return io.NodeOutput(torch.stack(list(Progress(len(images)).over(tav_core.deflicker(*frames)))))

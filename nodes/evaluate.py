@@ -5,7 +5,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from . import adapters
+from .adapters.data import curves_plot, mask_frames
+from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders
 from .sockets import CATEGORY
 
 
@@ -33,8 +34,8 @@ class Evaluate(io.ComfyNode):
                 *(
                     io.Combo.Input(
                         name,
-                        options=adapters.encoder_folders(model_type),
-                        default=adapters.NO_ENCODER,
+                        options=encoder_folders(model_type),
+                        default=NO_ENCODER,
                         tooltip=f"A folder in models/tune_a_video_encoders with {what}.",
                         optional=True,
                         advanced=True,
@@ -66,18 +67,18 @@ class Evaluate(io.ComfyNode):
         edit: Any,
         prompt: str,
         source_prompt: str = "",
-        clip: str = adapters.NO_ENCODER,
-        pickscore: str = adapters.NO_ENCODER,
-        dino: str = adapters.NO_ENCODER,
+        clip: str = NO_ENCODER,
+        pickscore: str = NO_ENCODER,
+        dino: str = NO_ENCODER,
         mask: Any = None,
     ) -> io.NodeOutput:
         from ..tav_core.evaluation import evaluate, format_table
 
         count = min(len(source), len(edit))
         before, after = source[:count, ..., :3], edit[:count, ..., :3]
-        covered = None if mask is None else adapters.mask_frames(mask, count)
-        encoders = adapters.load_encoders(clip, pickscore, dino)
+        covered = None if mask is None else mask_frames(mask, count)
+        encoders = load_encoders(clip, pickscore, dino)
         result = evaluate(before, after, prompt, source_prompt or None, encoders, covered)
         report = format_table(result.figures)
-        plot = adapters.curves_plot(result.curves)
+        plot = curves_plot(result.curves)
         return io.NodeOutput(report, plot, json.dumps(result.figures), ui=ui.PreviewText(report))

@@ -8,7 +8,9 @@ from comfy_api.latest import io, ui
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
-from . import adapters
+from .adapters.data import clip_latents, embeddings
+from .adapters.handle import TavModel, loaded
+from .adapters.progress import Progress
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class FindStrength(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: adapters.TavModel,
+        model: TavModel,
         latents: dict,
         caption: Any,
         positive: Any,
@@ -75,13 +77,13 @@ class FindStrength(io.ComfyNode):
         if model.tuned is None:
             raise ValueError("The model is not tuned: connect One-Shot Tune or Load Tuned Weights.")
         config = SamplingConfig(steps, guidance, denoise=denoise)
-        clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
-        prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
+        clip, text = clip_latents(latents, model), embeddings(caption, "caption")
+        prompts = embeddings(positive, "positive"), embeddings(negative, "negative")
         count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
-        with adapters.loaded(model, clip, config) as video_unet:
+        with loaded(model, clip, config) as video_unet:
             edited = partial(invert_and_sample, video_unet, clip, *prompts, model.schedule, config)
             search = tav_core.search_strength(video_unet, edited, prompts[0], text, model.schedule)
-            items = list(adapters.Progress(count).over(search, _describe))
+            items = list(Progress(count).over(search, _describe))
         trials = [item for item in items if isinstance(item, tav_core.Trial)]
         report = _report(trials)
         return io.NodeOutput(

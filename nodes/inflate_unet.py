@@ -5,7 +5,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import tav_core
-from . import adapters
+from .adapters.convert import noise_schedule, to_diffusers
+from .adapters.handle import compute_dtype, hold
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 
@@ -44,6 +45,6 @@ class InflateUNet(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, precision: str = "auto", group_norm: str = "video") -> io.NodeOutput:
-        schedule = adapters.noise_schedule(model)
-        unet = adapters.to_diffusers(model, adapters.compute_dtype(model, precision))
-        return io.NodeOutput(adapters.hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model))
+        schedule = noise_schedule(model)
+        unet = to_diffusers(model, compute_dtype(model, precision))
+        return io.NodeOutput(hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model))

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from . import adapters
+from .adapters.demo import load_demo
 from .sockets import CATEGORY
 
 
@@ -30,4 +30,4 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*adapters.load_demo())
+        return io.NodeOutput(*load_demo())

@@ -5,7 +5,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import tav_core
-from . import adapters
+from .adapters.folders import stamp, tuned_file, tuned_files
+from .adapters.handle import TavModel
 from .sockets import CATEGORY, TavModelSocket
 
 
@@ -20,7 +21,7 @@ class LoadTuned(io.ComfyNode):
             search_aliases=["load tuned model", "load tune a video", "import tuning"],
             inputs=[
                 TavModelSocket.Input("model", tooltip="The same base model, inflated, with the same LoRAs."),
-                io.Combo.Input("file", options=adapters.tuned_files(), tooltip="A file in models/tune_a_video."),
+                io.Combo.Input("file", options=tuned_files(), tooltip="A file in models/tune_a_video."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -39,7 +40,7 @@ class LoadTuned(io.ComfyNode):
         if file is None:
             return True
         try:
-            adapters.tuned_file(file)
+            tuned_file(file)
         except (FileNotFoundError, TypeError, ValueError) as error:
             return str(error)
         return True
@@ -50,12 +51,12 @@ class LoadTuned(io.ComfyNode):
         if file is None:
             return "linked"
         try:
-            return adapters.stamp(adapters.tuned_file(file))
+            return stamp(tuned_file(file))
         except (FileNotFoundError, TypeError, ValueError):
             return "missing"
 
     @classmethod
-    def execute(cls, model: adapters.TavModel, file: str, strength: float) -> io.NodeOutput:
-        notes = tav_core.load_tuned(model.video_unet, adapters.tuned_file(file))
+    def execute(cls, model: TavModel, file: str, strength: float) -> io.NodeOutput:
+        notes = tav_core.load_tuned(model.video_unet, tuned_file(file))
         notes = {name: text for name, text in notes.items() if name not in ("format", "version")}
         return io.NodeOutput(model.with_current_weights(notes, strength))

@@ -5,7 +5,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import adapters
+from .adapters.data import audio_from_core, read_any_video, read_file
+from .adapters.folders import bundled_clip, input_file, input_videos, stamp
 from .sockets import CATEGORY, advanced
 
 BUNDLED = "bundled: pink star"
@@ -27,7 +28,7 @@ class LoadVideo(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     # The host draws an upload button only for a required input, so the list must never be empty.
-                    options=[*adapters.input_videos(), BUNDLED],
+                    options=[*input_videos(), BUNDLED],
                     upload=io.UploadType.video,
                     tooltip="A video or GIF in ComfyUI's input folder, or the clip that comes with the pack. Ignored "
                     "if a VIDEO is connected.",
@@ -98,7 +99,7 @@ class LoadVideo(io.ComfyNode):
         if file is None or video is not UNCONNECTED:
             return "linked"
         try:
-            return adapters.stamp(_path(file))
+            return stamp(_path(file))
         except (TypeError, ValueError):
             return "missing"
 
@@ -115,11 +116,9 @@ class LoadVideo(io.ComfyNode):
         video: Any = None,
     ) -> io.NodeOutput:
         request = dict(num_frames=num_frames, width=width, height=height, stride=stride, start=start, fit=fit)
-        clip = (
-            adapters.read_file(_path(file), **request) if video is None else adapters.read_any_video(video, **request)
-        )
-        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), adapters.audio_from_core(clip.audio))
+        clip = read_file(_path(file), **request) if video is None else read_any_video(video, **request)
+        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), audio_from_core(clip.audio))
 
 
 def _path(file: str) -> Path:
-    return adapters.bundled_clip() if file == BUNDLED else adapters.input_file(file)
+    return bundled_clip() if file == BUNDLED else input_file(file)

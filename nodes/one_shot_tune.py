@@ -9,7 +9,11 @@ from comfy_api.latest import io
 
 from .. import tav_core
 from ..tav_core import TuningConfig, TuningStep
-from . import adapters
+from .adapters.data import clip_latents, embeddings, host_latents, loss_plot
+from .adapters.folders import open_store
+from .adapters.handle import TavModel, loaded
+from .adapters.memory import AUTO, CHECKPOINTING_KNOWN, checkpointing_that_fits
+from .adapters.progress import Progress, decode_frame
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
 
@@ -39,12 +43,12 @@ class OneShotTune(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, gradient_checkpointing: Any = adapters.AUTO) -> bool | str:
+    def validate_inputs(cls, gradient_checkpointing: Any = AUTO) -> bool | str:
         """Replaces the host's check of this choice, which refuses the True and False of older workflows.
 
         A linked choice is None here: its value is not known yet.
         """
-        known = adapters.CHECKPOINTING_KNOWN
+        known = CHECKPOINTING_KNOWN
         return (
             gradient_checkpointing in (None, *known) or f"one of {known} was expected, got {gradient_checkpointing!r}"
         )
@@ -52,35 +56,35 @@ class OneShotTune(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: adapters.TavModel,
+        model: TavModel,
         latents: dict,
         caption: Any,
         preview_every: int = 0,
         preview_prompt: Any = None,
         preview_vae: Any = None,
         keep: bool = True,
-        gradient_checkpointing: str | bool = adapters.AUTO,
+        gradient_checkpointing: str | bool = AUTO,
         **settings: Any,
     ) -> io.NodeOutput:
         config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
-        clip, text = adapters.clip_latents(latents, model), adapters.embeddings(caption, "caption")
+        clip, text = clip_latents(latents, model), embeddings(caption, "caption")
         preview = _preview_config(preview_every, preview_prompt, preview_vae)
-        progress = adapters.Progress(config.steps)
-        checkpointing = adapters.checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
+        progress = Progress(config.steps)
+        checkpointing = checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config = replace(config, gradient_checkpointing=checkpointing)
-        with adapters.loaded(model, clip, config) as video_unet:
-            store = adapters.store() if keep else None
+        with loaded(model, clip, config) as video_unet:
+            store = open_store() if keep else None
             run = tav_core.tune_clip(video_unet, clip, text, model.schedule, config, store=store, preview=preview)
             shown = progress.over(run, lambda step: _describe(step, checkpointing), done=len(run.losses))
             with closing(shown):  # where a preview fails, the steps made so far are stored before the error is shown
                 for step in shown:
                     if isinstance(step, tav_core.Preview):
-                        latent = adapters.host_latents(step.latents, model)["samples"]
-                        progress.show(adapters.decode_frame(preview_vae, latent))
+                        latent = host_latents(step.latents, model)["samples"]
+                        progress.show(decode_frame(preview_vae, latent))
                         model.load(clip, config)  # the VAE may have replaced it on the device
             noted = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
             tuned = model.with_current_weights({"tuning": json.dumps(noted)})
-        return io.NodeOutput(tuned, {"loss": run.losses}, adapters.loss_plot(run.losses))
+        return io.NodeOutput(tuned, {"loss": run.losses}, loss_plot(run.losses))
 
 
 def _describe(step: "TuningStep | Preview", checkpointing: bool | str) -> str | None:
@@ -93,4 +97,4 @@ def _preview_config(every: int, prompt: Any, vae: Any) -> "PreviewConfig | None"
         return None
     if prompt is None or vae is None:
         raise ValueError("A preview needs preview_prompt and preview_vae: connect both, or set preview_every to 0.")
-    return tav_core.PreviewConfig(every, adapters.embeddings(prompt, "preview_prompt"))
+    return tav_core.PreviewConfig(every, embeddings(prompt, "preview_prompt"))

@@ -6,11 +6,13 @@ from comfy_api.latest import io
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
-from . import adapters
+from .adapters.data import START_FROM, edit_start, embeddings, host_latents
+from .adapters.handle import TavModel, loaded
+from .adapters.progress import Progress
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 DEFAULTS = SamplingConfig()
-INVERSION, *_ = adapters.START_FROM
+INVERSION, *_ = START_FROM
 
 
 class Sample(io.ComfyNode):
@@ -64,7 +66,7 @@ class Sample(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: adapters.TavModel,
+        model: TavModel,
         latents: dict,
         positive: Any,
         negative: Any,
@@ -80,14 +82,14 @@ class Sample(io.ComfyNode):
         early_guidance: float = 0.0,
     ) -> io.NodeOutput:
         config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale, denoise, early_guidance or None)
-        prompts = adapters.embeddings(positive, "positive"), adapters.embeddings(negative, "negative")
-        start, free = adapters.edit_start(start_from, latents, caption, mask, model, config)
+        prompts = embeddings(positive, "positive"), embeddings(negative, "negative")
+        start, free = edit_start(start_from, latents, caption, mask, model, config)
         count = len(model.schedule.timesteps(steps, denoise))
         clip = start.latents if isinstance(start, tav_core.SourceBranch) else start
-        with adapters.loaded(model, clip, config) as video_unet:
+        with loaded(model, clip, config) as video_unet:
             sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)
-            *_, last = adapters.Progress(count).over(sampling)
-        return io.NodeOutput(adapters.host_latents(last.latents, model))
+            *_, last = Progress(count).over(sampling)
+        return io.NodeOutput(host_latents(last.latents, model))
 
 
 def _advanced_inputs() -> list[io.Input]:
@@ -112,6 +114,6 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **share),
         advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **share),
         advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **share | {"min": 0.05}),
-        advanced(io.Combo, "start_from", INVERSION, start, options=list(adapters.START_FROM)),
+        advanced(io.Combo, "start_from", INVERSION, start, options=list(START_FROM)),
         advanced(io.Float, "early_guidance", 0.0, early, label="high_noise_guidance", min=0.0, max=30.0, step=0.5),
     ]

@@ -3,7 +3,8 @@
 from comfy_api.latest import io
 
 from .. import tav_core
-from . import adapters
+from .adapters.folders import next_tuned_file
+from .adapters.handle import TavModel
 from .sockets import CATEGORY, TavModelSocket
 
 
@@ -29,10 +30,10 @@ class SaveTuned(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: adapters.TavModel, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, model: TavModel, filename_prefix: str) -> io.NodeOutput:
         if model.tuned is None:
             raise ValueError("This model is not tuned yet. Connect the TAV_MODEL of One-Shot Tune.")
-        path = adapters.next_tuned_file(filename_prefix)
+        path = next_tuned_file(filename_prefix)
         model.apply_weights(strength=1.0)
         tav_core.save_tuned(model.video_unet, path, metadata=model.notes)
         return io.NodeOutput(model, ui={"text": [f"Saved {path.name}"]})

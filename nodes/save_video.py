@@ -5,7 +5,9 @@ from typing import Any
 from comfy_api.latest import InputImpl, io, ui
 
 from .. import tav_core
-from . import adapters
+from .adapters.data import audio_to_core
+from .adapters.folders import next_output, video_metadata
+from .adapters.progress import raise_if_interrupted
 from .sockets import CATEGORY, advanced
 
 
@@ -66,15 +68,15 @@ class SaveVideo(io.ComfyNode):
         crf: int = 17,
         audio: dict | None = None,
     ) -> io.NodeOutput:
-        path, subfolder = adapters.next_output(filename_prefix, f".{format}", images.shape[2], images.shape[1])
+        path, subfolder = next_output(filename_prefix, f".{format}", images.shape[2], images.shape[1])
         tav_core.write_video(
             path,
             images[..., :3],
             fps,
-            audio=adapters.audio_to_core(audio),
+            audio=audio_to_core(audio),
             crf=crf,
-            metadata=adapters.video_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
-            before_frame=adapters.raise_if_interrupted,
+            metadata=video_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
+            before_frame=raise_if_interrupted,
         )
         shown = ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=shown)

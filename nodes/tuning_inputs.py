@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..tav_core import TuningConfig
 from ..tav_core.tuning.config import SCHEDULES
-from .adapters import AUTO, CHECKPOINTING_CHOICES
+from .adapters.memory import AUTO, CHECKPOINTING_CHOICES
 from .sockets import TavModelSocket, advanced
 
 DEFAULTS = TuningConfig()

@@ -31,7 +31,7 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def store() -> "Store":
+def open_store() -> "Store":
     """The store of tunings and inversions in the host's models folder."""
     return tav_core.Store(folder_paths.get_folder_paths(STORE_FOLDER)[0], remedy="Or switch keep off.")
 

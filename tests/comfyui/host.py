@@ -47,15 +47,17 @@ FLUX = dict(
 TIMESTEP = 421
 
 
-def pack():
-    """The node pack under a name of its own, as the host imports it."""
-    if "pack" in sys.modules:
-        return sys.modules["pack.nodes.adapters"], sys.modules["pack.tav_core"]
+def module(name: str):
+    """A module of the node pack, under a name of its own, as the host imports it."""
+    if "pack" not in sys.modules:
+        import_pack()
+    return importlib.import_module(f"pack.{name}")
+
+
+def import_pack() -> None:
     spec = importlib.util.spec_from_file_location("pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pack"] = module
-    spec.loader.exec_module(module)
-    return importlib.import_module("pack.nodes.adapters"), importlib.import_module("pack.tav_core")
+    sys.modules["pack"] = pack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
 
 
 def made_up(model: torch.nn.Module) -> None:
@@ -117,7 +119,7 @@ def with_flow(model: ModelPatcher) -> ModelPatcher:
 
 def compare(model: ModelPatcher) -> dict:
     """Host and inflated UNet on the same input; and that MODEL is as it was."""
-    adapters, core = pack()
+    convert, core = module("nodes.adapters.convert"), module("tav_core")
     generator = torch.Generator().manual_seed(2)
     width = model.model.model_config.unet_config["context_dim"]
     latents = torch.randn(1, 4, 16, 16, generator=generator)
@@ -128,9 +130,9 @@ def compare(model: ModelPatcher) -> dict:
         expected = model.model.diffusion_model(latents, timestep, context=text)
         while_loaded = model.model_state_dict()
         before = {name: float(weight.float().sum()) for name, weight in while_loaded.items()}
-        unet = adapters.to_diffusers(model, torch.float32)
+        unet = convert.to_diffusers(model, torch.float32)
         after = {name: float(weight.float().sum()) for name, weight in model.model_state_dict().items()}
-        schedule = adapters.noise_schedule(model)
+        schedule = convert.noise_schedule(model)
         del while_loaded
         comfy.model_management.unload_all_models()
         model.model.diffusion_model = None
@@ -160,19 +162,17 @@ def of_another_family(family: type, config: dict) -> ModelPatcher:
 
 def refusal(model: ModelPatcher) -> dict:
     """What the node says of a MODEL."""
-    adapters, _ = pack()
-    inflate = importlib.import_module("pack.nodes.inflate_unet").InflateUNet
+    inflate = module("nodes.inflate_unet").InflateUNet
     try:
         inflate.execute(model)
-    except adapters.UnsupportedModel as error:
+    except module("nodes.adapters.convert").UnsupportedModel as error:
         return dict(refused=str(error))
     return dict(refused=None)
 
 
 def chosen_precisions() -> dict:
     """The type that auto takes on each kind of device, by the type in which the host would run the model."""
-    pack()
-    handle = importlib.import_module("pack.nodes.adapters.handle")
+    handle = module("nodes.adapters.handle")
     before, chosen = comfy.model_management.get_torch_device, {}
     for device in ("cpu", "cuda", "mps"):
         comfy.model_management.get_torch_device = partial(torch.device, device)
@@ -191,11 +191,10 @@ def on_the_device(patcher: ModelPatcher, memory: float) -> list[str]:
 
 def loaded_whole() -> dict:
     """Where a host with little memory puts the weights of a UNet that trains, and of the bundled VAE."""
-    adapters, core = pack()
-    handle = importlib.import_module("pack.nodes.adapters.handle")
+    core, demo, handle = module("tav_core"), module("nodes.adapters.demo"), module("nodes.adapters.handle")
     places = {}
     for memory in (0.1, -1.0):  # as --novram has it, and as a host that is short of memory
-        holder, vae = handle.Holder(core.inflate(core.load_model().unet)), adapters.load_demo()[2].patcher
+        holder, vae = handle.Holder(core.inflate(core.load_model().unet)), demo.load_demo()[2].patcher
         unet = handle.TrainablePatcher(holder, torch.device("meta"), torch.device("cpu"))
         places |= {f"unet {memory}": on_the_device(unet, memory), f"vae {memory}": on_the_device(vae, memory)}
     return places
@@ -203,8 +202,7 @@ def loaded_whole() -> dict:
 
 def room_beside_a_dead_model() -> dict:
     """Bytes that can be had on a device of which a byte is free, where the host lists two models, one let go of."""
-    pack()
-    memory, device = importlib.import_module("pack.nodes.adapters.memory"), torch.device("meta")
+    memory, device = module("nodes.adapters.memory"), torch.device("meta")
     management = comfy.model_management
     before = management.get_torch_device, management.get_free_memory
     management.get_torch_device, management.get_free_memory = partial(torch.device, device), lambda _: 1
