@@ -4,27 +4,22 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .sockets import CATEGORY, advanced
+from .sockets import CATEGORY, advanced, widget
 
-PANELS = 6
+CAPTIONS = ("source", "edit", "", "", "", "")  # as they stand at first, one for each clip
+PANELS = len(CAPTIONS)
 
 
 class CompareVideos(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        images = "Frames of a clip; all of one size."
+        text = "The text above it, in any script that an installed font covers."
         panels: list[io.Input] = []
-        for number in range(1, PANELS + 1):
-            optional = number > 2
-            panels += [
-                io.Image.Input(f"images_{number}", optional=optional, tooltip="Frames of a clip; all of one size."),
-                io.String.Input(
-                    f"caption_{number}",
-                    default={1: "source", 2: "edit"}.get(number, ""),
-                    optional=True,
-                    advanced=optional,
-                    tooltip="The text above it, in any script that an installed font covers.",
-                ),
-            ]
+        for number, caption in enumerate(CAPTIONS, start=1):
+            more = number > 2
+            panels.append(io.Image.Input(f"images_{number}", optional=more, tooltip=images))
+            panels.append(widget(io.String, f"caption_{number}", caption, text, optional=True, advanced=more))
         return io.Schema(
             node_id="TAVCompareVideos",
             display_name="Compare Videos",

@@ -10,20 +10,23 @@ from .adapters.data import clip_latents, embeddings, inverted_latents
 from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
-from .sockets import CATEGORY, TavModelSocket, advanced
+from .sockets import CATEGORY, STEPS, TavModelSocket, advanced, widget
 
+DEFAULTS = InversionConfig()
 UNGUIDED = SamplingConfig(guidance_scale=1.0)  # one pass with one prompt, as a step of the inversion
 
 
 class DDIMInvert(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        steps = "The same number as in Sample Edit. More follow the clip more closely."
         refinements = "Extra predictions in each step: the clip is then reconstructed more exactly. 0 as published."
         keep = "Store the inversion in models/tune_a_video_store: the same one is then loaded at once."
         check = (
             "Sample the inverted clip again, without guidance, and report how well it is reconstructed, before you "
             "spend time on edits. Takes about as long as the inversion, once: the result is stored with it."
         )
+        report = "The reconstruction SNR of the inverted clip."
         return io.Schema(
             node_id="TAVDDIMInvert",
             display_name="DDIM Invert (Tune-A-Video)",
@@ -35,22 +38,14 @@ class DDIMInvert(io.ComfyNode):
                 TavModelSocket.Input("model", tooltip="The model tuned on this clip."),
                 io.Latent.Input("latents", tooltip="The clip, from VAE Encode: the same that the model was tuned on."),
                 io.Conditioning.Input("conditioning", tooltip="The empty prompt, as published."),
-                io.Int.Input(
-                    "steps",
-                    default=InversionConfig().num_inference_steps,
-                    min=1,
-                    max=1000,
-                    tooltip="The same number as in Sample Edit. More follow the clip more closely.",
-                ),
-                advanced(io.Int, "refinements", InversionConfig().refinements, refinements, min=0, max=10),
+                widget(io.Int, "steps", DEFAULTS.num_inference_steps, steps, **STEPS),
+                advanced(io.Int, "refinements", DEFAULTS.refinements, refinements, min=0, max=10),
                 advanced(io.Boolean, "keep", True, keep),
                 advanced(io.Boolean, "check", True, check),
             ],
             outputs=[
                 io.Latent.Output("noise", display_name="LATENT", tooltip="The inverted clip, for Sample Edit."),
-                io.String.Output(
-                    "report", display_name="report", tooltip="The reconstruction SNR of the inverted clip."
-                ),
+                io.String.Output("report", display_name="report", tooltip=report),
             ],
         )
 

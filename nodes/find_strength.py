@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io, ui
 
@@ -11,10 +11,7 @@ from ..tav_core import SamplingConfig
 from .adapters.data import clip_latents, embeddings
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
-from .sockets import CATEGORY, TavModelSocket, advanced
-
-if TYPE_CHECKING:
-    from ..tav_core import Trial
+from .sockets import CATEGORY, GUIDANCE, POSITIVE_SHARE, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = SamplingConfig()
 
@@ -22,6 +19,7 @@ DEFAULTS = SamplingConfig()
 class FindStrength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        steps = "Of inversion and of sampling at each strength. Fewer than for the edit itself will do."
         denoise = "As in Sample Edit: 1 as published, 0.8 for the bundled model."
         return io.Schema(
             node_id="TAVFindStrength",
@@ -36,22 +34,9 @@ class FindStrength(io.ComfyNode):
                 io.Conditioning.Input("caption", tooltip="What the clip shows, as tuned."),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
                 io.Conditioning.Input("negative", tooltip="The empty prompt; the clip is inverted under it too."),
-                io.Int.Input(
-                    "steps",
-                    default=20,
-                    min=1,
-                    max=1000,
-                    tooltip="Of inversion and of sampling at each strength. Fewer than for the edit itself will do.",
-                ),
-                io.Float.Input(
-                    "guidance",
-                    default=DEFAULTS.guidance_scale,
-                    min=0.0,
-                    max=30.0,
-                    step=0.5,
-                    tooltip="As in Sample Edit.",
-                ),
-                advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, min=0.05, max=1.0, step=0.05),
+                widget(io.Int, "steps", 20, steps, **STEPS),
+                widget(io.Float, "guidance", DEFAULTS.guidance_scale, "As in Sample Edit.", **GUIDANCE),
+                advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **POSITIVE_SHARE),
             ],
             outputs=[
                 TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="At the best strength."),
@@ -96,7 +81,7 @@ def _describe(item: Any) -> str | None:
     return None if isinstance(item, tav_core.Trial) else "strength search"
 
 
-def _report(trials: "list[Trial]") -> str:
+def _report(trials: "list[tav_core.Trial]") -> str:
     lines = [
         f"strength {trial.strength:g}: prompt score {trial.prompt_score:.3f}, source score {trial.source_score:.3f}"
         for trial in trials

@@ -13,6 +13,14 @@ from .sockets import CATEGORY, TavModelSocket, advanced
 class InflateUNet(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        precision = (
+            "Of the weights that are not trained; auto is the type in which ComfyUI would run MODEL, or float32 where "
+            "that type cannot be tuned. Trained weights are always float32."
+        )
+        group_norm = (
+            "video: normalise over all frames together, as published. frame: each frame separately, as the image model "
+            "does."
+        )
         return io.Schema(
             node_id="TAVInflateUNet",
             display_name="Inflate Model for Video",
@@ -23,22 +31,8 @@ class InflateUNet(io.ComfyNode):
             search_aliases=["inflate unet", "video unet", "tune a video model", "image to video model"],
             inputs=[
                 io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, with LoRAs if you like."),
-                advanced(
-                    io.Combo,
-                    "precision",
-                    "auto",
-                    "Of the weights that are not trained; auto is the type in which ComfyUI would run MODEL, or "
-                    "float32 where that type cannot be tuned. Trained weights are always float32.",
-                    options=["auto", "float32", "bfloat16", "float16"],
-                ),
-                advanced(
-                    io.Combo,
-                    "group_norm",
-                    "video",
-                    "video: normalise over all frames together, as published. frame: each frame separately, as the "
-                    "image model does.",
-                    options=["video", "frame"],
-                ),
+                advanced(io.Combo, "precision", "auto", precision, options=["auto", "float32", "bfloat16", "float16"]),
+                advanced(io.Combo, "group_norm", "video", group_norm, options=["video", "frame"]),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="For One-Shot Tune.")],
         )

@@ -9,6 +9,7 @@ from .sockets import CATEGORY
 class LoadDemoModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        captions = "Understands captions such as: a pink star on a navy background."
         return io.Schema(
             node_id="TAVLoadDemoModel",
             display_name="Load Bundled Model (Tune-A-Video)",
@@ -19,11 +20,7 @@ class LoadDemoModel(io.ComfyNode):
             inputs=[],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="Draws shapes at 128 x 128 pixels."),
-                io.Clip.Output(
-                    "clip",
-                    display_name="CLIP",
-                    tooltip="Understands captions such as: a pink star on a navy background.",
-                ),
+                io.Clip.Output("clip", display_name="CLIP", tooltip=captions),
                 io.Vae.Output("vae", display_name="VAE", tooltip="Latents of 16 x 16 for 128 x 128 pixels."),
             ],
         )

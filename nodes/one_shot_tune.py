@@ -3,7 +3,7 @@
 import json
 from contextlib import closing
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -16,9 +16,6 @@ from .adapters.memory import AUTO, CHECKPOINTING_KNOWN, checkpointing_that_fits
 from .adapters.progress import Progress, decode_frame
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
-
-if TYPE_CHECKING:
-    from ..tav_core import Preview, PreviewConfig
 
 CHECKPOINTING_MARKS = {False: "", "selective": ", selective checkpointing", True: ", checkpointing"}
 NOT_NOTED = {"gradient_checkpointing", "compute_dtype"}  # chosen for the device; changes rounding at most
@@ -48,10 +45,9 @@ class OneShotTune(io.ComfyNode):
 
         A linked choice is None here: its value is not known yet.
         """
-        known = CHECKPOINTING_KNOWN
-        return (
-            gradient_checkpointing in (None, *known) or f"one of {known} was expected, got {gradient_checkpointing!r}"
-        )
+        if gradient_checkpointing in (None, *CHECKPOINTING_KNOWN):
+            return True
+        return f"one of {CHECKPOINTING_KNOWN} was expected, got {gradient_checkpointing!r}"
 
     @classmethod
     def execute(
@@ -87,12 +83,12 @@ class OneShotTune(io.ComfyNode):
         return io.NodeOutput(tuned, {"loss": run.losses}, loss_plot(run.losses))
 
 
-def _describe(step: "TuningStep | Preview", checkpointing: bool | str) -> str | None:
+def _describe(step: "TuningStep | tav_core.Preview", checkpointing: bool | str) -> str | None:
     """The text for an update; None for a preview, which is no step."""
     return f"loss {step.loss:.4f}{CHECKPOINTING_MARKS[checkpointing]}" if isinstance(step, TuningStep) else None
 
 
-def _preview_config(every: int, prompt: Any, vae: Any) -> "PreviewConfig | None":
+def _preview_config(every: int, prompt: Any, vae: Any) -> "tav_core.PreviewConfig | None":
     if every == 0:
         return None
     if prompt is None or vae is None:

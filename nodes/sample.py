@@ -9,7 +9,7 @@ from ..tav_core import SamplingConfig
 from .adapters.data import START_FROM, edit_start, embeddings, host_latents
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
-from .sockets import CATEGORY, TavModelSocket, advanced
+from .sockets import CATEGORY, GUIDANCE, POSITIVE_SHARE, SEED, SHARE, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = SamplingConfig()
 INVERSION, *_ = START_FROM
@@ -18,6 +18,10 @@ INVERSION, *_ = START_FROM
 class Sample(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        guidance = (
+            "How strongly the prompt acts. 7 to 13 for Stable Diffusion, 2.5 for the bundled model; 1 is none, and "
+            "takes half the time."
+        )
         return io.Schema(
             node_id="TAVSample",
             display_name="Sample Edit (Tune-A-Video)",
@@ -32,27 +36,11 @@ class Sample(io.ComfyNode):
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
                 io.Conditioning.Input("negative", tooltip="What to guide away from; the empty prompt, as published."),
-                io.Int.Input(
-                    "steps",
-                    default=DEFAULTS.num_inference_steps,
-                    min=1,
-                    max=1000,
-                    tooltip="The same number as in DDIM Invert.",
-                ),
-                io.Float.Input(
-                    "guidance",
-                    default=DEFAULTS.guidance_scale,
-                    min=0.0,
-                    max=30.0,
-                    step=0.5,
-                    tooltip="How strongly the prompt acts. 7 to 13 for Stable Diffusion, 2.5 for the bundled model; 1 "
-                    "is none, and takes half the time.",
-                ),
+                widget(io.Int, "steps", DEFAULTS.num_inference_steps, "The same number as in DDIM Invert.", **STEPS),
+                widget(io.Float, "guidance", DEFAULTS.guidance_scale, guidance, **GUIDANCE),
                 *_advanced_inputs(),
                 io.Conditioning.Input(
-                    "caption",
-                    optional=True,
-                    tooltip="What the clip shows, as tuned. Needed for a source branch.",
+                    "caption", optional=True, tooltip="What the clip shows, as tuned. Needed for a source branch."
                 ),
                 io.Mask.Input(
                     "mask",
@@ -70,26 +58,25 @@ class Sample(io.ComfyNode):
         latents: dict,
         positive: Any,
         negative: Any,
-        steps: int,
-        guidance: float,
-        seed: int = DEFAULTS.seed,
-        eta: float = DEFAULTS.eta,
-        guidance_rescale: float = DEFAULTS.guidance_rescale,
-        denoise: float = DEFAULTS.denoise,
         start_from: str = INVERSION,
         caption: Any = None,
         mask: Any = None,
-        early_guidance: float = 0.0,
+        **settings: Any,
     ) -> io.NodeOutput:
-        config = SamplingConfig(steps, guidance, eta, seed, guidance_rescale, denoise, early_guidance or None)
+        config = _sampling_config(**settings)
         prompts = embeddings(positive, "positive"), embeddings(negative, "negative")
         start, free = edit_start(start_from, latents, caption, mask, model, config)
-        count = len(model.schedule.timesteps(steps, denoise))
+        count = len(model.schedule.timesteps(config.num_inference_steps, config.denoise))
         clip = start.latents if isinstance(start, tav_core.SourceBranch) else start
         with loaded(model, clip, config) as video_unet:
             sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)
             *_, last = Progress(count).over(sampling)
         return io.NodeOutput(host_latents(last.latents, model))
+
+
+def _sampling_config(steps: int, guidance: float, early_guidance: float = 0.0, **settings: Any) -> SamplingConfig:
+    """The values of the widgets under the names of the core, which are the same for `settings`."""
+    return SamplingConfig(steps, guidance, high_noise_guidance_scale=early_guidance or None, **settings)
 
 
 def _advanced_inputs() -> list[io.Input]:
@@ -108,12 +95,11 @@ def _advanced_inputs() -> list[io.Input]:
         "Guidance at high noise, where the layout is decided; 0 for the same at all levels. With a source branch the "
         "bundled model takes 4: raise it if the old outline stays."
     )
-    share = dict(min=0.0, max=1.0, step=0.05)
     return [
-        advanced(io.Int, "seed", DEFAULTS.seed, seed, min=0, max=2**63 - 1, control_after_generate=False),
-        advanced(io.Float, "eta", DEFAULTS.eta, eta, **share),
-        advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **share),
-        advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **share | {"min": 0.05}),
+        advanced(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
+        advanced(io.Float, "eta", DEFAULTS.eta, eta, **SHARE),
+        advanced(io.Float, "guidance_rescale", DEFAULTS.guidance_rescale, rescale, **SHARE),
+        advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **POSITIVE_SHARE),
         advanced(io.Combo, "start_from", INVERSION, start, options=list(START_FROM)),
-        advanced(io.Float, "early_guidance", 0.0, early, label="high_noise_guidance", min=0.0, max=30.0, step=0.5),
+        advanced(io.Float, "early_guidance", 0.0, early, display_name="high_noise_guidance", **GUIDANCE),
     ]

@@ -5,12 +5,13 @@ from comfy_api.latest import io
 from .. import tav_core
 from .adapters.folders import next_tuned_file
 from .adapters.handle import TavModel
-from .sockets import CATEGORY, TavModelSocket
+from .sockets import CATEGORY, TavModelSocket, widget
 
 
 class SaveTuned(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        prefix = "Beginning of the name, within models/tune_a_video; a number is added."
         return io.Schema(
             node_id="TAVSaveTuned",
             display_name="Save Tuned Weights",
@@ -20,11 +21,7 @@ class SaveTuned(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 TavModelSocket.Input("model", tooltip="A tuned model."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="tuned",
-                    tooltip="Beginning of the name, within models/tune_a_video; a number is added.",
-                ),
+                widget(io.String, "filename_prefix", "tuned", prefix),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The same model.")],
         )

@@ -8,12 +8,16 @@ from .. import tav_core
 from .adapters.data import audio_to_core
 from .adapters.folders import next_output, video_metadata
 from .adapters.progress import raise_if_interrupted
-from .sockets import CATEGORY, advanced
+from .sockets import CATEGORY, advanced, widget
 
 
 class SaveVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        fps = "Frames per second. Connect fps of Load Clip to keep the speed."
+        prefix = "Folder and beginning of the name, within ComfyUI's output folder; a number is added."
+        formats = "mp4 (H.264) plays everywhere; gif has no sound and holds no workflow."
+        crf = "Quality of mp4 and webm: lower is better and larger; 17 looks like the original."
         return io.Schema(
             node_id="TAVSaveVideo",
             display_name="Save Clip (Tune-A-Video)",
@@ -24,34 +28,10 @@ class SaveVideo(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The frames, from VAE Decode or Compare Videos."),
-                io.Float.Input(
-                    "fps",
-                    default=8.0,
-                    min=0.1,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames per second. Connect fps of Load Clip to keep the speed.",
-                ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="tune-a-video/edit",
-                    tooltip="Folder and beginning of the name, within ComfyUI's output folder; a number is added.",
-                ),
-                advanced(
-                    io.Combo,
-                    "format",
-                    "mp4",
-                    "mp4 (H.264) plays everywhere; gif has no sound and holds no workflow.",
-                    options=["mp4", "webm", "gif"],
-                ),
-                advanced(
-                    io.Int,
-                    "crf",
-                    17,
-                    "Quality of mp4 and webm: lower is better and larger; 17 looks like the original.",
-                    min=0,
-                    max=51,
-                ),
+                widget(io.Float, "fps", 8.0, fps, min=0.1, max=240.0, step=0.01),
+                widget(io.String, "filename_prefix", "tune-a-video/edit", prefix),
+                advanced(io.Combo, "format", "mp4", formats, options=["mp4", "webm", "gif"]),
+                advanced(io.Int, "crf", 17, crf, min=0, max=51),
                 io.Audio.Input("audio", optional=True, tooltip="Sound, cut where the frames end."),
             ],
             outputs=[io.Video.Output("video", display_name="VIDEO", tooltip="The file as a VIDEO.")],

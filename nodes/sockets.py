@@ -8,9 +8,19 @@ CATEGORY = "Tune-A-Video"
 TavModelSocket = io.Custom("TAV_MODEL")
 LossMapSocket = io.Custom("LOSS_MAP")  # the host's own; "Plot Loss Graph" takes it
 
+# Limits of widgets that several nodes have.
+STEPS = dict(min=1, max=1000)  # of inversion and sampling
+GUIDANCE = dict(min=0.0, max=30.0, step=0.5)
+SEED = dict(min=0, max=2**63 - 1, control_after_generate=False)
+SHARE = dict(min=0.0, max=1.0, step=0.05)
+POSITIVE_SHARE = SHARE | dict(min=0.05)
 
-def advanced(kind: Any, name: str, default: Any, tooltip: str, *, label: str | None = None, **limits: Any) -> io.Input:
+
+def widget(kind: Any, name: str, default: Any, tooltip: str, **options: Any) -> io.Input:
+    """A widget of a kind such as `io.Int`, with its limits or choices as `options`."""
+    return kind.Input(name, default=default, tooltip=tooltip, **options)
+
+
+def advanced(kind: Any, name: str, default: Any, tooltip: str, **options: Any) -> io.Input:
     """A widget that stays folded away until the artist opens it."""
-    return kind.Input(
-        name, display_name=label, default=default, tooltip=tooltip, optional=True, advanced=True, **limits
-    )
+    return widget(kind, name, default, tooltip, optional=True, advanced=True, **options)

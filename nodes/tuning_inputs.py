@@ -5,42 +5,29 @@ from comfy_api.latest import io
 from ..tav_core import TuningConfig
 from ..tav_core.tuning.config import SCHEDULES
 from .adapters.memory import AUTO, CHECKPOINTING_CHOICES
-from .sockets import TavModelSocket, advanced
+from .sockets import POSITIVE_SHARE, SEED, TavModelSocket, advanced, widget
 
 DEFAULTS = TuningConfig()
 
 
 def tuning_inputs() -> list[io.Input]:
     """All inputs, the ones that an artist needs first."""
+    steps = (
+        "Updates. 300 to 500 for Stable Diffusion, 150 for the bundled model; too many copy the clip and resist the "
+        "edit."
+    )
+    rate = (
+        "Size of each update. The default is the published one for Stable Diffusion; the small bundled model takes "
+        "3e-4."
+    )
+    seed = "Of noise and timesteps. The same seed tunes the same model."
     return [
         TavModelSocket.Input("model", tooltip="From Inflate Model for Video."),
         io.Latent.Input("latents", tooltip="The clip, from VAE Encode."),
         io.Conditioning.Input("caption", tooltip="What the clip shows, from CLIP Text Encode."),
-        io.Int.Input(
-            "steps",
-            default=DEFAULTS.steps,
-            min=1,
-            max=10000,
-            tooltip="Updates. 300 to 500 for Stable Diffusion, 150 for the bundled model; too many copy the clip and "
-            "resist the edit.",
-        ),
-        io.Float.Input(
-            "learning_rate",
-            default=DEFAULTS.learning_rate,
-            min=1e-7,
-            max=1e-2,
-            step=1e-6,
-            tooltip="Size of each update. The default is the published one for Stable Diffusion; the small bundled "
-            "model takes 3e-4.",
-        ),
-        io.Int.Input(
-            "seed",
-            default=DEFAULTS.seed,
-            min=0,
-            max=2**63 - 1,
-            control_after_generate=False,
-            tooltip="Of noise and timesteps. The same seed tunes the same model.",
-        ),
+        widget(io.Int, "steps", DEFAULTS.steps, steps, min=1, max=10000),
+        widget(io.Float, "learning_rate", DEFAULTS.learning_rate, rate, min=1e-7, max=1e-2, step=1e-6),
+        widget(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
         *_advanced_inputs(),
         io.Conditioning.Input(
             "preview_prompt",
@@ -76,7 +63,7 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Combo, "lr_schedule", d.lr_schedule, schedule, options=list(SCHEDULES)),
         advanced(io.Int, "warmup_steps", d.warmup_steps, warmup, min=0, max=1000),
         advanced(io.Int, "gradient_accumulation_steps", d.gradient_accumulation_steps, accumulation, min=1, max=64),
-        advanced(io.Float, "timestep_range", d.timestep_range, part, min=0.05, max=1.0, step=0.05),
+        advanced(io.Float, "timestep_range", d.timestep_range, part, **POSITIVE_SHARE),
         advanced(io.Float, "weight_decay", d.weight_decay, "Of AdamW.", min=0.0, max=1.0, step=0.001),
         advanced(io.Float, "max_grad_norm", d.max_grad_norm, clipping, min=0.01, max=100.0, step=0.01),
         advanced(io.Float, "min_snr_gamma", 0.0, snr, min=0.0, max=20.0, step=0.5),
