@@ -5,14 +5,15 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import tav_core
-from .adapters.folders import stamp, tuned_file, tuned_files
+from .adapters.folders import check_file, file_stamp, tuned_file, tuned_files
 from .adapters.handle import TavModel
-from .sockets import CATEGORY, TavModelSocket
+from .sockets import CATEGORY, TavModelSocket, widget
 
 
 class LoadTuned(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        strength = "1 is the tuning as it is, 0 the untuned model; values between fade it."
         return io.Schema(
             node_id="TAVLoadTuned",
             display_name="Load Tuned Weights",
@@ -22,38 +23,18 @@ class LoadTuned(io.ComfyNode):
             inputs=[
                 TavModelSocket.Input("model", tooltip="The same base model, inflated, with the same LoRAs."),
                 io.Combo.Input("file", options=tuned_files(), tooltip="A file in models/tune_a_video."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
-                    tooltip="1 is the tuning as it is, 0 the untuned model; values between fade it.",
-                ),
+                widget(io.Float, "strength", 1.0, strength, min=0.0, max=2.0, step=0.05),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The tuned model.")],
         )
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
-        """A linked name is None here: its value is not known yet."""
-        if file is None:
-            return True
-        try:
-            tuned_file(file)
-        except (FileNotFoundError, TypeError, ValueError) as error:
-            return str(error)
-        return True
+        return check_file(file, tuned_file)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, **others: Any) -> str:
-        """The file's time and size. A linked name is constant here: only a change upstream runs the node again."""
-        if file is None:
-            return "linked"
-        try:
-            return stamp(tuned_file(file))
-        except (FileNotFoundError, TypeError, ValueError):
-            return "missing"
+        return file_stamp(file, tuned_file)
 
     @classmethod
     def execute(cls, model: TavModel, file: str, strength: float) -> io.NodeOutput:

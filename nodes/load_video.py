@@ -6,17 +6,25 @@ from typing import Any
 from comfy_api.latest import io
 
 from .adapters.data import audio_from_core, read_any_video, read_file
-from .adapters.folders import bundled_clip, input_file, input_videos, stamp
-from .sockets import CATEGORY, advanced
+from .adapters.folders import bundled_clip, check_file, file_stamp, input_file, input_videos
+from .sockets import CATEGORY, advanced, widget
 
 BUNDLED = "bundled: pink star"
 FITS = ["crop", "pad", "stretch"]
+SIDE = dict(min=64, max=2048, step=8)  # pixels
 UNCONNECTED = object()
 
 
 class LoadVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        num_frames = "How many frames to take. Memory and time grow with it; 8 to 32 are usual."
+        width = "Width in pixels: 512 for Stable Diffusion 1.5, 768 for 2.1, 128 for the bundled model."
+        stride = (
+            "Take every n-th frame: 2 to 4 shows more motion in the same number of frames. Seconds used: num_frames x "
+            "stride / fps of the video."
+        )
+        fit = "How to fit a video of another shape: crop the middle, pad with black, or stretch it."
         return io.Schema(
             node_id="TAVLoadVideo",
             display_name="Load Clip (Tune-A-Video)",
@@ -33,45 +41,12 @@ class LoadVideo(io.ComfyNode):
                     tooltip="A video or GIF in ComfyUI's input folder, or the clip that comes with the pack. Ignored "
                     "if a VIDEO is connected.",
                 ),
-                io.Int.Input(
-                    "num_frames",
-                    default=16,
-                    min=1,
-                    max=256,
-                    tooltip="How many frames to take. Memory and time grow with it; 8 to 32 are usual.",
-                ),
-                io.Int.Input(
-                    "width",
-                    default=512,
-                    min=64,
-                    max=2048,
-                    step=8,
-                    tooltip="Width in pixels: 512 for Stable Diffusion 1.5, 768 for 2.1, 128 for the bundled model.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=64,
-                    max=2048,
-                    step=8,
-                    tooltip="Height in pixels, usually the same as the width.",
-                ),
-                io.Int.Input(
-                    "stride",
-                    default=1,
-                    min=1,
-                    max=64,
-                    tooltip="Take every n-th frame: 2 to 4 shows more motion in the same number of frames. "
-                    "Seconds used: num_frames x stride / fps of the video.",
-                ),
+                widget(io.Int, "num_frames", 16, num_frames, min=1, max=256),
+                widget(io.Int, "width", 512, width, **SIDE),
+                widget(io.Int, "height", 512, "Height in pixels, usually the same as the width.", **SIDE),
+                widget(io.Int, "stride", 1, stride, min=1, max=64),
                 advanced(io.Float, "start", 0.0, "Where the clip begins, in seconds.", min=0.0, max=86400.0, step=0.1),
-                advanced(
-                    io.Combo,
-                    "fit",
-                    FITS[0],
-                    "How to fit a video of another shape: crop the middle, pad with black, or stretch it.",
-                    options=FITS,
-                ),
+                advanced(io.Combo, "fit", FITS[0], fit, options=FITS),
                 io.Video.Input("video", optional=True, tooltip="A VIDEO from another node, in place of the file."),
             ],
             outputs=[
@@ -84,38 +59,16 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None, video: Any = UNCONNECTED) -> bool | str:
-        """A linked name is None here: its value is not known yet. A VIDEO replaces the file."""
-        if file is None or video is not UNCONNECTED:
-            return True
-        try:
-            _path(file)
-        except (TypeError, ValueError) as error:
-            return str(error)
-        return True
+        """See `check_file`. A VIDEO replaces the file."""
+        return check_file(file if video is UNCONNECTED else None, _path)
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None, video: Any = UNCONNECTED, **others: Any) -> str:
-        """The file's time and size. A linked name is constant here: only a change upstream runs the node again."""
-        if file is None or video is not UNCONNECTED:
-            return "linked"
-        try:
-            return stamp(_path(file))
-        except (TypeError, ValueError):
-            return "missing"
+        """See `file_stamp`. A VIDEO replaces the file."""
+        return file_stamp(file if video is UNCONNECTED else None, _path)
 
     @classmethod
-    def execute(
-        cls,
-        file: str,
-        num_frames: int,
-        width: int,
-        height: int,
-        stride: int,
-        start: float = 0.0,
-        fit: str = FITS[0],
-        video: Any = None,
-    ) -> io.NodeOutput:
-        request = dict(num_frames=num_frames, width=width, height=height, stride=stride, start=start, fit=fit)
+    def execute(cls, file: str, video: Any = None, **request: Any) -> io.NodeOutput:
         clip = read_file(_path(file), **request) if video is None else read_any_video(video, **request)
         return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), audio_from_core(clip.audio))
 

@@ -3,19 +3,16 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import folder_paths
 from comfy.cli_args import args
 
 from ... import tav_core
 from ...tav_core.checks import check_path, check_text, shown
-
-if TYPE_CHECKING:
-    from ...tav_core import Store
 
 DATE = re.compile("%date:([^%]+)%")
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
@@ -31,7 +28,7 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def open_store() -> "Store":
+def open_store() -> "tav_core.Store":
     """The store of tunings and inversions in the host's models folder."""
     return tav_core.Store(folder_paths.get_folder_paths(STORE_FOLDER)[0], remedy="Or switch keep off.")
 
@@ -73,11 +70,34 @@ def input_file(name: str) -> Path:
     return path
 
 
-def stamp(path: Path) -> str:
-    """A text that changes when the file changes."""
+def check_file(name: str | None, find: Callable[[str], Path]) -> bool | str:
+    """True if there is a file of this name, else why not, as `validate_inputs` of a node returns it.
+
+    Arguments:
+        name: None for a linked name, whose value is not known yet.
+        find: gives the path, or raises an error with the reason.
+    """
+    if name is not None:
+        try:
+            find(name)
+        except (FileNotFoundError, TypeError, ValueError) as error:
+            return str(error)
+    return True
+
+
+def file_stamp(name: str | None, find: Callable[[str], Path]) -> str:
+    """A text that changes when the file changes, as `fingerprint_inputs` of a node returns it.
+
+    A linked name is constant here: only a change upstream runs the node again.
+
+    Arguments:
+        name, find: as `check_file` takes them.
+    """
+    if name is None:
+        return "linked"
     try:
-        status = path.stat()
-    except OSError:
+        status = find(name).stat()
+    except (OSError, TypeError, ValueError):
         return "missing"
     return f"{status.st_mtime_ns} {status.st_size}"
 
@@ -89,15 +109,13 @@ def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path
         OSError: if the folder of the prefix cannot be made.
         ValueError: if it leads out of the output folder.
     """
-    folder, name, counter, subfolder = _place(prefix, folder_paths.get_output_directory(), width, height)
-    return _free(folder, name, counter, suffix), subfolder
+    return _free_file(prefix, suffix, folder_paths.get_output_directory(), width, height)
 
 
 def next_tuned_file(prefix: str) -> Path:
     """A free name in the folder of tuned weights; same rules as `next_output`."""
-    root = folder_paths.get_folder_paths(TUNED_FOLDER)[0]
-    folder, name, counter, _ = _place(prefix, root)
-    return _free(folder, name, counter, TUNED_SUFFIX)
+    path, _ = _free_file(prefix, TUNED_SUFFIX, folder_paths.get_folder_paths(TUNED_FOLDER)[0])
+    return path
 
 
 def tuned_files() -> list[str]:
@@ -135,8 +153,8 @@ def _dated(pattern: str, now: datetime) -> str:
     return re.sub("yyyy|yy|dd?|MM?|hh?|mm?|ss?", written, pattern)
 
 
-def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Path, str, int, str]:
-    """Folder, name, number and subfolder of a prefix, by the host's rules."""
+def _free_file(prefix: str, suffix: str, root: str, width: int = 0, height: int = 0) -> tuple[Path, str]:
+    """A free name of a prefix within a folder, by the host's rules; and its subfolder."""
     check_text("filename_prefix", prefix)
     prefix = DATE.sub(lambda found: _dated(found[1], datetime.now()), prefix)
     if os.name == "nt":
@@ -149,11 +167,7 @@ def _place(prefix: str, root: str, width: int = 0, height: int = 0) -> tuple[Pat
     except Exception as error:  # the host raises no type of its own
         message = f"filename_prefix {shown(prefix)} leads out of {root}. Give a name, or subfolder/name."
         raise ValueError(message) from error
-    return Path(folder), name, counter, subfolder
-
-
-def _free(folder: Path, name: str, counter: int, suffix: str) -> Path:
-    while (path := folder / f"{name}_{counter:05}_{suffix}").exists():
+    while (path := Path(folder) / f"{name}_{counter:05}_{suffix}").exists():
         counter += 1
-    folder.mkdir(parents=True, exist_ok=True)
-    return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path, subfolder
