@@ -7,12 +7,20 @@ from comfy_api.latest import io, ui
 
 from .adapters.data import curves_plot, mask_frames
 from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders
-from .sockets import CATEGORY
+from .sockets import CATEGORY, advanced, widget
+
+FOLDER = "A folder in models/tune_a_video_encoders"
+ENCODERS = {
+    "clip": "CLIP in transformers' layout; clip-vit-large-patch14 for published numbers",
+    "pickscore": "PickScore_v1 with its processor",
+    "dino": "DINOv2; dinov2-base for published numbers",
+}
 
 
 class Evaluate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        source_prompt = "The source's caption: adds the share of frames that are closer to the edit's prompt."
         return io.Schema(
             node_id="TAVEvaluate",
             display_name="Evaluate Edit",
@@ -24,27 +32,11 @@ class Evaluate(io.ComfyNode):
             inputs=[
                 io.Image.Input("source", tooltip="The clip before the edit, at the edit's size."),
                 io.Image.Input("edit", tooltip="The edit. The longer clip is cut to the length of the shorter."),
-                io.String.Input("prompt", default="", tooltip="What the edit should show, for CLIP and PickScore."),
-                io.String.Input(
-                    "source_prompt",
-                    default="",
-                    tooltip="The source's caption: adds the share of frames that are closer to the edit's prompt.",
-                    optional=True,
-                ),
+                widget(io.String, "prompt", "", "What the edit should show, for CLIP and PickScore."),
+                widget(io.String, "source_prompt", "", source_prompt, optional=True),
                 *(
-                    io.Combo.Input(
-                        name,
-                        options=encoder_folders(model_type),
-                        default=NO_ENCODER,
-                        tooltip=f"A folder in models/tune_a_video_encoders with {what}.",
-                        optional=True,
-                        advanced=True,
-                    )
-                    for name, model_type, what in (
-                        ("clip", "clip", "CLIP in transformers' layout; clip-vit-large-patch14 for published numbers"),
-                        ("pickscore", "clip", "PickScore_v1 with its processor"),
-                        ("dino", "dinov2", "DINOv2; dinov2-base for published numbers"),
-                    )
+                    advanced(io.Combo, name, NO_ENCODER, f"{FOLDER} with {what}.", options=encoder_folders(name))
+                    for name, what in ENCODERS.items()
                 ),
                 io.Mask.Input(
                     "mask",
@@ -67,18 +59,15 @@ class Evaluate(io.ComfyNode):
         edit: Any,
         prompt: str,
         source_prompt: str = "",
-        clip: str = NO_ENCODER,
-        pickscore: str = NO_ENCODER,
-        dino: str = NO_ENCODER,
         mask: Any = None,
+        **encoders: str,
     ) -> io.NodeOutput:
         from ..tav_core.evaluation import evaluate, format_table
 
         count = min(len(source), len(edit))
         before, after = source[:count, ..., :3], edit[:count, ..., :3]
         covered = None if mask is None else mask_frames(mask, count)
-        encoders = load_encoders(clip, pickscore, dino)
-        result = evaluate(before, after, prompt, source_prompt or None, encoders, covered)
+        result = evaluate(before, after, prompt, source_prompt or None, load_encoders(**encoders), covered)
         report = format_table(result.figures)
         plot = curves_plot(result.curves)
         return io.NodeOutput(report, plot, json.dumps(result.figures), ui=ui.PreviewText(report))
