@@ -55,17 +55,17 @@ class WholePatcher(ModelPatcher):
 class TrainablePatcher(WholePatcher):
     """Moves weights outside of inference mode: weights moved within it would never train."""
 
+    @torch.inference_mode(False)
     def load(self, *args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False):
-            return super().load(*args, **kwargs)
+        return super().load(*args, **kwargs)
 
+    @torch.inference_mode(False)
     def unpatch_model(self, *args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False):
-            return super().unpatch_model(*args, **kwargs)
+        return super().unpatch_model(*args, **kwargs)
 
+    @torch.inference_mode(False)
     def partially_unload(self, *args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False):
-            return super().partially_unload(*args, **kwargs)
+        return super().partially_unload(*args, **kwargs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def compute_dtype(model: Any, precision: str) -> torch.dtype:
     from ...tav_core.tuning.tune import LOSS_SCALING_DEVICES
 
     if precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+        return getattr(torch, precision)
     dtype = model.model.get_dtype_inference()
     device = host.get_torch_device()
     scaled = dtype == torch.float16 and device.type in LOSS_SCALING_DEVICES
