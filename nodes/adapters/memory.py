@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import comfy.model_management as host
 from torch import Tensor
@@ -17,9 +16,6 @@ from ... import tav_core
 from ...tav_core import SamplingConfig, TuningConfig
 from ...tav_core.checks import check_choice
 from ...tav_core.tuning.config import CHECKPOINTING
-
-if TYPE_CHECKING:
-    from ...tav_core import MemoryEstimate, VideoUNet
 
 AUTO = "auto"
 CHECKPOINTING_CHOICES = (AUTO, *CHECKPOINTING)
@@ -32,7 +28,7 @@ Config = TuningConfig | SamplingConfig
 
 
 def checkpointing_that_fits(
-    video_unet: VideoUNet, clip: Tensor, config: TuningConfig, wanted: str | bool
+    video_unet: tav_core.VideoUNet, clip: Tensor, config: TuningConfig, wanted: str | bool
 ) -> bool | str:
     """The `gradient_checkpointing` to tune with. It changes memory and time, and at most the rounding of the result.
 
@@ -61,14 +57,14 @@ def checkpointing_that_fits(
     return chosen.gradient_checkpointing
 
 
-def planned(video_unet: VideoUNet, clip: Tensor, config: Config) -> MemoryEstimate:
+def planned(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config) -> tav_core.MemoryEstimate:
     """The memory of a step on a clip's latents (1, c, f, h, w)."""
     from ...tav_core.memory.budget import clip_size
 
     return tav_core.estimate_memory(video_unet, config, **clip_size(clip))
 
 
-def memory_budget(needed: MemoryEstimate) -> float:
+def memory_budget(needed: tav_core.MemoryEstimate) -> float:
     """Bytes for all but the weights that are free, or will be when the host has unloaded other models."""
     device = host.get_torch_device()
     free = host.get_free_memory(device) - host.extra_reserved_memory()
@@ -79,54 +75,53 @@ def memory_budget(needed: MemoryEstimate) -> float:
     return free + sum(patcher.loaded_size() for patcher in alive) - needed.weights
 
 
-def warn_if_too_large(video_unet: VideoUNet, clip: Tensor, config: Config) -> None:
+def warn_if_too_large(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config) -> None:
     """Log a warning where a step cannot fit the device's memory, with the number of frames that would."""
     needed = planned(video_unet, clip, config)
     memory, total = host.get_total_memory(host.get_torch_device()), needed.weights + needed.without_weights
     if total <= memory:
         return
-    remedies = _remedies(clip, config, _fitting(video_unet, clip, config))
+    remedies = _remedies(video_unet, clip, config, clip.shape[2])
     logging.warning(
         f"Tune-A-Video: {_described(clip, config)} takes about {total / 2**30:.1f} GiB, and the device has "
         f"{memory / 2**30:.1f}. First {remedies}."
     )
 
 
-def advice(video_unet: VideoUNet, clip: Tensor, config: Config) -> str:
+def advice(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config) -> str:
     """What to lower and to what after running out of memory."""
     from ...tav_core.memory.budget import FEWER_FRAMES
 
     fewer = max(1, int(clip.shape[2] * FEWER_FRAMES))
-    remedies = _remedies(clip, config, min(fewer, _fitting(video_unet, clip, config)))
+    remedies = _remedies(video_unet, clip, config, fewer)
     return f"Out of memory while {_described(clip, config)}. First {remedies}."
 
 
-def _fitting(video_unet: VideoUNet, clip: Tensor, config: Config) -> int:
-    """The most frames that fit the device's whole memory, with checkpointing; 0 if none."""
+def _described(clip: Tensor, config: Config) -> str:
+    width, height = _pixels(clip)
+    what = "tuning" if isinstance(config, TuningConfig) else "running the model"
+    return f"{what} on {clip.shape[2]} frames of {width} x {height} pixels"
+
+
+def _remedies(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config, most: int) -> str:
+    """What to try, in this order: at most so many frames, and no more than fit the device's whole memory."""
     from ...tav_core.memory.budget import frames_within
 
-    memory = host.get_total_memory(host.get_torch_device())
-    return frames_within(video_unet, clip, config, memory)
-
-
-def _described(clip: Tensor, config: Config) -> str:
-    frames, height, width = clip.shape[2], clip.shape[3] * PIXELS_PER_LATENT, clip.shape[4] * PIXELS_PER_LATENT
-    what = "tuning" if isinstance(config, TuningConfig) else "running the model"
-    return f"{what} on {frames} frames of {width} x {height} pixels"
-
-
-def _remedies(clip: Tensor, config: Config, fewer: int) -> str:
-    """What to try, in this order. `fewer`: the frames that fit with checkpointing, by estimate; 0 if none."""
-    frames, height, width = clip.shape[2], clip.shape[3] * PIXELS_PER_LATENT, clip.shape[4] * PIXELS_PER_LATENT
+    fewer = min(most, frames_within(video_unet, clip, config, host.get_total_memory(host.get_torch_device())))
     remedies = []
     if isinstance(config, TuningConfig) and config.gradient_checkpointing is not True:
         remedies.append("set gradient_checkpointing to on")
-    if 0 < fewer < frames:
+    if 0 < fewer < clip.shape[2]:  # 0: none fit, by estimate
         remedies.append(f"set num_frames of Load Clip to {fewer}")
-    smaller_width, smaller_height = _smaller(width), _smaller(height)
-    if (smaller_width, smaller_height) != (width, height):
-        remedies.append(f"set its width and height to {smaller_width} x {smaller_height}")
+    width, height = map(_smaller, _pixels(clip))
+    if (width, height) != _pixels(clip):
+        remedies.append(f"set its width and height to {width} x {height}")
     return "; then ".join(remedies) or "close other programs that use the GPU"
+
+
+def _pixels(clip: Tensor) -> tuple[int, int]:
+    """Width and height of a clip's frames."""
+    return clip.shape[4] * PIXELS_PER_LATENT, clip.shape[3] * PIXELS_PER_LATENT
 
 
 def _smaller(side: int) -> int:
