@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .adapters.data import curves_plot, mask_frames
+from .adapters.data import mask_frames, plot_image
 from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders
 from .sockets import CATEGORY, advanced, widget
 
@@ -63,11 +63,12 @@ class Evaluate(io.ComfyNode):
         **encoders: str,
     ) -> io.NodeOutput:
         from ..tav_core.evaluation import evaluate, format_table
+        from ..tav_core.viz.figures import save_curves
 
         count = min(len(source), len(edit))
         before, after = source[:count, ..., :3], edit[:count, ..., :3]
         covered = None if mask is None else mask_frames(mask, count)
         result = evaluate(before, after, prompt, source_prompt or None, load_encoders(**encoders), covered)
         report = format_table(result.figures)
-        plot = curves_plot(result.curves)
+        plot = plot_image(save_curves, result.curves)
         return io.NodeOutput(report, plot, json.dumps(result.figures), ui=ui.PreviewText(report))

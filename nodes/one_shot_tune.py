@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from .. import tav_core
 from ..tav_core import TuningConfig, TuningStep
-from .adapters.data import clip_latents, embeddings, host_latents, loss_plot
+from .adapters.data import clip_latents, embeddings, host_latents, plot_image
 from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
 from .adapters.memory import AUTO, CHECKPOINTING_KNOWN, checkpointing_that_fits
@@ -62,6 +62,8 @@ class OneShotTune(io.ComfyNode):
         gradient_checkpointing: str | bool = AUTO,
         **settings: Any,
     ) -> io.NodeOutput:
+        from ..tav_core.viz.figures import save_loss_plot
+
         config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
         clip, text = clip_latents(latents, model), embeddings(caption, "caption")
         preview = _preview_config(preview_every, preview_prompt, preview_vae)
@@ -80,7 +82,7 @@ class OneShotTune(io.ComfyNode):
                         model.load(clip, config)  # the VAE may have replaced it on the device
             noted = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
             tuned = model.with_current_weights({"tuning": json.dumps(noted)})
-        return io.NodeOutput(tuned, {"loss": run.losses}, loss_plot(run.losses))
+        return io.NodeOutput(tuned, {"loss": run.losses}, plot_image(save_loss_plot, run.losses))
 
 
 def _describe(step: "TuningStep | tav_core.Preview", checkpointing: bool | str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from ...tav_core import SamplingConfig
 from .progress import raise_if_interrupted
 
 if TYPE_CHECKING:
-    from ...tav_core import InversionStep, SourceBranch, VideoClip
     from ...tav_core.video import Audio
     from .handle import TavModel
 
+T = TypeVar("T")
 SOURCE_BRANCH = "source branch"  # as the node shows it
 START_FROM = ("inversion", "noise", SOURCE_BRANCH)
 TRAJECTORY = "tav_trajectory"  # in the LATENT that an inversion gives: its samples at each timestep, rising
@@ -70,7 +70,7 @@ def host_latents(clip: Tensor, model: TavModel) -> dict[str, Any]:
     return {"samples": rearrange(clip.detach().cpu() / model.scale, "1 c f h w -> f c h w").contiguous()}
 
 
-def inverted_latents(trajectory: Sequence[InversionStep], model: TavModel) -> dict[str, Any]:
+def inverted_latents(trajectory: Sequence[tav_core.InversionStep], model: TavModel) -> dict[str, Any]:
     """The noise that an inversion ends in as the host's LATENT, with its steps, so that sampling may start within."""
     samples = {step.timestep: host_latents(step.latents, model)["samples"] for step in trajectory}
     return {"samples": samples[trajectory[-1].timestep], TRAJECTORY: samples}
@@ -83,7 +83,7 @@ def edit_start(
     mask: Tensor | None,
     model: TavModel,
     config: SamplingConfig,
-) -> tuple[Tensor | SourceBranch, Tensor | None]:
+) -> tuple[Tensor | tav_core.SourceBranch, Tensor | None]:
     """What an edit starts from, and where it may change the clip: LATENT, CONDITIONING and MASK to core types.
 
     Arguments:
@@ -131,7 +131,7 @@ def _inverted_start(latents: Mapping[str, Any], model: TavModel, config: Samplin
 
 def _source_branch(
     latents: Mapping[str, Any], caption: list | None, mask: Tensor | None, model: TavModel
-) -> tuple[SourceBranch, Tensor | None]:
+) -> tuple[tav_core.SourceBranch, Tensor | None]:
     """The clip that an edit preserves, and the mask at the size of its latents.
 
     Raises:
@@ -193,12 +193,12 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
     return None if audio is None else {"waveform": audio.samples[None], "sample_rate": audio.sample_rate}
 
 
-def read_file(path: Path, **request: Any) -> VideoClip:
+def read_file(path: Path, **request: Any) -> tav_core.VideoClip:
     """Frames of a file as `tav_core.read_video` chooses them. Stop ends the reading before the next frame."""
     return tav_core.read_video(path, **request, before_frame=raise_if_interrupted)
 
 
-def read_any_video(video: Any, **request: Any) -> VideoClip:
+def read_any_video(video: Any, **request: Any) -> tav_core.VideoClip:
     """Frames of the host's VIDEO, as `tav_core.read_video` chooses them.
 
     A whole file is read from disk, frame by frame. Frames of another node, and those of a file that may be trimmed
@@ -221,22 +221,8 @@ def mask_frames(mask: Tensor, count: int) -> np.ndarray:
     return frames.cpu().numpy()
 
 
-def loss_plot(losses: Sequence[float]) -> Tensor:
-    """The losses of a tuning as the host's IMAGE, (1, h, w, 3)."""
-    from ...tav_core.viz.figures import save_loss_plot
-
-    return _plot_image(lambda file: save_loss_plot(file, losses))
-
-
-def curves_plot(curves: Mapping[str, Any]) -> Tensor:
-    """Measures over the frames as the host's IMAGE, (1, h, w, 3)."""
-    from ...tav_core.viz.figures import save_curves
-
-    return _plot_image(lambda file: save_curves(file, curves))
-
-
-def _plot_image(save: Callable[[BytesIO], None]) -> Tensor:
-    """A plot that `save` writes to a file, (1, h, w, 3)."""
+def plot_image(save_plot: Callable[[BytesIO, T], None], values: T) -> Tensor:
+    """A plot that a function of the core writes to a file, as the host's IMAGE, (1, h, w, 3)."""
     file = BytesIO()
-    save(file)
+    save_plot(file, values)
     return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).float().div(255)[None]
