@@ -73,9 +73,10 @@ def _host_model(base: BaseModel) -> ModelPatcher:
 
 
 def _model_config(base: BaseModel) -> comfy.supported_models_base.BASE:
-    scheduler = base.scheduler.config
+    scheduler, heads = base.scheduler.config, base.unet.config.attention_head_dim
+    assert isinstance(heads, int), "each level has the same number of heads"
     config = BundledModel(_host_unet_config(base.unet))
-    config.unet_config |= {"num_heads": _one_of(base.unet.config.attention_head_dim), "num_head_channels": -1}
+    config.unet_config |= {"num_heads": heads, "num_head_channels": -1}
     config.sampling_settings = {
         "beta_schedule": "linear",  # the host's name for diffusers' scaled_linear
         "linear_start": scheduler.beta_start,
@@ -189,10 +190,3 @@ def _host_vae(base: BaseModel) -> comfy.sd.VAE:
     vae.patcher = WholePatcher(vae.first_stage_model, load_device=vae.device, offload_device=host.vae_offload_device())
     vae.size = None
     return vae
-
-
-def _one_of(value: int | tuple[int, ...]) -> int:
-    """The number of heads where each level has the same."""
-    heads = {value} if isinstance(value, int) else set(value)
-    assert len(heads) == 1, heads
-    return heads.pop()
