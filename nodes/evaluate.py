@@ -9,8 +9,7 @@ from .adapters.data import mask_frames, plot_image
 from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders
 from .sockets import CATEGORY, advanced, widget
 
-FOLDER = "A folder in models/tune_a_video_encoders"
-ENCODERS = {
+ENCODERS = {  # what their folders hold
     "clip": "CLIP in transformers' layout; clip-vit-large-patch14 for published numbers",
     "pickscore": "PickScore_v1 with its processor",
     "dino": "DINOv2; dinov2-base for published numbers",
@@ -21,6 +20,7 @@ class Evaluate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         source_prompt = "The source's caption: adds the share of frames that are closer to the edit's prompt."
+        folder = "A folder in models/tune_a_video_encoders with"
         return io.Schema(
             node_id="TAVEvaluate",
             display_name="Evaluate Edit",
@@ -35,7 +35,7 @@ class Evaluate(io.ComfyNode):
                 widget(io.String, "prompt", "", "What the edit should show, for CLIP and PickScore."),
                 widget(io.String, "source_prompt", "", source_prompt, optional=True),
                 *(
-                    advanced(io.Combo, name, NO_ENCODER, f"{FOLDER} with {what}.", options=encoder_folders(name))
+                    advanced(io.Combo, name, NO_ENCODER, f"{folder} {what}.", options=encoder_folders(name))
                     for name, what in ENCODERS.items()
                 ),
                 io.Mask.Input(
