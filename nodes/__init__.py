@@ -20,6 +20,7 @@ from .one_shot_tune import OneShotTune
 from .sample import Sample
 from .save_tuned import SaveTuned
 from .save_video import SaveVideo
+from .word_heat_maps import WordHeatMaps
 
 NODES: list[type[io.ComfyNode]] = [
     LoadVideo,
@@ -35,6 +36,7 @@ NODES: list[type[io.ComfyNode]] = [
     CompareVideos,
     LoadDemoModel,
     Evaluate,
+    WordHeatMaps,
 ]
 
 

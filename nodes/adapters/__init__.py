@@ -6,6 +6,7 @@ memory.py     the memory that a step takes, the settings that fit, and what to l
 data.py       LATENT, CONDITIONING, AUDIO and VIDEO to and from what the core takes
 progress.py   steps with progress, time left, and Stop
 folders.py    names and places of files
+words.py      the words of a prompt and their tokens
 encoders.py   CLIP, PickScore and DINOv2 for the measures
 demo.py       the bundled model as MODEL, CLIP and VAE
 """

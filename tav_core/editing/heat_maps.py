@@ -94,6 +94,35 @@ def word_heat_maps(maps: Tensor, words: Sequence[tuple[str, Sequence[int]]]) -> 
     return [(word, heat / heat.max().clamp(min=torch.finfo(heat.dtype).tiny)) for word, heat in means]
 
 
+def word_mask(
+    maps: Sequence[tuple[str, Tensor]], words: Sequence[str], size: Sequence[int], threshold: float
+) -> Tensor:
+    """A mask of where some words act.
+
+    Arguments:
+        maps: of `word_heat_maps`.
+        words: those that the mask covers, whatever their case; none of them: the whole frame.
+        size: height and width of the mask.
+        threshold: heat from which the mask is 1, below it is 0; 0 for the heat itself.
+
+    Returns:
+        (f, *size) in [0, 1].
+
+    Raises:
+        ValueError: a word that the prompt does not have.
+    """
+    known = {word.lower() for word, _ in maps}
+    if unknown := [word for word in words if word.lower() not in known]:
+        raise ValueError(f"The prompt has no word {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+    wanted = {word.lower() for word in words}
+    chosen = [heat for word, heat in maps if word.lower() in wanted]
+    if not chosen:
+        return torch.ones(len(maps[0][1]), *size)
+    heat = torch.stack(chosen).amax(dim=0)[:, None].float()
+    large = F.interpolate(heat, tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return (large >= threshold).float() if threshold else large
+
+
 class _Recorder:
     """An AttentionControl that sums the probabilities of cross-attention, and changes nothing."""
 

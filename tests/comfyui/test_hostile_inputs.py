@@ -37,7 +37,12 @@ def whole_prompt() -> dict[str, Any]:
     prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/star")
     prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="base.safetensors", strength=1.0)
     prompt["keep again"] = node("TAVSaveTuned", model=["load", 0], filename_prefix="hostile/again")
-    for name in ("compare", "steady"):
+    prompt["heat"] = node(
+        "TAVWordHeatMaps",
+        **dict(model=[prompts.TUNE, 0], latents=[prompts.SAMPLE, 0], images=[prompts.DECODE, 0]),
+        **dict(clip=[prompts.MODEL, 1], prompt=prompts.EDIT, mask_words="star"),
+    )
+    for name in ("compare", "steady", "heat"):
         prompt[f"show {name}"] = node("PreviewImage", images=[name, 0])
     prompt["show find"] = node("PreviewAny", source=["find", 0])
     return prompt

@@ -11,7 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from tav_core import Store
+from tav_core import ClipEditor, Store, load_model, read_video
+from tav_core.editing.heat_maps import word_mask
 from tests.comfyui import prompts
 from tests.comfyui.client import FOLDER, Events, Server
 from tests.comfyui.prompts import edit_prompt, node
@@ -22,6 +23,7 @@ CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
     "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVFindStrength", "TAVInflateUNet", "TAVLoadDemoModel",
     "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady",
+    "TAVWordHeatMaps",
 ]  # fmt: skip
 
 
@@ -130,6 +132,62 @@ def test_source_preserving_edit_stays_within_its_mask(server: Server) -> None:
     free = changed(prompt)
     prompt[prompts.SAMPLE]["inputs"]["mask"] = ["mask", 0]
     assert changed(prompt) < 0.5 < 4 < free
+
+
+def heat_prompt(**inputs: Any) -> dict[str, Any]:
+    """Heat maps of the bundled clip, the maps and the mask saved as pictures."""
+    prompt = edit_prompt()
+    prompt = {name: prompt[name] for name in (prompts.MODEL, prompts.CLIP, prompts.ENCODE, prompts.INFLATE)}
+    given = dict(model=[prompts.INFLATE, 0], latents=[prompts.ENCODE, 0], images=[prompts.CLIP, 0])
+    given |= dict(clip=[prompts.MODEL, 1], prompt=prompts.SOURCE)
+    return prompt | {
+        "heat": node("TAVWordHeatMaps", **given | inputs),
+        "mask_image": node("MaskToImage", mask=["heat", 1]),
+        "save_maps": node("SaveImage", images=["heat", 0], filename_prefix="maps"),
+        "save_mask": node("SaveImage", images=["mask_image", 0], filename_prefix="mask"),
+    }
+
+
+def saved_pictures(server: Server, outcome: Any, name: str) -> np.ndarray:
+    pictures = []
+    for file in outcome.files(name):
+        with av.open(io.BytesIO(server.view(file))) as container:
+            pictures.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float) / 255)
+    return np.stack(pictures)
+
+
+def test_word_heat_maps_show_each_word_and_mask_some(server: Server) -> None:
+    outcome = server.run(heat_prompt(mask_words="star", threshold=0.5))
+    assert saved_pictures(server, outcome, "save_maps").shape[::2] == (4, 4 * 256)  # 7 words, 4 in a row
+    mask = saved_pictures(server, outcome, "save_mask")[..., 0]
+    assert mask.shape == (4, 64, 64) and set(np.unique(mask)) == {0, 1}
+    assert 0.02 < mask.mean() < 0.4
+    whole = server.run(heat_prompt())
+    assert saved_pictures(server, whole, "save_mask").min() == 1
+
+
+def test_word_heat_maps_are_those_of_the_library(server: Server) -> None:
+    """A long prompt is encoded in several parts, and weights and punctuation name no word."""
+    outcome = server.run(
+        heat_prompt(prompt="a (pink:1.3) star, on a navy background", mask_words="star", threshold=0.0)
+    )
+    given = saved_pictures(server, outcome, "save_mask")[..., 0]
+    frames = read_video(CLIP_FILE, num_frames=4, width=64, height=64, stride=2).frames
+    editor = ClipEditor(load_model(), frames, prompts.SOURCE)
+    *_, last = editor.heat_maps(prompts.SOURCE)
+    expected = word_mask(editor.word_heat_maps(prompts.SOURCE, last.maps), ["star"], (64, 64), 0.0)
+    assert np.corrcoef(given.flatten(), expected.numpy().flatten())[0, 1] > 0.95
+    words = " ".join(["a", *["very"] * 90, "pink", "star"])
+    assert saved_pictures(server, server.run(heat_prompt(prompt=words, mask_words="star")), "save_mask").any()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [({"mask_words": "moon"}, "no word 'moon'"), ({"prompt": "..."}, "has no word")],
+)
+def test_word_heat_maps_refuse_words_that_are_not_there(server: Server, inputs: dict[str, str], message: str) -> None:
+    name, text = server.error_of(heat_prompt(**inputs))
+    assert name == "heat" and message in text
 
 
 def test_inversion_reports_reconstruction_snr_if_check_is_on(server: Server) -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from tav_core.editing.heat_maps import heat_maps, word_heat_maps
+from tav_core.editing.heat_maps import heat_maps, word_heat_maps, word_mask
 from tav_core.models.base import load_model
 from tav_core.models.codec import prompt_words
 from tav_core.unet.inflate import inflate
@@ -68,6 +68,17 @@ def test_words_take_the_mean_of_their_tokens_and_their_own_scale() -> None:
     assert first.flatten().tolist() == second.flatten().tolist() == [0.5, 1.0]
     with pytest.raises(ValueError, match="Maps of one clip"):
         word_heat_maps(maps[0], [("one", [1])])
+
+
+def test_mask_covers_the_words_that_are_named() -> None:
+    left, right = torch.tensor([[[1.0, 0.1]]]), torch.tensor([[[0.2, 1.0]]])
+    maps = [("Star", left), ("sea", right)]
+    assert word_mask(maps, ["star"], (1, 2), 0.5).tolist() == [[[1, 0]]]
+    assert word_mask(maps, ["star", "SEA"], (1, 2), 0.5).tolist() == [[[1, 1]]]
+    torch.testing.assert_close(word_mask(maps, ["sea"], (1, 2), 0), right)
+    assert word_mask(maps, [], (4, 6), 0.5).tolist() == torch.ones(1, 4, 6).tolist()
+    with pytest.raises(ValueError, match="no word 'moon'; it has sea, star"):
+        word_mask(maps, ["moon"], (1, 2), 0.5)
 
 
 def test_places_of_words_are_those_of_their_tokens() -> None:
