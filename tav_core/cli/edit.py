@@ -18,21 +18,20 @@ from .progress import show_progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for each field of `EditJob`."""
     for option in fields(EditJob):
+        argument = dict(option.metadata["argument"])
         if option.name == "device":
-            add_device(parser, option.metadata["help"])
+            add_device(parser, argument["help"])
             continue
-        argument = dict(option.metadata) | {"help": option.metadata["help"] + _shown_default(option)}
-        for ours in ("setting", "stages"):
-            argument.pop(ours, None)
+        argument["help"] += _shown_default(option)
         given = {"required": True} if option.default is MISSING else {"default": option.default}
         parser.add_argument(f"--{option.name.replace('_', '-')}", **argument, **given)
 
 
 def _shown_default(option: Field) -> str:
     """The presets' values of a setting, for its help."""
-    if "setting" not in option.metadata:
+    if "stages" not in option.metadata:
         return ""
-    name, stage = option.metadata["setting"], option.metadata["stages"][0]
+    name, stage = option.metadata["setting"] or option.name, option.metadata["stages"][0]
     sampling = PUBLISHED.sampling, BUNDLED.source_branch
     configs = sampling if stage == "sampling" else (getattr(PUBLISHED, stage), getattr(BUNDLED, stage))
     published, bundled = (getattr(config, name) for config in configs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, BooleanOptionalAction
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,18 @@ def _number_or_auto(text: str) -> float | str:
 
 
 def _option(default: Any, text: str, **argument: Any) -> Any:
-    """A field of a job that is an option of the command line too: its help, and what argparse takes beside it."""
-    return field(default=default, metadata={"help": text} | argument)
+    """A field of a job that is an option of the command line too: what argparse takes, its help among it."""
+    return field(default=default, metadata={"argument": {"help": text} | argument})
 
 
-def _setting(kind: type, text: str, name: str, *stages: str) -> Any:
-    """An option that overrides a setting of some stages; None leaves it to the preset."""
-    return field(default=None, metadata={"help": text, "type": kind, "setting": name, "stages": stages})
+def _setting(kind: type, text: str, *stages: str, name: str | None = None) -> Any:
+    """An option that overrides a setting of some stages; None leaves it to the preset.
+
+    Arguments:
+        name: of the setting, where it is not that of the option.
+    """
+    metadata = {"argument": {"help": text, "type": kind}, "stages": stages, "setting": name}
+    return field(default=None, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +62,10 @@ class EditJob:
     Where a setting is None, the preset of the model decides (`presets.py`).
     """
 
-    video: str | Path = field(metadata={"help": "the clip: a video file, a GIF or a folder of images"})
-    source_prompt: str = field(metadata={"help": "the clip's caption"})
-    prompt: str = field(metadata={"help": "what the edit is to show"})
-    output: Path = field(metadata={"help": "the edit: NAME.mp4, .webm or .gif", "type": Path})
+    video: str | Path = _option(MISSING, "the clip: a video file, a GIF or a folder of images")
+    source_prompt: str = _option(MISSING, "the clip's caption")
+    prompt: str = _option(MISSING, "what the edit is to show")
+    output: Path = _option(MISSING, "the edit: NAME.mp4, .webm or .gif", type=Path)
     negative_prompt: str = _option("", "what to guide away from")
     model: str | Path = _option(DEMO_MODEL, "a local model folder in diffusers' layout (default: the bundled model)")
     num_frames: int = _option(16, "frames to take (default: 16)", type=int)
@@ -68,25 +73,23 @@ class EditJob:
     fps: float | None = _option(None, "frames per second to take (default: every frame)", type=float)
     width: int | None = _option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
     height: int | None = _option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
-    tuning_steps: int | None = _setting(int, "updates of the weights", "steps", "tuning")
-    learning_rate: float | None = _setting(float, "of the tuning", "learning_rate", "tuning")
+    tuning_steps: int | None = _setting(int, "updates of the weights", "tuning", name="steps")
+    learning_rate: float | None = _setting(float, "of the tuning", "tuning")
     timestep_range: float | None = _setting(
-        float, "share of the noise levels that tuning draws from, in (0, 1]", "timestep_range", "tuning"
+        float, "share of the noise levels that tuning draws from, in (0, 1]", "tuning"
     )
-    num_inference_steps: int | None = _setting(
-        int, "steps of inversion and of sampling", "num_inference_steps", "inversion", "sampling"
-    )
+    num_inference_steps: int | None = _setting(int, "steps of inversion and of sampling", "inversion", "sampling")
     refinements: int | None = _setting(
-        int, "more predictions for each step of inversion, for a closer reconstruction", "refinements", "inversion"
+        int, "more predictions for each step of inversion, for a closer reconstruction", "inversion"
     )
-    guidance_scale: float | None = _setting(float, "how strongly the prompt acts", "guidance_scale", "sampling")
+    guidance_scale: float | None = _setting(float, "how strongly the prompt acts", "sampling")
     high_noise_guidance_scale: float | None = _setting(
-        float, "the guidance scale at high noise, where the layout is decided", "high_noise_guidance_scale", "sampling"
+        float, "the guidance scale at high noise, where the layout is decided", "sampling"
     )
     denoise: float | None = _setting(
-        float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "denoise", "sampling"
+        float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "sampling"
     )
-    seed: int | None = _setting(int, "of noise and timesteps", "seed", "tuning", "sampling")
+    seed: int | None = _setting(int, "of noise and timesteps", "tuning", "sampling")
     start_from: str | None = _option(
         None,
         "inversion: the inverted clip, as published; noise: fresh noise; source_branch: a source-preserving edit, goes "
@@ -157,15 +160,11 @@ class EditJob:
 
     def settings(self) -> Settings:
         """The preset's settings, changed by those that are given."""
-        preset = self.preset
-        configs: dict[str, Any] = {
-            "tuning": preset.tuning,
-            "inversion": preset.inversion,
-            "sampling": preset.sampling_from(self.starts_from),
-        }
+        preset, sampling = self.preset, self.preset.sampling_from(self.starts_from)
+        configs: dict[str, Any] = {"tuning": preset.tuning, "inversion": preset.inversion, "sampling": sampling}
         for option in fields(self):
-            if "setting" in option.metadata and (given := getattr(self, option.name)) is not None:
-                changed = {option.metadata["setting"]: given}
+            if "stages" in option.metadata and (given := getattr(self, option.name)) is not None:
+                changed = {option.metadata["setting"] or option.name: given}
                 configs |= {stage: replace(configs[stage], **changed) for stage in option.metadata["stages"]}
         return Settings(**configs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -59,25 +60,19 @@ class EditReport:
     def as_json(self) -> dict[str, Any]:
         """Plain values: settings, versions, reconstruction, seconds, peak memory."""
         packages = ("torch", "diffusers", "transformers")
-        trials = [
-            {name: getattr(t, name) for name in ("strength", "prompt_score", "source_score")} for t in self.trials
-        ]
-        return {
-            "output": str(self.output),
-            "job": {name: _plain(value) for name, value in vars(self.job).items()},
-            "settings": {name: _plain(value) for name, value in asdict(self.settings).items()},
+        scores = ("strength", "prompt_score", "source_score")
+        trials = [{name: getattr(trial, name) for name in scores} for trial in self.trials]
+        values = {
+            "output": self.output,
+            "job": vars(self.job),
+            "settings": asdict(self.settings),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
             "reconstruction": {"snr_db": self.reconstruction_snr},
             "strength": {"taken": self.strength, "trials": trials},
             "seconds": {name: round(spent, 2) for name, spent in self.seconds.items()},
             "peak_memory_bytes": self.peak_memory,
         }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value if isinstance(value, (str, int, float, list, tuple, type(None))) else str(value)
+        return json.loads(json.dumps(values, default=str))  # paths, devices and types by their names
 
 
 def run_edit(job: EditJob, progress: Progress | None = None) -> EditReport:
