@@ -12,8 +12,7 @@ The autoencoder and the text encoder run once, here; tuning, inversion and sampl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from .editing.strength import STRENGTHS, Trial, search_strength
 from .models.base import BaseModel
 from .models.codec import decode_latents, encode_frames, encode_prompts, prompt_words
 from .stages.invert import invert_clip
-from .stages.tune import TuningRun, tune_clip
+from .stages.tune import tune_clip
 from .store import Store
 from .tuning.config import TuningConfig, TuningStep
 from .unet.inflate import inflate
@@ -88,7 +87,7 @@ class ClipEditor:
         self.video_unet.reset()
         caption = self._embed(self.source_prompt)
         run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, store=self.store)
-        return _updates(run)
+        return cast(Iterator[TuningStep], run)  # without a preview, updates are all that it yields
 
     def set_strength(self, strength: float) -> None:
         """Fade or extend the tuning: 1 as tuned, 0 the image model. An inversion by other weights is discarded.
@@ -104,12 +103,10 @@ class ClipEditor:
 
     def invert(self, config: InversionConfig = InversionConfig(), prompt: str = "") -> Iterator[InversionStep]:
         """Invert the clip under `prompt`, the empty one as published, for `edit`."""
-        text, scheduler, self.trajectory = self._embed(prompt), self.schedule, []
+        text, scheduler = self._embed(prompt), self.schedule
         run = invert_clip(self.video_unet, self.latents, text, scheduler, config, store=self.store, check=False)
-        for step in run:
-            assert isinstance(step, InversionStep)
-            self.trajectory.append(step)
-            yield step
+        self.trajectory = run.trajectory
+        return cast(Iterator[InversionStep], run)  # unchecked, it samples nothing
 
     def reconstruct(self, prompt: str = "") -> Iterator[SamplingStep]:
         """Sample the inverted clip again, under the prompt of the inversion and without guidance.
@@ -242,9 +239,3 @@ class ClipEditor:
 
     def _embed(self, prompt: str) -> Tensor:
         return encode_prompts(self.model, [prompt])
-
-
-def _updates(run: TuningRun) -> Iterator[TuningStep]:
-    """The updates of a run that has no previews. Closed early, it closes the run, which saves its state."""
-    with closing(run):
-        yield from (item for item in run if isinstance(item, TuningStep))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from ..conditioning import Conditioning
 from ..diffusion.schedule import NoiseSchedule, plain_noise
 from ..editing.config import SamplingConfig
 from ..editing.sampling import sample
-from ..store import Store
+from ..store import Run, Store
 from ..tuning.config import TuningConfig, TuningStep
 from ..tuning.tune import tune
 from ..unet.video_unet import VideoUNet
@@ -41,26 +41,16 @@ class Preview:
     latents: Tensor
 
 
-class TuningRun(Iterator[TuningStep | Preview]):
+class TuningRun(Run[TuningStep | Preview]):
     """The updates that are left to make, one for each item taken, and the previews between them.
 
     Attributes:
         losses: of all updates made so far, those of earlier runs included.
     """
 
-    def __init__(self, losses: list[float], left: Generator[TuningStep | Preview, None, None]):
+    def __init__(self, losses: list[float], left: Iterator[TuningStep | Preview]):
+        super().__init__(left)
         self.losses = losses
-        self._left = left
-
-    def __next__(self) -> TuningStep | Preview:
-        item = next(self._left)
-        if isinstance(item, TuningStep):
-            self.losses.append(item.loss)
-        return item
-
-    def close(self) -> None:
-        """Stop. With a store the state is saved."""
-        self._left.close()
 
 
 def tune_clip(
@@ -81,20 +71,18 @@ def tune_clip(
         preview: of the edit; None for none. The model may be moved away while a preview is shown, and is to be back
             before the next item is taken.
     """
-    run = tune if store is None else store.tune
-    updates = run(video_unet, latents, caption, scheduler, config)
+    updates: Any = (tune if store is None else store.tune)(video_unet, latents, caption, scheduler, config)
     losses = [step.loss for step in getattr(updates, "steps", [])]
-    return TuningRun(losses, _with_previews(updates, video_unet, latents, scheduler, preview))
 
+    def left() -> Iterator[TuningStep | Preview]:
+        with closing(updates):
+            for step in updates:
+                losses.append(step.loss)
+                yield step
+                if preview is not None and step.step % preview.every == 0:
+                    yield _preview(video_unet, latents, preview.prompt, NoiseSchedule.from_scheduler(scheduler))
 
-def _with_previews(
-    updates: Any, video_unet: VideoUNet, latents: Tensor, scheduler: Any, preview: PreviewConfig | None
-) -> Generator[TuningStep | Preview, None, None]:
-    with closing(updates):
-        for step in updates:
-            yield step
-            if preview is not None and step.step % preview.every == 0:
-                yield _preview(video_unet, latents, preview.prompt, NoiseSchedule.from_scheduler(scheduler))
+    return TuningRun(losses, left())
 
 
 def _preview(video_unet: VideoUNet, latents: Tensor, prompt: Tensor | Conditioning, schedule: NoiseSchedule) -> Preview:

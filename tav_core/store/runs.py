@@ -11,23 +11,22 @@ from ..tuning.config import TuningStep
 Step = TypeVar("Step")
 
 
-class _StoredRun(Iterator[Step]):
+class Run(Iterator[Step]):
     """The steps that are left, one for each item taken."""
 
-    def __init__(self, key: str, left: Iterator[Step]):
-        self.key = key
+    def __init__(self, left: Iterator[Step]):
         self._left = left
 
     def __next__(self) -> Step:
         return next(self._left)
 
     def close(self) -> None:
-        """Stop. The state of a tuning is saved; of an unfinished inversion nothing is."""
+        """Stop. With a store the state of a tuning is saved; of an unfinished inversion nothing is."""
         if isinstance(self._left, Generator):
             self._left.close()
 
 
-class StoredTuning(_StoredRun[TuningStep]):
+class StoredTuning(Run[TuningStep]):
     """The updates of a tuning that are left to make, one for each item taken.
 
     Attributes:
@@ -36,11 +35,11 @@ class StoredTuning(_StoredRun[TuningStep]):
     """
 
     def __init__(self, key: str, steps: list[TuningStep], updates: Iterator[TuningStep]):
-        super().__init__(key, updates)
-        self.steps = steps
+        super().__init__(updates)
+        self.key, self.steps = key, steps
 
 
-class StoredInversion(_StoredRun[InversionStep]):
+class StoredInversion(Run[InversionStep]):
     """The steps of an inversion, one for each item taken.
 
     Attributes:
@@ -57,8 +56,8 @@ class StoredInversion(_StoredRun[InversionStep]):
         load_snr: Callable[[], float | None],
         save_snr: Callable[[float], None],
     ):
-        super().__init__(key, steps)
-        self._load_snr, self._save_snr = load_snr, save_snr
+        super().__init__(steps)
+        self.key, self._load_snr, self._save_snr = key, load_snr, save_snr
 
     @property
     def reconstruction_snr(self) -> float | None:
