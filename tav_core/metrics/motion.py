@@ -12,6 +12,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from ..video.optical_flow import grid, warp
+
 _MOVING = 0.5  # pixels per frame, above which the direction of flow is reliable
 
 
@@ -67,7 +69,8 @@ def warp_error(frames: np.ndarray, source_motion: Motion) -> np.ndarray:
         )
     errors = []
     for now, after, flow, visible in zip(frames, frames[1:], source_motion.flow, source_motion.visible, strict=False):
-        difference = np.square(now - _warp(after, flow))[visible]
+        warped = warp(after.astype(np.float32), grid(visible.shape) + flow.astype(np.float32))
+        difference = np.square(now - warped)[visible]
         errors.append(float(difference.mean()) if visible.any() else np.nan)
     return np.array(errors)
 
@@ -105,22 +108,11 @@ def _farneback(now: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _visible(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     height, width = flow.shape[:2]
-    x, y = _targets(flow)
-    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    backward = _warp(back, flow)
+    points = grid(flow.shape[:2]) + flow
+    inside = ((points >= -0.5) & (points <= np.array([width, height]) - 0.5)).all(-1)
+    backward = warp(back, points)
     gap = np.square(flow + backward).sum(-1)
     return inside & (gap < 0.01 * (np.square(flow).sum(-1) + np.square(backward).sum(-1)) + 0.5)
-
-
-def _warp(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """A picture sampled where the flow leads, (h, w, c), bilinear."""
-    x, y = _targets(flow)
-    return cv2.remap(picture.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    y, x = np.mgrid[0 : flow.shape[0], 0 : flow.shape[1]].astype(np.float32)
-    return x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32)
 
 
 def _bytes(frame: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def track(pictures: np.ndarray, tolerance: float) -> Iterator[list[Neighbour]]:
         For each frame its neighbours in order, itself among them with all points visible.
     """
     count = len(pictures)
-    here = _grid(pictures.shape[1:])
+    here = grid(pictures.shape[1:])
     forward = [_flow(now, after) for now, after in pairwise(pictures)]
     backward = [_flow(after, now) for now, after in pairwise(pictures)]
     steps = [np.median(flow, axis=(0, 1)) for flow in forward]
@@ -83,7 +83,8 @@ def inside(points: Points) -> np.ndarray:
     return inside[..., 0] & inside[..., 1]
 
 
-def _grid(size: tuple[int, ...]) -> Points:
+def grid(size: tuple[int, ...]) -> Points:
+    """Each point of a picture of (h, w) where it is."""
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
     return np.stack([x, y], -1)
 
