@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import chain, islice
 from numbers import Real
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from ..checks import shown
 from .media import MAX_SIDE, VideoError, as_rate, check_integer, find_images, local_path
@@ -20,13 +20,12 @@ _MAX_START = 10**7  # seconds
 FITS = ("crop", "pad", "stretch")
 
 
-class Timed(Protocol):
+@dataclass(frozen=True)
+class Timed:
     """Anything with a presentation time and a duration in seconds."""
 
-    @property
-    def time(self) -> Fraction: ...
-    @property
-    def duration(self) -> Fraction: ...
+    time: Fraction
+    duration: Fraction
 
 
 T = TypeVar("T", bound=Timed)
@@ -68,12 +67,12 @@ def check_request(
         check_integer("stride", stride, 1, _MAX_COUNT)
     if not isinstance(start, Real) or isinstance(start, bool) or not 0 <= start <= _MAX_START:
         raise VideoError(f"start must be a time from 0 to {_MAX_START} seconds, not {shown(start)}.")
-    rate = None if fps is None else as_rate(fps)
+    rate, image_rate = None if fps is None else as_rate(fps), _DEFAULT_IMAGE_RATE
     local = local_path(path)
+    if find_images(local):  # they have no time stamps
+        rate, image_rate = None, rate or image_rate
     exact_start = Fraction(float(start)).limit_denominator(1_000_000)
-    if find_images(local):
-        return Request(local, num_frames, exact_start, stride or 1, None, rate or _DEFAULT_IMAGE_RATE)
-    return Request(local, num_frames, exact_start, stride or 1, rate, _DEFAULT_IMAGE_RATE)
+    return Request(local, num_frames, exact_start, stride or 1, rate, image_rate)
 
 
 def check_size(width: int | None, height: int | None, fit: str) -> None:

@@ -21,6 +21,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from .choose import Timed
 from .media import IMAGE_SUFFIXES, MAX_PIXELS, VideoError, find_images, is_truncated
 
 SEEK_MARGIN = Fraction(1)  # seconds decoded before the requested time, so that decoders have settled by then
@@ -37,11 +38,9 @@ _METADATA: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")
 
 
 @dataclass(frozen=True)
-class TimedFrame:
-    """A decoded frame, its presentation time and duration in seconds, and the width of a pixel over its height."""
+class TimedFrame(Timed):
+    """A decoded frame, and the width of a pixel over its height."""
 
-    time: Fraction
-    duration: Fraction
     frame: av.VideoFrame
     pixel_aspect: Fraction
 

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from .choose import check_count, check_request, check_size, every_nth
+from .choose import Timed, check_count, check_request, check_size, every_nth
 from .media import Audio, as_rate
 from .picture import fitted
 from .read import VideoClip
@@ -17,11 +17,9 @@ from .sound import paste
 
 
 @dataclass(frozen=True)
-class IndexedFrame:
-    """A frame in memory: its presentation time and duration in seconds, and its index."""
+class IndexedFrame(Timed):
+    """A frame in memory, with its index."""
 
-    time: Fraction
-    duration: Fraction
     index: int
 
 
