@@ -28,25 +28,17 @@ def run(args: argparse.Namespace) -> int:
     if not args.store.is_dir():
         raise FileNotFoundError(f"There is no store at {args.store}. Give the folder that was given to edit --store.")
     store = Store(args.store)
-    return {"list": _list, "verify": _verify, "prune": _prune}[args.task](store, args.max_gb)
-
-
-def _list(store: Store, _: float | None) -> int:
-    for entry in store.entries():
-        sys.stdout.write(f"{entry.path.name}  {entry.num_bytes / 1e6:.1f} MB  {store.describe(entry)}\n")
-    return 0
-
-
-def _verify(store: Store, _: float | None) -> int:
-    faults = store.verify()
-    sys.stdout.writelines(f"{fault}\n" for fault in faults)
-    sys.stdout.write(f"{len(store.entries())} entries, {len(faults)} of them bad.\n")
-    return 1 if faults else 0
-
-
-def _prune(store: Store, max_gb: float | None) -> int:
-    if max_gb is not None:
-        check_number("--max-gb", max_gb, 0, MAX_GB)
-    removed = store.prune(None if max_gb is None else round(max_gb * 1e9))
-    sys.stdout.writelines(f"removed {name}\n" for name in removed)
+    if args.task == "list":
+        for entry in store.entries():
+            sys.stdout.write(f"{entry.path.name}  {entry.num_bytes / 1e6:.1f} MB  {store.describe(entry)}\n")
+    elif args.task == "verify":
+        faults = store.verify()
+        sys.stdout.writelines(f"{fault}\n" for fault in faults)
+        sys.stdout.write(f"{len(store.entries())} entries, {len(faults)} of them bad.\n")
+        return 1 if faults else 0
+    else:
+        if args.max_gb is not None:
+            check_number("--max-gb", args.max_gb, 0, MAX_GB)
+        removed = store.prune(None if args.max_gb is None else round(args.max_gb * 1e9))
+        sys.stdout.writelines(f"removed {name}\n" for name in removed)
     return 0
