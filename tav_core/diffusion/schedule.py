@@ -66,11 +66,8 @@ class NoiseSchedule:
                 alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod.double()
         except Exception as error:  # diffusers checks nothing: whatever it stumbles over, these are no betas
             raise ValueError(f"No betas can be made of {shown(betas)}; pass the model's own scheduler.") from error
-        if (
-            alphas_cumprod.ndim != 1
-            or not alphas_cumprod.numel()
-            or not ((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all()
-        ):
+        levels = alphas_cumprod.ndim == 1 and alphas_cumprod.numel() > 0
+        if not levels or not ((alphas_cumprod >= 0) & (alphas_cumprod <= 1)).all():
             raise ValueError(
                 f"Betas must lie in [0, 1], not as {shown(betas)} has them; pass the model's own scheduler."
             )

@@ -29,11 +29,12 @@ class TuningState:
 
     Attributes:
         steps: the updates made so far, those before a `load_state_dict` included.
+        whole: False while an update is made, and for good if one was interrupted: weights and moments are of two steps.
     """
 
     def __init__(self, video_unet: VideoUNet, config: TuningConfig):
         self.steps: list[TuningStep] = []
-        self._updating = False
+        self.whole = True
         self.parameters = trainable_parameters(video_unet)
         half = (config.compute_dtype or video_unet.dtype) == torch.float16
         with torch.inference_mode(False):
@@ -52,11 +53,6 @@ class TuningState:
             self.scaler = self._new_scaler()
             self.generator = torch.Generator().manual_seed(config.seed)
             self._generator_state = self.generator.get_state()
-
-    @property
-    def whole(self) -> bool:
-        """False while an update is made, and for good if one was interrupted: weights and moments are of two steps."""
-        return not self._updating
 
     @property
     def learning_rate(self) -> float:
@@ -85,7 +81,7 @@ class TuningState:
 
     def update(self, step: TuningStep) -> None:
         """Make the update from the gradients."""
-        self._updating = True
+        self.whole = False
         (group,) = self.optimizer.param_groups
         group["lr"] = self.learning_rate
         self.scaler.step(self.optimizer)  # skips an update that overflowed in float16
@@ -94,7 +90,7 @@ class TuningState:
         # A step that is interrupted later has drawn from the generator by then; `resume` restores this state.
         self._generator_state = self.generator.get_state()
         self.steps.append(step)
-        self._updating = False
+        self.whole = True
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights by their published names, not copied."""
@@ -151,7 +147,7 @@ class TuningState:
             }
             self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
             self.optimizer.zero_grad(set_to_none=True)
-        self._updating = False
+        self.whole = True
         if self.scaler.is_enabled():
             scale, tracker = tensors["scaler"].tolist()
             self.scaler.load_state_dict(self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(tracker)})

@@ -91,11 +91,7 @@ class SpatioTemporalBlock(nn.Module):
         for projection in (self.attn_temp.to_q, self.attn_temp.to_k, self.attn_temp.to_v):
             bound = projection.in_features**-0.5
             for parameter in projection.parameters():
-                in_place = parameter.device.type == "cpu" and parameter.dtype == torch.float32
-                drawn = parameter.data if in_place else torch.empty(parameter.shape)
-                drawn.uniform_(-bound, bound, generator=generator)
-                if not in_place:
-                    parameter.data.copy_(drawn)
+                parameter.data.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         for parameter in self.attn_temp.to_out.parameters():
             parameter.data.zero_()
 
