@@ -157,14 +157,10 @@ class _Run:
         if self.job.starts_from == "inversion":
             self._take(editor.invert(inversion), "invert", inversion.num_inference_steps)
             if self.job.report is not None:
-                self._check_reconstruction(editor)
+                last = self._take(editor.reconstruct(), "reconstruct", len(editor.trajectory))[-1]
+                self.snr = reconstruction_snr(editor.latents, last.latents)
         steps = editor.schedule.timesteps(sampling.num_inference_steps, sampling.denoise)
         return self._take(editor.edit(self.job.prompt, sampling, **self._options()), "sample", len(steps))[-1].latents
-
-    def _check_reconstruction(self, editor: ClipEditor) -> None:
-        steps = editor.reconstruct()
-        last = self._take(steps, "reconstruct", len(editor.trajectory))[-1]
-        self.snr = reconstruction_snr(editor.latents, last.latents)
 
     def _search(self, editor: ClipEditor) -> Tensor:
         """The edit's latents at the best of several strengths."""

@@ -73,10 +73,9 @@ def check_network(part: Path) -> dict[str, Any]:
         if config.get(key) not in ATTENTION:
             raise ValueError(f"config.json has {key} = {config[key]!r}, which is never downloaded: remove that line.")
     for key, value in config.items():
-        values = value if isinstance(value, list) else [value]
-        if len(values) > LARGEST_COUNT:
-            raise ValueError(f"config.json lists {len(values)} of {key}; at most {LARGEST_COUNT} are supported.")
-        check_numbers(key, values, LARGEST_COUNT if key in COUNTS else LARGEST_NUMBER)
+        if isinstance(value, list) and len(value) > LARGEST_COUNT:
+            raise ValueError(f"config.json lists {len(value)} of {key}; at most {LARGEST_COUNT} are supported.")
+        check_numbers(key, value, LARGEST_COUNT if key in COUNTS else LARGEST_NUMBER)
     return config
 
 
@@ -87,18 +86,18 @@ def check_scheduler(part: Path) -> None:
         ValueError: with the reason.
     """
     for key, value in _read_json(part / "scheduler_config.json").items():
-        check_numbers(key, value if isinstance(value, list) else [value], LARGEST_NUMBER)
+        check_numbers(key, value, LARGEST_NUMBER)
 
 
-def check_numbers(key: str, values: list[Any], largest: int) -> None:
-    """Raise if a value of a configuration is infinite or larger than `largest`.
+def check_numbers(key: str, value: Any, largest: int) -> None:
+    """Raise if a value of a configuration, or one of a list, is infinite or larger than `largest`.
 
     Raises:
         ValueError: with the key and the value.
     """
-    for value in values:
-        if isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= largest):
-            raise ValueError(f"its configuration has {key} = {value}; at most {largest} is supported.")
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, (int, float)) and not (math.isfinite(number) and abs(number) <= largest):
+            raise ValueError(f"its configuration has {key} = {number}; at most {largest} is supported.")
 
 
 def check_size(part: Path, empty: nn.Module) -> None:

@@ -68,7 +68,8 @@ class EntryFolder:
 
     def __init__(self, folder: str | PathLike[str], *, max_bytes: int, remedy: str = ""):
         self.folder = check_path(folder)
-        self.max_bytes = _checked_limit(max_bytes)
+        check_integer("max_bytes", max_bytes, 0, LARGEST_LIMIT)
+        self.max_bytes = max_bytes
         self.remedy = remedy
 
     def entries(self) -> list[StoreEntry]:
@@ -113,7 +114,8 @@ class EntryFolder:
         Returns:
             The names of the entries that were removed.
         """
-        limit = _checked_limit(self.max_bytes if max_bytes is None else max_bytes)
+        limit = self.max_bytes if max_bytes is None else max_bytes
+        check_integer("max_bytes", limit, 0, LARGEST_LIMIT)
         with self._locked():
             return self._prune(limit)
 
@@ -206,8 +208,3 @@ class EntryFolder:
                 total -= entry.num_bytes
                 removed.append(entry.path.name)
         return removed
-
-
-def _checked_limit(max_bytes: int) -> int:
-    check_integer("max_bytes", max_bytes, 0, LARGEST_LIMIT)
-    return max_bytes

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from typing import TypeVar
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from ..editing.inversion import InversionStep
 from ..tuning.config import TuningStep
+
+if TYPE_CHECKING:
+    from .store import Store
 
 Step = TypeVar("Step")
 
@@ -46,23 +49,17 @@ class StoredInversion(Run[InversionStep]):
         key: of its entries in the store.
 
     Arguments:
-        load_snr, save_snr: read and write the reconstruction SNR under this key.
+        store: holds the reconstruction SNR under this key.
     """
 
-    def __init__(
-        self,
-        key: str,
-        steps: Iterator[InversionStep],
-        load_snr: Callable[[], float | None],
-        save_snr: Callable[[float], None],
-    ):
+    def __init__(self, key: str, steps: Iterator[InversionStep], store: Store):
         super().__init__(steps)
-        self.key, self._load_snr, self._save_snr = key, load_snr, save_snr
+        self.key, self._store = key, store
 
     @property
     def reconstruction_snr(self) -> float | None:
         """Of the inversion, in dB, see `editing/reconstruction.py`; None if none was saved."""
-        return self._load_snr()
+        return self._store.load_snr(self.key)
 
     def save_reconstruction_snr(self, decibels: float) -> None:
         """Save the reconstruction SNR, so that the inversion need not be sampled again to measure it.
@@ -70,4 +67,4 @@ class StoredInversion(Run[InversionStep]):
         Raises:
             OSError: if the folder or its disk cannot be written to.
         """
-        self._save_snr(decibels)
+        self._store.save_snr(self.key, decibels)

@@ -151,7 +151,7 @@ class Store(EntryFolder):
             made = invert(video_unet, latents, encoder_hidden_states, scheduler, config)
             about = f"{config.num_inference_steps} steps, {_size(latents)}"
             steps = self._saving_at_the_end(made, key, config.num_inference_steps, about)
-        return StoredInversion(key, steps, partial(self._load_snr, key), partial(self._save_snr, key))
+        return StoredInversion(key, steps, self)
 
     def _saving_at_the_end(
         self, steps: Iterator[InversionStep], key: str, number: int, about: str
@@ -171,12 +171,14 @@ class Store(EntryFolder):
         with self._locked():
             self._put("inversion", key, tensors, {"about": about})
 
-    def _save_snr(self, key: str, decibels: float) -> None:
+    def save_snr(self, key: str, decibels: float) -> None:
+        """Save the reconstruction SNR of the inversion with this key."""
         with self._locked():
             tensors = {"decibels": torch.tensor(decibels, dtype=torch.float64)}
             self._put("reconstruction", key, tensors, {"about": f"an inversion reconstructed at {decibels:.1f} dB"})
 
-    def _load_snr(self, key: str) -> float | None:
+    def load_snr(self, key: str) -> float | None:
+        """The reconstruction SNR of the inversion with this key; None if none was saved."""
         with self._locked():
             found = self._get("reconstruction", key)
         return None if found is None else float(found[0]["decibels"])

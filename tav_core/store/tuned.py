@@ -46,17 +46,16 @@ def save_tuned(
     """
     check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
     check_choice("dtype", dtype, (None, *COMPUTE_DTYPES))
-    check_type("metadata", metadata or {}, Mapping, "give strings by name")
-    for key, value in (metadata or {}).items():
+    metadata = metadata or {}
+    check_type("metadata", metadata, Mapping, "give strings by name")
+    for key, value in metadata.items():
         check_text("a name in metadata", key)
         check_text(f"metadata[{shown(key)}]", value)
     path = check_path(path)
-    tensors = {
-        name: parameter.detach().to(device="cpu", dtype=dtype or parameter.dtype).contiguous()
-        for name, parameter in trainable_parameters(video_unet).items()
-    }
+    weights = trainable_parameters(video_unet)
+    tensors = {name: weight.detach().to(dtype or weight.dtype) for name, weight in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    notes = {**(metadata or {}), "format": FORMAT}
+    notes = {**metadata, "format": FORMAT}
     notes.pop(POSITIONS, None)  # the metadata may be those of a file that was loaded
     write_file(path, tensors, notes | ({POSITIONS: "yes"} if video_unet.temporal_positions else {}))
     return path

@@ -117,10 +117,12 @@ def _try_to_open(target: Path) -> None:
 def _write_file(target: Path, clip: Clip) -> None:
     """Write under a temporary name beside the target, then replace the target."""
     suffix = target.suffix.lower()
+    movflags = "faststart" + ("+use_metadata_tags" if clip.metadata else "")
+    options = {"movflags": movflags} if suffix == ".mp4" else {}
     temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(f"file:{temporary}", "w", format=suffix[1:], options=_muxer_options(suffix, clip)) as container:
+        with av.open(f"file:{temporary}", "w", format=suffix[1:], options=options) as container:
             container.metadata.update(clip.metadata)
             if suffix == ".gif":
                 encode_gif(container, clip)
@@ -136,9 +138,3 @@ def _write_file(target: Path, clip: Clip) -> None:
     finally:
         with suppress(OSError):  # it must not hide why the file could not be written
             temporary.unlink(missing_ok=True)
-
-
-def _muxer_options(suffix: str, clip: Clip) -> dict[str, str]:
-    if suffix != ".mp4":
-        return {}
-    return {"movflags": "faststart" + ("+use_metadata_tags" if clip.metadata else "")}

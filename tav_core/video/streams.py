@@ -56,7 +56,7 @@ def encode_film(container: OutputContainer, clip: Clip, settings: Format) -> Non
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = _LIMITED_RANGE
     sound = _Sound(container, clip, settings) if clip.audio is not None else None
-    graph = _graph(stream.width, stream.height, "yuv420p", clip.rate)
+    graph = _yuv_graph(stream.width, stream.height, clip.rate)
     for index, picture in enumerate(clip.pictures()):
         picture = np.pad(picture, ((0, spare[0]), (0, spare[1]), (0, 0)), mode="edge")
         graph.push(_video_frame(picture, index, clip.rate))
@@ -76,13 +76,13 @@ def _video_frame(picture: np.ndarray, index: int, rate: Fraction) -> av.VideoFra
     return frame
 
 
-def _graph(width: int, height: int, pixel_format: str, rate: Fraction) -> av.filter.Graph:
-    """A graph from RGB to YUV by BT.709 in limited range."""
+def _yuv_graph(width: int, height: int, rate: Fraction) -> av.filter.Graph:
+    """A graph from RGB to YUV 4:2:0 by BT.709 in limited range."""
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate),
         graph.add("scale", f"flags={SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv"),
-        graph.add("format", pixel_format),
+        graph.add("format", "yuv420p"),
         graph.add("buffersink"),
     ).configure()
     return graph

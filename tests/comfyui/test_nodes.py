@@ -214,7 +214,7 @@ def test_reconstruction_snr_of_a_stored_inversion_is_stored(server: Server) -> N
     first = said()
     (kept,) = [entry for entry in store.entries() if entry.kind == "reconstruction" and entry.path not in before]
     assert said() == first
-    store._save_snr(kept.key, 12.3)
+    store.save_snr(kept.key, 12.3)
     assert said().startswith("Reconstruction SNR 12.3 dB")
 
 
