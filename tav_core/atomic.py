@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 
 WINDOWS = os.name == "nt"  # where open files can neither be replaced nor removed
@@ -79,18 +78,6 @@ def replace(finished: Path, target: Path) -> None:
             if not WINDOWS or time.monotonic() - began > PATIENCE:
                 raise
             time.sleep(PAUSE)
-
-
-def rename_beside(finished: Path, target: Path) -> Path:
-    """Rename a file whose target cannot be replaced to the first free name beside it: NAME-1.mp4, NAME-2.mp4, ...
-
-    Returns:
-        That name.
-    """
-    candidates = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
-    free = next(path for path in candidates if not path.exists())
-    os.replace(finished, free)
-    return free
 
 
 def remove(path: Path) -> bool:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_range, check_tensor
-from ..video.optical_flow import Neighbour, inside, track, warp
+from ..video.optical_flow import Neighbour, grey_pictures, inside, track, warp
 
 TOLERANCE = 1.0  # pixels; a point with a larger forward-backward error counts as not visible
 PATCH = 3.0  # pixels, the standard deviation of the patch over which frames are compared
@@ -48,10 +48,7 @@ def deflicker(edit: Tensor, clip: Tensor, decoded: Tensor | None = None) -> Iter
     _check_frames(edit, {"the edit": edit, "the clip": clip, "the decoded clip": before})
     edited, old, source = (frames.detach().float().cpu().numpy() for frames in (edit, before, clip))
     changes = edited - old
-    grey = np.stack(
-        [cv2.cvtColor((frame.clip(0, 1) * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in source]
-    )
-    for i, neighbours in enumerate(track(grey, TOLERANCE)):
+    for i, neighbours in enumerate(track(grey_pictures(source), TOLERANCE)):
         change, frame = _means(changes, edited, i, neighbours)
         unchanged = _agreement(change)
         yield torch.from_numpy(unchanged * (source[i] + change) + (1 - unchanged) * frame).clamp(0, 1)

@@ -3,7 +3,6 @@
 measure.py   the figures of one edit
 dataset.py   which edits a data set holds
 report.py    pages and tables
-command.py   `python -m tav_core evaluate`
 """
 
 from .dataset import Item, read_dataset

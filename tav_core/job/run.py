@@ -96,6 +96,7 @@ class _Run:
     def __init__(self, job: EditJob, progress: Progress):
         self.job, self.progress = job, progress
         self.settings = job.settings()
+        self.options: dict[str, Any] = {}  # of `ClipEditor.edit`
         self.seconds = dict.fromkeys(("tune", "invert", "sample", "decode"), 0.0)
         self.trials: tuple[Trial, ...] = ()
         self.snr: float | None = None
@@ -135,7 +136,8 @@ class _Run:
         clip = read_video(
             job.video, num_frames=job.num_frames, start=job.start, fps=job.fps, width=width, height=height
         )
-        self.mask = None if job.mask is None else _read_mask(job.mask, clip.frames)
+        mask = None if job.mask is None else _read_mask(job.mask, clip.frames)
+        self.options = dict(start_from=job.starts_from, mask=mask, negative_prompt=job.negative_prompt)
         store = None if job.store is None else Store(job.store)
         editor = ClipEditor(model, clip.frames, job.source_prompt, store=store)
         if job.gradient_checkpointing == AUTO:
@@ -147,9 +149,6 @@ class _Run:
         self.settings = replace(self.settings, tuning=tuning)
         return editor, clip
 
-    def _options(self) -> dict[str, Any]:
-        return dict(start_from=self.job.starts_from, mask=self.mask, negative_prompt=self.job.negative_prompt)
-
     def _sample(self, editor: ClipEditor) -> Tensor:
         """The edit's latents at the strength of the job."""
         editor.set_strength(float(self.job.strength))
@@ -160,12 +159,12 @@ class _Run:
                 last = self._take(editor.reconstruct(), "reconstruct", len(editor.trajectory))[-1]
                 self.snr = reconstruction_snr(editor.latents, last.latents)
         steps = editor.schedule.timesteps(sampling.num_inference_steps, sampling.denoise)
-        return self._take(editor.edit(self.job.prompt, sampling, **self._options()), "sample", len(steps))[-1].latents
+        return self._take(editor.edit(self.job.prompt, sampling, **self.options), "sample", len(steps))[-1].latents
 
     def _search(self, editor: ClipEditor) -> Tensor:
         """The edit's latents at the best of several strengths."""
         job, settings = self.job, self.settings
-        trials = editor.try_strengths(job.prompt, settings.sampling, inversion=settings.inversion, **self._options())
+        trials = editor.try_strengths(job.prompt, settings.sampling, inversion=settings.inversion, **self.options)
         self.trials = tuple(self._take(trials, "strength search", len(STRENGTHS)))
         best = best_trial(self.trials)
         self.strength = best.strength

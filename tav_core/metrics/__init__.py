@@ -9,7 +9,7 @@
 Clips are (f, h, w, 3) arrays in [0, 1].
 """
 
-from .catalogue import MEASURES, Measure, format_value
+from .catalogue import MEASURES, format_value
 from .encoders import EncoderError, load_clip, load_dino
 from .learned import clip_measures, dino_measures, pick_measures
 from .motion import Motion, end_point_error, estimate_motion, flow_cosine, warp_error
@@ -19,7 +19,6 @@ from .sets import SetMeasures, load_inception
 __all__ = [
     "MEASURES",
     "EncoderError",
-    "Measure",
     "Motion",
     "SetMeasures",
     "background_psnr",

@@ -12,7 +12,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from ..video.optical_flow import grid, warp
+from ..video.optical_flow import grey_pictures, grid, warp
 
 _MOVING = 0.5  # pixels per frame, above which the direction of flow is reliable
 
@@ -41,8 +41,7 @@ def estimate_motion(frames: np.ndarray) -> Motion:
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
         raise ValueError(f"Motion needs a clip of shape (f, h, w, 3) with two frames or more, got {frames.shape}.")
-    grey = [cv2.cvtColor(_bytes(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
-    pairs = list(pairwise(grey))
+    pairs = list(pairwise(grey_pictures(frames)))
     flow = np.stack([_farneback(now, after) for now, after in pairs])
     back = np.stack([_farneback(after, now) for now, after in pairs])
     return Motion(flow, np.stack([_visible(f, b) for f, b in zip(flow, back, strict=True)]))
@@ -113,7 +112,3 @@ def _visible(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     backward = warp(back, points)
     gap = np.square(flow + backward).sum(-1)
     return inside & (gap < 0.01 * (np.square(flow).sum(-1) + np.square(backward).sum(-1)) + 0.5)
-
-
-def _bytes(frame: np.ndarray) -> np.ndarray:
-    return (np.clip(frame, 0, 1) * 255).round().astype(np.uint8)

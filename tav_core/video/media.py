@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 from numbers import Rational, Real
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,6 @@ from typing import BinaryIO
 import torch
 
 from .. import checks
-from ..atomic import rename_beside
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
@@ -39,14 +39,14 @@ class Audio:
     sample_rate: int
 
 
-def as_rate(fps: float | Fraction, name: str = "fps") -> Fraction:
+def as_rate(fps: float | Fraction) -> Fraction:
     """Frames per second as an exact fraction; a float near n * 1000 / 1001 (29.97, 23.976) becomes that fraction.
 
     Numerator and denominator fit the 32 bits that file formats have for them.
     """
     if not isinstance(fps, Real) or isinstance(fps, bool) or not Fraction(1, MAX_RATE) <= fps <= MAX_RATE:
         limits = f"{1 / MAX_RATE:g} to {MAX_RATE}"
-        raise VideoError(f"{name} must be from {limits} frames per second, not {checks.shown(fps)}.")
+        raise VideoError(f"fps must be from {limits} frames per second, not {checks.shown(fps)}.")
     if isinstance(fps, Rational):
         return Fraction(int(fps.numerator), int(fps.denominator)).limit_denominator(2**20)
     fps = float(fps)
@@ -178,6 +178,12 @@ def _ebml_size(file: BinaryIO) -> tuple[int, bool]:
 
 
 def rename_held(finished: Path, target: Path, error: PermissionError) -> VideoError:
-    """Rename a file whose target another program has open to a free name beside it. Returns the error to raise."""
-    renamed = rename_beside(finished, target)
-    return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? The video is in {renamed}.")
+    """Rename a file whose target another program has open to the first free name beside it: NAME-1.mp4, NAME-2.mp4, ...
+
+    Returns:
+        The error to raise.
+    """
+    candidates = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
+    free = next(path for path in candidates if not path.exists())
+    os.replace(finished, free)
+    return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? The video is in {free}.")

@@ -72,6 +72,12 @@ def _chain(
         yield index, points, (error < tolerance) & inside(points)
 
 
+def grey_pictures(frames: np.ndarray) -> np.ndarray:
+    """Frames (f, h, w, 3) in [0, 1] as grey pictures, (f, h, w), uint8."""
+    rounded = (frames.clip(0, 1) * 255).round().astype(np.uint8)
+    return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in rounded])
+
+
 def warp(picture: np.ndarray, points: Points) -> np.ndarray:
     """Sample a picture (h, w, ...) at points: bilinear between pixels, the nearest pixel beyond the border."""
     return cv2.remap(picture, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
