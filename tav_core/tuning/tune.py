@@ -25,6 +25,8 @@ from .state import TuningState
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
 LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is skipped
 
+Draw = tuple[Tensor, Tensor]  # noise like the latents, and one timestep for each clip, (b,) on the CPU
+
 
 def tune(
     video_unet: VideoUNet,
@@ -78,23 +80,18 @@ def tune(
         caption = as_conditioning(encoder_hidden_states).detach()
     denoiser = unet_denoiser(video_unet, schedule, caption, config.compute_dtype)
     with _prepared(video_unet, parameters, config):
-        for step in range(len(state.steps) + 1, config.steps + 1):
+        while len(state.steps) < config.steps:
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
-                _update(denoiser, clip, config, state, islice(draws, config.gradient_accumulation_steps), step)
+                _update(denoiser, clip, config, state, islice(draws, config.gradient_accumulation_steps))
             yield state.steps[-1]
 
 
 def _update(
-    denoiser: UNetDenoiser,
-    clip: Tensor,
-    config: TuningConfig,
-    state: TuningState,
-    draws: Iterable[tuple[Tensor, Tensor]],
-    step: int,
+    denoiser: UNetDenoiser, clip: Tensor, config: TuningConfig, state: TuningState, draws: Iterable[Draw]
 ) -> None:
     """Forward and backward passes, and the update."""
-    losses, objective = [], config.objective
+    step, losses, objective = len(state.steps) + 1, [], config.objective
     for noise, timestep in draws:
         loss = objective(denoiser, clip, to_float32(noise, clip.device), timestep)
         _raise_unless_finite("loss", loss, step, config)
@@ -114,8 +111,8 @@ def _draws(
     state: TuningState,
     noise: Sequence[Tensor] | Tensor | None,
     timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Noise like the latents, and one timestep for each clip (b,) on the CPU, for each forward pass."""
+) -> Iterator[Draw]:
+    """A draw for each forward pass."""
     passes = config.steps * config.gradient_accumulation_steps
     for name, given in (("noise", noise), ("timesteps", timesteps)):
         if given is not None and len(given) < passes:
