@@ -154,8 +154,7 @@ class ClipEditor:
         positive, negative = self._embed(prompt), self._embed(negative_prompt)
         start = self._start(start_from, config) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)
-        scheduler = self.schedule
-        return edit(self.video_unet, start, positive, negative, scheduler, config, mask=free, propagate=propagate)
+        return edit(self.video_unet, start, positive, negative, self.schedule, config, mask=free, propagate=propagate)
 
     def try_strengths(
         self,

@@ -21,8 +21,17 @@ from .device import add_device
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All options of the command."""
-    _add_clip_options(parser.add_argument_group("one edit"))
-    _add_dataset_options(parser.add_argument_group("many edits"))
+    one, many = parser.add_argument_group("one edit"), parser.add_argument_group("many edits")
+    one.add_argument("--source", type=Path, help="the clip: a video file, a GIF or a folder of images")
+    one.add_argument("--edit", type=Path, help="its edit, likewise")
+    one.add_argument("--prompt", help="the prompt of the edit")
+    one.add_argument("--source-prompt", help="the clip's caption")
+    one.add_argument("--start", type=float, default=0.0, help="seconds into the source at which the edit begins")
+    one.add_argument("--fps", type=float, help="frames per second taken of the source (default: every frame)")
+    dataset = "LOVEU-TGVE's folder or its CSV, or a CSV with the columns source, edit, source_prompt, prompt"
+    many.add_argument("--dataset", type=Path, help=dataset)
+    many.add_argument("--edits", type=Path, help="folder of the edits, in the layout of a LOVEU-TGVE submission")
+    many.add_argument("--inception", type=Path, help="torch-fidelity's Inception weights, for FID and Inception Score")
     parser.add_argument("--clip", type=Path, help="folder with CLIP; clip-vit-large-patch14 for published figures")
     parser.add_argument("--pickscore", type=Path, help="folder with PickScore_v1 and its processor")
     parser.add_argument("--dino", type=Path, help="folder with DINOv2; dinov2-base for published figures")
@@ -31,22 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "how the source is fitted to the shape of the edit (default: crop)"
     parser.add_argument("--fit", choices=FITS, default=FITS[0], help=text)
     add_device(parser)
-
-
-def _add_clip_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--source", type=Path, help="the clip: a video file, a GIF or a folder of images")
-    group.add_argument("--edit", type=Path, help="its edit, likewise")
-    group.add_argument("--prompt", help="the prompt of the edit")
-    group.add_argument("--source-prompt", help="the clip's caption")
-    group.add_argument("--start", type=float, default=0.0, help="seconds into the source at which the edit begins")
-    group.add_argument("--fps", type=float, help="frames per second taken of the source (default: every frame)")
-
-
-def _add_dataset_options(group: argparse._ArgumentGroup) -> None:
-    dataset = "LOVEU-TGVE's folder or its CSV, or a CSV with the columns source, edit, source_prompt, prompt"
-    group.add_argument("--dataset", type=Path, help=dataset)
-    group.add_argument("--edits", type=Path, help="folder of the edits, in the layout of a LOVEU-TGVE submission")
-    group.add_argument("--inception", type=Path, help="torch-fidelity's Inception weights, for FID and Inception Score")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ called this way can be sampled, inverted and tuned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -56,8 +56,7 @@ class UNetDenoiser:
             return None
         if not self.conditioning.fits(other.conditioning) or other.compute_dtype != self.compute_dtype:
             return None
-        both = self.conditioning.cat(other.conditioning)
-        return UNetDenoiser(self.video_unet, self.schedule, both, self.compute_dtype)
+        return replace(self, conditioning=self.conditioning.cat(other.conditioning))
 
 
 def unet_denoiser(
