@@ -94,7 +94,7 @@ def _dry_run(
     trained = trainable_parameters(video_unet)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
         step = _Step(video_unet, config)
-        state = _without_storage(video_unet, trained, dtype)
+        state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
         with MemoryTracker() as tracker:
@@ -146,11 +146,13 @@ def _growing(config: TuningConfig | SamplingConfig, num_frames: int, pixels: int
     return [range(1, min(together, num_frames) + 1), range(together + 1, num_frames + 1)]
 
 
-def _without_storage(video_unet: VideoUNet, trained: dict[str, nn.Parameter], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Empty tensors in place of all weights, by their names in a `_Step`."""
+def _without_storage(video_unet: VideoUNet, trained: set[int], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Empty tensors in place of all weights, by their names in a `_Step`. Those that train are given by identity."""
     return {
         f"video_unet.unet.{name}": torch.empty(
-            parameter.shape, dtype=torch.float32 if name in trained else dtype, requires_grad=name in trained
+            parameter.shape,
+            dtype=torch.float32 if id(parameter) in trained else dtype,
+            requires_grad=id(parameter) in trained,
         )
         for name, parameter in video_unet.unet.named_parameters()
     }

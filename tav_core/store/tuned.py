@@ -14,11 +14,10 @@ from torch import Tensor
 
 from ..checks import check_choice, check_path, check_text, check_type, shown
 from ..unet.families import COMPUTE_DTYPES
-from ..unet.video_unet import VideoUNet, trainable_parameters
+from ..unet.video_unet import DEFAULTS, VideoUNet, trainable_parameters
 from .files import raise_if_damaged, read_file, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
-POSITIONS = "temporal_positions"  # in the metadata if the model was inflated with them
 
 
 def save_tuned(
@@ -34,8 +33,8 @@ def save_tuned(
         video_unet: the tuned model.
         path: of the .safetensors file; folders are made, a file of this name is replaced.
         dtype: the type to store, None for that of the weights (float32).
-        metadata: strings to store with them by name, such as the caption; "format", "version", "checksum" and
-            "temporal_positions" are reserved.
+        metadata: strings to store with them by name, such as the caption; "format", "version", "checksum" and the
+            options of inflation are reserved.
 
     Returns:
         The path.
@@ -55,9 +54,10 @@ def save_tuned(
     weights = trainable_parameters(video_unet)
     tensors = {name: weight.detach().to(dtype or weight.dtype) for name, weight in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    notes = {**metadata, "format": FORMAT}
-    notes.pop(POSITIONS, None)  # the metadata may be those of a file that was loaded
-    write_file(path, tensors, notes | ({POSITIONS: "yes"} if video_unet.temporal_positions else {}))
+    # The metadata may be those of a file that was loaded into another model.
+    notes = {name: text for name, text in metadata.items() if name not in DEFAULTS}
+    options = {name: str(value) for name, value in video_unet.inflation.items() if value != DEFAULTS[name]}
+    write_file(path, tensors, notes | options | {"format": FORMAT})
     return path
 
 
@@ -85,7 +85,7 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
     tensors, metadata = read_file(path, FORMAT)
     try:
         video_unet.adapter.raise_unless_ours(tensors)
-        _raise_unless_same_positions(metadata, video_unet)
+        _raise_unless_inflated_alike(metadata, video_unet)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     raise_if_damaged(path, tensors, metadata)
@@ -102,10 +102,11 @@ def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strengt
     video_unet.adapter.load(tensors, strength)
 
 
-def _raise_unless_same_positions(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
-    tuned_with = POSITIONS in metadata
-    if tuned_with != video_unet.temporal_positions:
-        raise ValueError(
-            f"These weights were tuned {'with' if tuned_with else 'without'} temporal positions: "
-            f"inflate the model with temporal_positions={tuned_with}."
-        )
+def _raise_unless_inflated_alike(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
+    for name, value in video_unet.inflation.items():
+        tuned_with = metadata.get(name, str(DEFAULTS[name]))
+        if tuned_with != str(value):
+            raise ValueError(
+                f"These weights were tuned with {name}={tuned_with}, this model was inflated with {name}={value}: "
+                f"inflate it as it was tuned."
+            )

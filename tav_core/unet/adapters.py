@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from ..checks import check_number
 from .block import SpatioTemporalBlock
+from .modules import base_layer
 
 MAX_STRENGTH = 100
-TRAINED = ("attn1.to_q.", "attn2.to_q.", "attn_temp.")
+TRAINED = (
+    "attn1.to_q", "attn2.to_q", "attn_temp.to_q", "attn_temp.to_k", "attn_temp.to_v", "attn_temp.to_out.0"
+)  # fmt: skip
 TEMPORAL, TEMPORAL_OUTPUT = ".attn_temp.", ".attn_temp.to_out."
 TEMPORAL_SEED = 0
 
@@ -37,12 +40,12 @@ class QueryTemporal:
         self._tuned: dict[str, Tensor] | None = None  # the tuning at strength 1, while another one is applied
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters by their name in the UNet, the published list."""
+        """The parameters by their name in the UNet, the published list. A LoRA on these layers is not among them."""
         return {
-            f"{block_name}.{name}": parameter
+            f"{block_name}.{layer}.{name}": parameter
             for block_name, block in self.blocks.items()
-            for name, parameter in block.named_parameters()
-            if name.startswith(TRAINED)
+            for layer in TRAINED
+            for name, parameter in base_layer(block.get_submodule(layer)).named_parameters()
         }
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -4,7 +4,8 @@
     cross           from each frame to the text of its clip
     temporal        each position attends to itself in all frames
 
-None of them makes the matrix of all scores, on any device.
+Each is a module that adopts the projections of an attention of diffusers under their old names, and calls them. None
+makes the matrix of all scores, on any device.
 
 A control (`AttentionControl`) stands between the projections and the attention. It may attend to something else, as
 prompt-to-prompt does, or look at the probabilities.
@@ -25,7 +26,8 @@ from torch import Tensor, nn
 from torch.backends.cuda import SDPAParams, can_use_efficient_attention, can_use_flash_attention
 
 from .checkpointing import recomputed
-from .frames import without_autocast
+from .frames import FrameContext, without_autocast
+from .modules import CastingLinear
 
 # Queries that attend at once: the doubled keys and values, and their gradients, would be large.
 QUERIES_AT_ONCE = 2**15
@@ -33,7 +35,6 @@ QUERIES_AT_ONCE = 2**15
 SCORES_AT_ONCE = 2**26
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-Control = Callable[..., Tensor]  # an AttentionControl that is given its site
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,133 @@ def attention_probabilities(q: Tensor, k: Tensor, site: AttentionSite) -> Tensor
     return (queries @ keys * site.scale).softmax(dim=-1)
 
 
-def _weighted(control: Control | None, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return attend(query, key, value) if control is None else control(query, key, value, attend=attend)
+class ClipAttention(nn.Module):
+    """An attention that sees a clip. Its queries train.
+
+    Arguments:
+        attn: the attention whose children are adopted, not copied.
+        context: shared by the whole model.
+
+    Attributes:
+        block: the name of its block in the UNet, set by VideoUNet.
+    """
+
+    kind = "attn1"
+
+    def __init__(self, attn: Attention, context: FrameContext):
+        super().__init__()
+        self.to_q, self.to_k, self.to_v, self.to_out = CastingLinear.adopt(attn.to_q), attn.to_k, attn.to_v, attn.to_out
+        self.heads, self.scale, self.upcast_attention = attn.heads, attn.scale, attn.upcast_attention
+        self.context = context
+        self.block = ""
+
+    def set_processor(self, processor: Any) -> None:
+        """Refuse a processor of diffusers: it would not see the clip.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"{type(processor).__name__} cannot act in an inflated UNet, whose attention sees a clip. Use "
+            "VideoUNet.controlled to watch or replace an attention."
+        )
+
+    def _attended(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The weighted values (b f, s, c) from projected queries, keys and values, by the control if there is one."""
+        if self.context.control is None:
+            return attend(query, key, value)
+        site = AttentionSite(self.block, self.kind, self.heads, self.scale, self.context.num_frames)
+        return self.context.control(query, key, value, site=site, attend=attend)
+
+    def _project_out(self, attended: Tensor) -> Tensor:
+        """The output projection and its dropout: (n, s, heads d) -> (n, s, c)."""
+        projection, dropout = self.to_out
+        return dropout(projection(attended))
 
 
-def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+class SelfAttention(ClipAttention):
+    """Plain self-attention within each frame."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(b f, s, c) -> (b f, s, c)."""
+        return self._project_out(self._to_itself(hidden_states))
+
+    def _to_itself(self, hidden_states: Tensor) -> Tensor:
+        """The attention without its output projection, before which all tensors in here are given back."""
+        return self._attended(
+            self._attend, self.to_q(hidden_states), self.to_k(hidden_states), self.to_v(hidden_states)
+        )
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return attend(self, query, key, value)
+
+
+class SparseCausalAttention(SelfAttention):
+    """Each frame attends to the first and to the former frame (ST-Attn of section 3.2).
+
+    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice. A softmax over doubled keys is
+    the softmax over single ones, so these two get one set of keys. No frame but the first sees itself.
+    """
+
+    def _attend(self, *projected: Tensor) -> Tensor:
+        num_frames = self.context.num_frames
+        query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
+        # Copies, so that the backward pass need not store keys and values of all frames for the first one.
+        first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
+        out = [attend(self, query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
+        if num_frames > 2:
+            at_once = max(1, QUERIES_AT_ONCE // query.shape[2])
+            late = (query[:, 2:], key[:, 1:-1], value[:, 1:-1])
+            for q, k, v in zip(*(p.split(at_once, dim=1) for p in late), strict=True):  # b n s c
+                seen = attend(self, q.flatten(0, 1), _behind(first_key, k), _behind(first_value, v))
+                out.append(seen.unflatten(0, q.shape[:2]).flatten(1, 2))
+        return torch.cat(out, dim=1).unflatten(1, (num_frames, -1)).flatten(0, 1)
+
+
+def _behind(first: Tensor, former: Tensor) -> Tensor:
+    """What n frames see: the first (b, s, c) and the former of each (b, n, s, c); returns (b n, 2 s, c)."""
+    return torch.cat([first.unsqueeze(1).expand_as(former), former], dim=2).flatten(0, 1)
+
+
+class TemporalAttention(SelfAttention):
+    """Each position attends to itself in all frames. There is no positional encoding.
+
+    Projections stand before and after the change of axes, which is then a view of each clip, and copies nothing.
+    """
+
+    kind = "attn_temp"
+
+    def __init__(self, attn: Attention, context: FrameContext):
+        super().__init__(attn, context)
+        self.to_k, self.to_v = CastingLinear.adopt(attn.to_k), CastingLinear.adopt(attn.to_v)
+        self.to_out[0] = CastingLinear.adopt(attn.to_out[0])
+
+    def _attend(self, *projected: Tensor) -> Tensor:
+        num_frames = self.context.num_frames
+        clips = zip(*(p.transpose(0, 1).split(num_frames, dim=1) for p in projected), strict=True)  # each (s, f, c)
+        return torch.cat([attend(self, *clip).transpose(0, 1) for clip in clips])
+
+
+class CrossAttention(ClipAttention):
+    """Frames attend to the text of their clip."""
+
+    kind = "attn2"
+
+    def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(b f, s, c) -> (b f, s, c).
+
+        Arguments:
+            hidden_states: (b f, s, c).
+            key, value: the text as `to_k` and `to_v` project it, once for a clip and not once for a frame: (b, n, c).
+        """
+        return self._project_out(self._attended(self._attend, self.to_q(hidden_states), key, value))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = attend(self, rearrange(query, "(b f) s c -> b (f s) c", f=self.context.num_frames), key, value)
+        return rearrange(out, "b (f s) c -> (b f) s c", f=self.context.num_frames)
+
+
+def attend(attn: ClipAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Multi-head softmax(Q K^T / sqrt(d)) V, without the output projection.
 
     Arguments:
@@ -123,113 +246,3 @@ def _has_fused_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
     except TypeError:
         params = make_params()
     return can_use_flash_attention(params) or can_use_efficient_attention(params)
-
-
-def project(linear: nn.Linear, tokens: Tensor) -> Tensor:
-    """A linear layer in the type of `tokens`: weights that train rest in float32 in a model of half precision."""
-    bias = None if linear.bias is None else linear.bias.to(tokens.dtype)
-    return F.linear(tokens, linear.weight.to(tokens.dtype), bias)
-
-
-def project_out(attn: Attention, attended: Tensor) -> Tensor:
-    """The output projection of `attn`, and its dropout: (n, s, heads d) -> (n, s, c)."""
-    projection, dropout = attn.to_out
-    return dropout(project(projection, attended))
-
-
-def sparse_causal_attention(
-    attn: Attention, hidden_states: Tensor, num_frames: int, control: Control | None = None
-) -> Tensor:
-    """Each frame attends to the first and to the former frame (ST-Attn of section 3.2).
-
-    The former frame of the first frame is itself, so frames 1 and 2 see frame 1 twice. A softmax over doubled keys is
-    the softmax over single ones, so these two get one set of keys. No frame but the first sees itself.
-
-    Arguments:
-        attn: the self-attention of the image model.
-        hidden_states: (b f, s, c).
-        num_frames: f.
-        control: stands between the projections and the attention.
-
-    Returns:
-        The attention output (b f, s, c).
-    """
-    return project_out(attn, _attended(attn, hidden_states, partial(_first_and_former, attn, num_frames), control))
-
-
-def _attended(attn: Attention, hidden_states: Tensor, attend: Attend, control: Control | None) -> Tensor:
-    """Self-attention without its output projection, before which all tensors in here are given back."""
-    projected = project(attn.to_q, hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-    return _weighted(control, attend, *projected)
-
-
-def _first_and_former(attn: Attention, num_frames: int, *projected: Tensor) -> Tensor:
-    """Weighted values of sparse-causal attention, from queries, keys and values (b f, s, c): (b f, s, c)."""
-    query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
-    # Copies, so that the backward pass need not store keys and values of all frames for the first one.
-    first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
-    out = [attend(attn, query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
-    if num_frames > 2:
-        at_once = max(1, QUERIES_AT_ONCE // query.shape[2])
-        late = (query[:, 2:], key[:, 1:-1], value[:, 1:-1])
-        for q, k, v in zip(*(p.split(at_once, dim=1) for p in late), strict=True):  # b n s c
-            seen = attend(attn, q.flatten(0, 1), _behind(first_key, k), _behind(first_value, v))
-            out.append(seen.unflatten(0, q.shape[:2]).flatten(1, 2))
-    return torch.cat(out, dim=1).unflatten(1, (num_frames, -1)).flatten(0, 1)
-
-
-def _behind(first: Tensor, former: Tensor) -> Tensor:
-    """What n frames see: the first (b, s, c) and the former of each (b, n, s, c); returns (b n, 2 s, c)."""
-    return torch.cat([first.unsqueeze(1).expand_as(former), former], dim=2).flatten(0, 1)
-
-
-def self_attention(attn: Attention, hidden_states: Tensor, control: Control | None = None) -> Tensor:
-    """Plain self-attention within each row of the batch: (n, s, c) -> (n, s, c)."""
-    return project_out(attn, _attended(attn, hidden_states, partial(attend, attn), control))
-
-
-def temporal_attention(
-    attn: Attention, hidden_states: Tensor, num_frames: int, control: Control | None = None
-) -> Tensor:
-    """Each position attends to itself in all frames: (b f, s, c) -> (b f, s, c). There is no positional encoding.
-
-    Projections stand before and after the change of axes, which is then a view of each clip, and copies nothing.
-    """
-    projected = (project(linear, hidden_states) for linear in (attn.to_q, attn.to_k, attn.to_v))
-    return project_out(attn, _weighted(control, partial(_over_time, attn, num_frames), *projected))
-
-
-def _over_time(attn: Attention, num_frames: int, *projected: Tensor) -> Tensor:
-    """Weighted values of temporal attention, from queries, keys and values (b f, s, c): (b f, s, c)."""
-    clips = zip(*(p.transpose(0, 1).split(num_frames, dim=1) for p in projected), strict=True)  # each (s, f, c)
-    return torch.cat([attend(attn, *clip).transpose(0, 1) for clip in clips])
-
-
-def cross_attention(
-    attn: Attention,
-    hidden_states: Tensor,
-    key: Tensor,
-    value: Tensor,
-    num_frames: int,
-    control: Control | None = None,
-) -> Tensor:
-    """Frames attend to the text of their clip: (b f, s, c) -> (b f, s, c).
-
-    Arguments:
-        attn: the cross-attention of the image model.
-        hidden_states: (b f, s, c).
-        key, value: the text as `attn` projects it, once for a clip and not once for a frame: (b, n, c).
-        num_frames: f.
-        control: stands between the projections and the attention.
-
-    Returns:
-        The attention output (b f, s, c).
-    """
-    query = project(attn.to_q, hidden_states)
-    return project_out(attn, _weighted(control, partial(_to_text, attn, num_frames), query, key, value))
-
-
-def _to_text(attn: Attention, num_frames: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Weighted values of cross-attention, from queries (b f, s, c) and the text (b, n, c): (b f, s, c)."""
-    out = attend(attn, rearrange(query, "(b f) s c -> b (f s) c", f=num_frames), key, value)
-    return rearrange(out, "b (f s) c -> (b f) s c", f=num_frames)

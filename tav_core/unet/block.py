@@ -20,16 +20,10 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from .attention import (
-    AttentionSite,
-    Control,
-    cross_attention,
-    self_attention,
-    sparse_causal_attention,
-    temporal_attention,
-)
+from .attention import CrossAttention, SelfAttention, SparseCausalAttention, TemporalAttention
 from .checkpointing import checkpoint_around_attention, checkpoint_cheap, checkpoint_whole
 from .frames import FrameContext
+from .modules import base_layer
 from .positions import sinusoidal_positions
 
 ATTENTION_MODES = ("sparse_causal", "per_frame")
@@ -51,24 +45,21 @@ class SpatioTemporalBlock(nn.Module):
         context: shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
         temporal_positions: whether the temporal attention is given the position of each frame in the clip.
-
-    Attributes:
-        name: of this block in the UNet, set by VideoUNet.
     """
 
     def __init__(
         self, block: BasicTransformerBlock, context: FrameContext, attention: str, temporal_positions: bool = False
     ):
         super().__init__()
-        self.norm1, self.attn1 = block.norm1, block.attn1
-        self.norm2, self.attn2 = block.norm2, block.attn2
+        to_frames = SparseCausalAttention if attention == "sparse_causal" else SelfAttention
+        self.norm1, self.attn1 = block.norm1, to_frames(block.attn1, context)
+        self.norm2, self.attn2 = block.norm2, CrossAttention(block.attn2, context)
         self.norm3, self.ff = block.norm3, block.ff
-        self.name = ""
         self.context = context
         self.attention = attention
         self.temporal_positions = temporal_positions
 
-        like = block.attn1.to_q.weight
+        like = base_layer(block.attn1.to_q).weight
         dim, affine = block.norm1.normalized_shape[0], block.norm1.elementwise_affine
         self.norm_temp = nn.LayerNorm(dim, block.norm1.eps, affine, device=like.device, dtype=like.dtype)
         with torch.device("meta"):  # no draw from the global generator
@@ -80,7 +71,8 @@ class SpatioTemporalBlock(nn.Module):
                 bias=block.attn1.use_bias,
                 upcast_attention=block.attn1.upcast_attention,
             )
-        self.attn_temp = attn_temp.to(torch.promote_types(like.dtype, torch.float32)).to_empty(device=like.device)
+        attn_temp = attn_temp.to(torch.promote_types(like.dtype, torch.float32)).to_empty(device=like.device)
+        self.attn_temp = TemporalAttention(attn_temp, context)
 
     def initialise_temporal(self, generator: torch.Generator) -> None:
         """Draw the temporal projections as nn.Linear does, and set the output projection to zero: an exact identity.
@@ -90,9 +82,9 @@ class SpatioTemporalBlock(nn.Module):
         """
         for projection in (self.attn_temp.to_q, self.attn_temp.to_k, self.attn_temp.to_v):
             bound = projection.in_features**-0.5
-            for parameter in projection.parameters():
+            for parameter in base_layer(projection).parameters():
                 parameter.data.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
-        for parameter in self.attn_temp.to_out.parameters():
+        for parameter in base_layer(self.attn_temp.to_out[0]).parameters():
             parameter.data.zero_()
 
     def forward(
@@ -111,11 +103,7 @@ class SpatioTemporalBlock(nn.Module):
 
     def _attend_frames(self, entry: Callable[[Tensor], Tensor] | None, hidden_states: Tensor) -> Tensor:
         hidden_states = entry(hidden_states) if entry else hidden_states
-        normed = self.norm1(hidden_states)
-        if self.attention == "sparse_causal":
-            num_frames = self.context.num_frames
-            return hidden_states + sparse_causal_attention(self.attn1, normed, num_frames, self._control("attn1"))
-        return hidden_states + self_attention(self.attn1, normed, self._control("attn1"))
+        return hidden_states + self.attn1(self.norm1(hidden_states))
 
     def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The rest of the block for some positions, since no position needs another one: (b f, p, c) -> (b f, p, c)."""
@@ -124,24 +112,14 @@ class SpatioTemporalBlock(nn.Module):
 
     def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Cross-attention and feed-forward in one checkpoint: the last product of the latter is not recomputed."""
-        num_frames, control = self.context.num_frames, self._control("attn2")
-        attended = cross_attention(self.attn2, self.norm2(hidden_states), key, value, num_frames, control)
-        hidden_states = hidden_states + attended
+        hidden_states = hidden_states + self.attn2(self.norm2(hidden_states), key, value)
         return hidden_states + self.ff(self.norm3(hidden_states))
 
     def _attend_time(self, hidden_states: Tensor) -> Tensor:
-        num_frames = self.context.num_frames
         normed = self.norm_temp(hidden_states)
         if self.temporal_positions:
+            num_frames = self.context.num_frames
             placed = normed.unflatten(0, (-1, num_frames))  # b f s c
             positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
             normed = (placed + positions[:, None]).flatten(0, 1)
-        return hidden_states + temporal_attention(self.attn_temp, normed, num_frames, self._control("attn_temp"))
-
-    def _control(self, kind: str) -> Control | None:
-        """The control that is set, at one of this block's attentions."""
-        if self.context.control is None:
-            return None
-        attn = getattr(self, kind)
-        site = AttentionSite(self.name, kind, attn.heads, attn.scale, self.context.num_frames)
-        return partial(self.context.control, site=site)
+        return hidden_states + self.attn_temp(normed)

@@ -6,6 +6,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
 from .block import SpatioTemporalBlock
+from .modules import base_layer
 
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 PLAIN_BLOCK_TYPES = {
@@ -72,8 +73,8 @@ def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
         if not plain or hasattr(block, "fuser"):
             raise ValueError("This UNet has gated, adaptive or positional blocks; give a Stable Diffusion 1 or 2 UNet.")
         for attn in (block.attn1, block.attn2):
-            if isinstance(attn.processor, nn.Module) or not isinstance(attn.to_q, nn.Linear):
-                raise ValueError("This UNet carries an adapter. Fuse a LoRA into the weights, unload an IP-Adapter.")
+            if isinstance(attn.processor, nn.Module) or not isinstance(base_layer(attn.to_q), nn.Linear):
+                raise ValueError("This UNet carries an adapter other than a LoRA of peft: unload an IP-Adapter.")
     widths = {block.attn2.to_k.in_features for block in blocks}
     if len(widths) > 1:
         raise ValueError(f"This UNet takes text of several widths, {sorted(widths)}; one is supported.")

@@ -60,7 +60,12 @@ def inflate(
     context = FrameContext()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
         _replace_modules(unet, context, group_norm, attention, temporal_positions)
-        video_unet = VideoUNet(unet, context)
+        options: dict[str, str | bool] = {
+            "group_norm": group_norm,
+            "attention": attention,
+            "temporal_positions": temporal_positions,
+        }
+        video_unet = VideoUNet(unet, context, options)
         video_unet.reset()
         video_unet.requires_grad_(False)
         for parameter in trainable_parameters(video_unet).values():
@@ -85,6 +90,6 @@ def _replace_modules(
     for name, module in list(unet.named_modules()):
         if type(module) is nn.Conv2d:
             parent, _, child = name.rpartition(".")
-            setattr(unet.get_submodule(parent), child, FrozenConv2d(module))
+            setattr(unet.get_submodule(parent), child, FrozenConv2d.adopt(module))
     if unet.conv_norm_out is not None and group_norm == "video":
         unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, context)

@@ -3,6 +3,8 @@
 Each adopts the children of the module that it replaces under their old names, so state-dict keys stay.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 
@@ -96,6 +98,7 @@ class ClipTransformer(nn.Module):
 
     def __init__(self, transformer: Transformer2DModel):
         super().__init__()
+        self.use_linear_projection = transformer.use_linear_projection
         self.norm = transformer.norm
         self.proj_in = transformer.proj_in
         self.transformer_blocks = transformer.transformer_blocks
@@ -120,31 +123,60 @@ class ClipTransformer(nn.Module):
     def _tokens(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, h w, c'), normed and projected."""
         normed = self.norm(images)
-        if isinstance(self.proj_in, nn.Linear):
+        if self.use_linear_projection:
             return self.proj_in(rearrange(normed, "n c h w -> n (h w) c"))
         return rearrange(self.proj_in(normed), "n c h w -> n (h w) c").contiguous()
 
     def _images(self, tokens: Tensor, like: Tensor) -> Tensor:
         """(n, h w, c') -> (n, c, h, w), projected."""
-        linear = isinstance(self.proj_out, nn.Linear)
-        tokens = self.proj_out(tokens) if linear else tokens
+        tokens = self.proj_out(tokens) if self.use_linear_projection else tokens
         images = rearrange(tokens, "n (h w) c -> n c h w", h=like.shape[2]).contiguous()
-        return images if linear else self.proj_out(images)
+        return images if self.use_linear_projection else self.proj_out(images)
+
+
+def base_layer(layer: Any) -> Any:
+    """The layer itself, or the one inside peft's wrappers."""
+    while hasattr(layer, "base_layer"):
+        layer = layer.base_layer
+    return layer
+
+
+class CastingLinear(nn.Linear):
+    """A linear layer that computes in the type of its input: weights that train rest in float32 in a half-precision
+    model. It has the constructor of nn.Linear, as peft needs it."""
+
+    @classmethod
+    def adopt(cls, layer: Any) -> Any:
+        """The layer with the weights of an nn.Linear; a wrapper of peft gets it as its base layer and is returned."""
+        if hasattr(layer, "base_layer"):
+            layer.base_layer = cls.adopt(layer.base_layer)
+            return layer
+        with torch.device("meta"):  # weights are adopted, not made
+            casting = cls(layer.in_features, layer.out_features, layer.bias is not None)
+        casting.weight, casting.bias = layer.weight, layer.bias
+        return casting
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(tokens.dtype)
+        return F.linear(tokens, self.weight.to(tokens.dtype), bias)
 
 
 class FrozenConv2d(nn.Conv2d):
-    """A convolution that adopts the weights of the one that it replaces, and stores no input while they are frozen.
+    """A convolution that stores no input while its weights are frozen.
 
     torch stores the input of each convolution for the gradient of its weight, even where no such gradient is wanted.
-    The gradient of the input needs the weight alone.
+    The gradient of the input needs the weight alone. It has the constructor of nn.Conv2d, as peft needs it.
     """
 
-    def __init__(self, conv: nn.Conv2d):
+    @classmethod
+    def adopt(cls, conv: nn.Conv2d) -> FrozenConv2d:
+        """With the weights of a convolution."""
         geometry: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
         kind: Any = {"groups": conv.groups, "bias": conv.bias is not None, "padding_mode": conv.padding_mode}
         with torch.device("meta"):  # weights are adopted, not made
-            super().__init__(conv.in_channels, conv.out_channels, *geometry, **kind)
-        self.weight, self.bias = conv.weight, conv.bias
+            frozen = cls(conv.in_channels, conv.out_channels, *geometry, **kind)
+        frozen.weight, frozen.bias = conv.weight, conv.bias
+        return frozen
 
     def forward(self, images: Tensor) -> Tensor:
         frozen = not any(parameter.requires_grad for parameter in self.parameters())

@@ -1,6 +1,6 @@
 """The inflated UNet as a module that takes clips."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,8 @@ from .attention import AttentionControl
 from .block import SpatioTemporalBlock
 from .frames import FrameContext, check_clip, check_embeddings, fold_frames, unfold_frames, without_autocast
 
+DEFAULTS: dict[str, str | bool] = {"group_norm": "video", "attention": "sparse_causal", "temporal_positions": False}
+
 
 class VideoUNet(nn.Module):
     """An inflated UNet, called with clips. Made by `inflate`.
@@ -21,15 +23,18 @@ class VideoUNet(nn.Module):
     Attributes:
         unet: the inflated diffusers model, whose state-dict keys are those of the published implementation.
         context: the frame count and the level of gradient checkpointing, shared by all inflated modules.
+        inflation: the options of `inflate`, those of DEFAULTS.
         adapter: the weights that tuning trains, and their strength.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, context: FrameContext):
+    def __init__(self, unet: UNet2DConditionModel, context: FrameContext, inflation: Mapping[str, str | bool]):
         super().__init__()
+        self.inflation = dict(inflation)
         self.unet = unet
         self.context = context
         for name, block in self.blocks.items():
-            block.name = name
+            for attn in (block.attn1, block.attn2, block.attn_temp):
+                attn.block = name
         self.adapter = QueryTemporal(self.blocks)
         self.text_width = next(iter(self.blocks.values())).attn2.to_k.in_features
 
@@ -47,11 +52,6 @@ class VideoUNet(nn.Module):
     def blocks(self) -> dict[str, SpatioTemporalBlock]:
         """The spatio-temporal blocks by their name in `unet`."""
         return {name: module for name, module in self.unet.named_modules() if isinstance(module, SpatioTemporalBlock)}
-
-    @property
-    def temporal_positions(self) -> bool:
-        """Whether the temporal attention is given the position of each frame in the clip."""
-        return any(block.temporal_positions for block in self.blocks.values())
 
     def forward(
         self,

@@ -165,3 +165,15 @@ def test_interrupted_write_leaves_the_old_file(
 def test_metadata_must_be_strings(tuned_unet: VideoUNet, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"metadata\['steps'\] must be text, not 500"):
         save_tuned(tuned_unet, tmp_path / "a.safetensors", metadata={"steps": 500})
+
+
+@pytest.mark.parametrize("option", [{"attention": "per_frame"}, {"group_norm": "frame"}])
+def test_weights_load_only_into_a_model_inflated_alike(make_unet: MakeUNet, tmp_path: Path, option: dict) -> None:
+    ((name, value),) = option.items()
+    path = save_tuned(inflate(make_unet(), **option), tmp_path / "tuned.safetensors")
+    load_tuned(inflate(make_unet(), **option), path)
+    with pytest.raises(ValueError, match=f"tuned with {name}={value}, this model was inflated with {name}="):
+        load_tuned(inflate(make_unet()), path)
+    plain = save_tuned(inflate(make_unet()), tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match=f"this model was inflated with {name}={value}"):
+        load_tuned(inflate(make_unet(), **option), plain)

@@ -14,12 +14,12 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from tav_core.memory.tracker import MemoryTracker
 from tav_core.unet.attention import (
+    CrossAttention,
+    SelfAttention,
+    SparseCausalAttention,
+    TemporalAttention,
     _has_fused_kernel,
     attend,
-    cross_attention,
-    self_attention,
-    sparse_causal_attention,
-    temporal_attention,
 )
 from tav_core.unet.block import SpatioTemporalBlock
 from tav_core.unet.checkpointing import _store_attention
@@ -39,7 +39,8 @@ def test_sparse_causal_attention_attends_to_first_and_previous_frame(
 ) -> None:
     monkeypatch.setattr("tav_core.unet.attention.QUERIES_AT_ONCE", 6 * frames_at_once)
     clip = draw(2, num_frames, 6, 8)
-    got = sparse_causal_attention(attn, clip.flatten(0, 1), num_frames).unflatten(0, (2, num_frames))
+    sparse_causal = SparseCausalAttention(attn, FrameContext(num_frames))
+    got = sparse_causal(clip.flatten(0, 1)).unflatten(0, (2, num_frames))
     for frame in range(num_frames):
         # Frames 1 and 2 see frame 1 twice, which is seeing it once.
         seen = [clip[:, 0]] if frame < 2 else [clip[:, 0], clip[:, frame - 1]]
@@ -51,24 +52,24 @@ def test_no_frame_but_the_first_attends_to_itself(attn: Attention) -> None:
     keys = []
     attn.to_k.register_forward_hook(lambda module, args, output: keys.append(output))
     clip = draw(4, 6, 8).requires_grad_()
-    out = sparse_causal_attention(attn, clip, 4)
+    out = SparseCausalAttention(attn, FrameContext(4))(clip)
     keys[0].retain_grad()
     out[2].sum().backward()
     assert [bool(grad.any()) for grad in keys[0].grad] == [True, True, False, False]
 
 
 def test_temporal_attention_mixes_frames_of_one_position_without_order(attn: Attention) -> None:
-    clip = draw(2, 3, 6, 8)
-    got = temporal_attention(attn, clip.flatten(0, 1), 3).unflatten(0, (2, 3))
+    clip, temporal = draw(2, 3, 6, 8), TemporalAttention(attn, FrameContext(3))
+    got = temporal(clip.flatten(0, 1)).unflatten(0, (2, 3))
     torch.testing.assert_close(got[1, :, 4], attn(clip[1, :, 4][None])[0])
-    shuffled = temporal_attention(attn, clip[:, [2, 0, 1]].flatten(0, 1), 3).unflatten(0, (2, 3))
+    shuffled = temporal(clip[:, [2, 0, 1]].flatten(0, 1)).unflatten(0, (2, 3))
     torch.testing.assert_close(shuffled, got[:, [2, 0, 1]])
 
 
 def test_cross_attention_attends_to_the_clips_text_in_each_frame() -> None:
     attn = Attention(query_dim=8, cross_attention_dim=5, heads=2, dim_head=4).requires_grad_(False)
     hidden_states, text = draw(6, 4, 8), draw(2, 7, 5)
-    got = cross_attention(attn, hidden_states, attn.to_k(text), attn.to_v(text), num_frames=3)
+    got = CrossAttention(attn, FrameContext(3))(hidden_states, attn.to_k(text), attn.to_v(text))
     torch.testing.assert_close(got, attn(hidden_states, encoder_hidden_states=text.repeat_interleave(3, dim=0)))
 
 
@@ -137,7 +138,7 @@ def test_upcast_attention_computes_in_float32(attn: Attention, autocast: bool) -
     attn.upcast_attention = True
     q, k, v = (20 * draw(1, 6, 8, seed=seed).bfloat16() for seed in range(3))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        got = attend(attn, q, k, v)
+        got = attend(SelfAttention(attn, FrameContext()), q, k, v)
     heads = (t.float().unflatten(-1, (2, 4)).transpose(1, 2) for t in (q, k, v))
     expected = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2).bfloat16()
     assert got.dtype == torch.bfloat16
@@ -236,4 +237,5 @@ def test_output_projection_starts_at_zero_without_the_global_generator() -> None
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.any() for parameter in block.attn_temp.to_out.parameters())
     assert all(projection.weight.std() > 0.1 for projection in (block.attn_temp.to_q, block.attn_temp.to_v))
-    torch.testing.assert_close(self_attention(block.attn_temp, draw(2, 3, 8)), torch.zeros(2, 3, 8))
+    block.context.num_frames = 2
+    torch.testing.assert_close(block.attn_temp(draw(2, 3, 8)), torch.zeros(2, 3, 8))

@@ -26,12 +26,12 @@ def gradient(conv: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 def test_output_and_gradient_equal_torchs(options: dict[str, int], autocast: bool) -> None:
     conv, images = convolution(**options), draw(2, 6, 9, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        got, expected = gradient(FrozenConv2d(conv), images), gradient(conv, images)
+        got, expected = gradient(FrozenConv2d.adopt(conv), images), gradient(conv, images)
     torch.testing.assert_close(got, expected)
 
 
 def test_stores_no_input_while_frozen_and_trains_otherwise() -> None:
-    frozen, images, kept = FrozenConv2d(convolution(kernel_size=3)), draw(2, 6, 9, 8).requires_grad_(), []
+    frozen, images, kept = FrozenConv2d.adopt(convolution(kernel_size=3)), draw(2, 6, 9, 8).requires_grad_(), []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor
     ):
@@ -44,7 +44,7 @@ def test_stores_no_input_while_frozen_and_trains_otherwise() -> None:
 
 @pytest.mark.parametrize("trained", ["weight", "bias"])
 def test_each_trained_part_gets_its_gradient(trained: str) -> None:
-    frozen, images = FrozenConv2d(convolution(kernel_size=3)), draw(2, 6, 9, 8)
+    frozen, images = FrozenConv2d.adopt(convolution(kernel_size=3)), draw(2, 6, 9, 8)
     getattr(frozen, trained).requires_grad_(True)
     frozen(images).sum().backward()
     assert {name for name, parameter in frozen.named_parameters() if parameter.grad is not None} == {trained}

@@ -70,6 +70,6 @@ def test_weights_load_only_with_the_same_positions_option(make_unet: MakeUNet, t
     assert torch.equal(output(same), output(tuned))
     other = inflate(make_unet(), temporal_positions=not positions)
     before = {name: weight.detach().clone() for name, weight in trainable_parameters(other).items()}
-    with pytest.raises(ValueError, match=f"inflate the model with temporal_positions={positions}"):
+    with pytest.raises(ValueError, match=f"tuned with temporal_positions={positions}"):
         load_tuned(other, path)
     assert all(torch.equal(weight, before[name]) for name, weight in trainable_parameters(other).items())
