@@ -32,8 +32,10 @@ from .models.codec import decode_latents, encode_frames, encode_prompts, prompt_
 from .stages.invert import invert_clip
 from .stages.tune import tune_clip
 from .store import Store
+from .store.keys import weight_marks
 from .tuning.config import TuningConfig, TuningStep
 from .unet.inflate import inflate
+from .unet.video_unet import trainable_parameters
 
 
 class ClipEditor:
@@ -75,6 +77,7 @@ class ClipEditor:
             model.unet, group_norm=group_norm, attention=attention, temporal_positions=temporal_positions
         )
         self.trajectory: list[InversionStep] = []
+        self._inverted_with: object = None  # marks of the weights of the inversion
         self.schedule = NoiseSchedule.from_scheduler(model.scheduler)
         self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
@@ -105,7 +108,7 @@ class ClipEditor:
         """Invert the clip under `prompt`, the empty one as published, for `edit`."""
         text, scheduler = self._embed(prompt), self.schedule
         run = invert_clip(self.video_unet, self.latents, text, scheduler, config, store=self.store, check=False)
-        self.trajectory = run.trajectory
+        self.trajectory, self._inverted_with = run.trajectory, self._weights()
         return cast(Iterator[InversionStep], run)  # unchecked, it samples nothing
 
     def reconstruct(self, prompt: str = "") -> Iterator[SamplingStep]:
@@ -234,7 +237,12 @@ class ClipEditor:
     def _inverted(self) -> list[InversionStep]:
         if not self.trajectory:
             raise RuntimeError("The clip has not been inverted since it was last tuned: run invert() to its end first.")
+        if self._inverted_with != self._weights():
+            raise RuntimeError("The weights have changed since the clip was inverted: run invert() again.")
         return self.trajectory
+
+    def _weights(self) -> object:
+        return weight_marks(trainable_parameters(self.video_unet))
 
     def _embed(self, prompt: str) -> Tensor:
         return encode_prompts(self.model, [prompt])

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, TuningConfig, load_model, plain_noise, read_video
+from tav_core import (
+    ClipEditor,
+    InversionConfig,
+    SamplingConfig,
+    TuningConfig,
+    load_model,
+    plain_noise,
+    read_video,
+    trainable_parameters,
+)
 from tav_core.demo import shapes as world
 from tav_core.models.base import ASSETS
+from tav_core.store.tuned import apply_tuned
 
 CAPTION = "a blue ring on a forest background"
 STEPS = 5
@@ -186,3 +196,20 @@ def test_heat_maps_show_where_words_act() -> None:
     assert words["star"].shape == (4, 16, 16)
     assert words["star"][on_star].mean() > 2 * words["star"][~on_star].mean()
     assert words["navy"][~on_star].mean() > 2 * words["navy"][on_star].mean()
+
+
+@pytest.mark.parametrize("change", ["loaded", "trained by hand", "written through .data"])
+def test_an_inversion_by_other_weights_is_not_sampled(editor: ClipEditor, change: str) -> None:
+    before = {name: weight.detach().clone() for name, weight in trainable_parameters(editor.video_unet).items()}
+    for _ in editor.invert(InversionConfig(num_inference_steps=2)):
+        pass
+    weights = trainable_parameters(editor.video_unet)
+    if change == "loaded":
+        apply_tuned(editor.video_unet, {name: weight + 0.01 for name, weight in before.items()})
+    elif change == "trained by hand":
+        with torch.no_grad():
+            next(iter(weights.values())).add_(0.01)
+    else:
+        next(iter(weights.values())).data.add_(0.01)
+    with pytest.raises(RuntimeError, match=r"weights have changed .* run invert\(\) again"):
+        editor.edit(CAPTION, SamplingConfig(num_inference_steps=2))

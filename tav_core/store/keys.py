@@ -120,16 +120,21 @@ def _model_parts(video_unet: VideoUNet) -> dict[str, Any]:
 
 
 def _frozen_digest(video_unet: VideoUNet) -> str:
-    trained = trainable_parameters(video_unet)
+    trained = {id(parameter) for parameter in trainable_parameters(video_unet).values()}
     # keep_vars: parameters themselves and not new tensors on them, which would have other identities at each call.
     state: Mapping[str, Tensor] = video_unet.unet.state_dict(keep_vars=True)
-    frozen = {name: tensor for name, tensor in state.items() if name not in trained}
+    frozen = {name: tensor for name, tensor in state.items() if id(tensor) not in trained}
     if any(tensor.is_inference() for tensor in frozen.values()):  # of these torch counts no writes
         return digest(frozen)
-    marks = [(name, id(tensor), tensor._version, _sum_of_bits(tensor)) for name, tensor in frozen.items()]
+    marks = weight_marks(frozen)
     if video_unet not in _frozen_digests or _frozen_digests[video_unet][0] != marks:
         _frozen_digests[video_unet] = (marks, digest(frozen))
     return _frozen_digests[video_unet][1]
+
+
+def weight_marks(weights: Mapping[str, Tensor]) -> list[tuple[str, int, int, int]]:
+    """Equal as long as no weight is replaced or written to, at the speed of memory. Not of inference tensors."""
+    return [(name, id(tensor), tensor._version, _sum_of_bits(tensor)) for name, tensor in weights.items()]
 
 
 def _sum_of_bits(tensor: Tensor) -> int:
