@@ -11,7 +11,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checks import check_integer, check_path
+from ..checks import check_choice, check_device, check_integer, check_path
+from ..unet.families import COMPUTE_DTYPES
 from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -48,27 +49,34 @@ class BaseModel:
 
 
 def load_model(
-    path_or_name: str | Path = DEMO_MODEL, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    path_or_name: str | Path = DEMO_MODEL,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = torch.float32,
 ) -> BaseModel:
     """Load a base model from a local folder in diffusers' layout.
 
     Arguments:
         path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled
             model.
-        device, dtype: of the three networks.
+        device, dtype: of the three networks; the type or its name, such as "float16".
 
     Returns:
         The parts, in evaluation mode, with no parameter requiring a gradient.
 
     Raises:
         ModelError: if the folder or a part of it is missing, incomplete or unreadable, or its weights are pickled.
+        ValueError: if the device cannot be used here, or the type is not one to compute in.
     """
+    weight_dtype: Any = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    check_choice("dtype", weight_dtype, COMPUTE_DTYPES)
+    check_device(torch.device(device))
     folder = ASSETS / "demo-model" if path_or_name == DEMO_MODEL else check_path(path_or_name, ModelError)
     check_folder(folder)
     loaded: dict[str, Any] = {}
     for part in PARTS:
         try:
-            loaded[part] = read_network(folder / part, dtype) if part in NETWORKS else _read_other(folder / part)
+            loaded[part] = read_network(folder / part, weight_dtype) if part in NETWORKS else _read_other(folder / part)
         except Exception as error:  # each library raises its own types; all mean that this part cannot be read
             reason = " ".join(str(error).split())[:REASON_LENGTH].rstrip(". ")
             raise ModelError(

@@ -133,3 +133,22 @@ def test_a_broken_config_raises(folder):
     (folder / "unet" / "config.json").write_text("{")
     with pytest.raises(ModelError, match="unet .* cannot be read"):
         load_model(folder)
+
+
+def test_a_type_is_given_by_itself_or_by_its_name(model):
+    named, typed = load_model(dtype="float16"), load_model(dtype=torch.float16)
+    for part in ("unet", "vae", "text_encoder"):
+        assert {p.dtype for p in getattr(named, part).parameters()} == {torch.float16}
+        assert {p.dtype for p in getattr(typed, part).parameters()} == {torch.float16}
+
+
+@pytest.mark.parametrize("dtype", ["half precision", "int8", torch.int64, 16])
+def test_a_type_to_compute_in_is_needed(dtype):
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        load_model(dtype=dtype)
+
+
+def test_a_device_that_is_not_there_raises_before_the_model_is_read(monkeypatch):
+    monkeypatch.setattr("tav_core.models.base.read_network", lambda *_: pytest.fail("the model was read"))
+    with pytest.raises(ValueError, match="cannot be used here"):
+        load_model(device="hpu")
