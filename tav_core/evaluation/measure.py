@@ -58,8 +58,8 @@ class Evaluation:
 
 
 def evaluate(
-    source: Tensor,
-    edit: Tensor,
+    source: Tensor | np.ndarray,
+    edit: Tensor | np.ndarray,
     prompt: str,
     source_prompt: str | None = None,
     encoders: Encoders = Encoders(),
@@ -75,7 +75,7 @@ def evaluate(
     Raises:
         ValueError: if the clips do not fit together.
     """
-    before, after = (np.ascontiguousarray(clip.float().cpu().numpy()) for clip in (source, edit))
+    before, after = _as_array(source), _as_array(edit)
     figures, curves = _measure_pictures(before, after)
     if covered is not None:
         figures["background_psnr"] = metrics.background_psnr(after, before, covered)
@@ -86,6 +86,12 @@ def evaluate(
     if encoders.dino:
         figures |= metrics.dino_measures(encoders.dino, after)
     return Evaluation({name: figures[name] for name in MEASURES if name in figures}, curves)
+
+
+def _as_array(clip: Tensor | np.ndarray) -> np.ndarray:
+    """Numbers of any floating type as float32; others stay, for `metrics.psnr` to refuse."""
+    tensor = torch.as_tensor(clip).detach().cpu()
+    return np.ascontiguousarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
 
 def _measure_pictures(source: np.ndarray, edit: np.ndarray) -> tuple[Figures, dict[str, dict[str, np.ndarray]]]:

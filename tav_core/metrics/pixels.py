@@ -1,31 +1,36 @@
 """PSNR and SSIM of a clip against its source. Neither is learned.
 
-Clips are (f, h, w, 3) arrays in [0, 1]. torchmetrics has both measures, but unlike the paper its SSIM counts
-windows over a mirrored border, and a report should need no more packages than an edit.
+Clips are (f, h, w, 3) in [0, 1], arrays or tensors on the CPU. torchmetrics has both measures, but unlike the paper its
+SSIM counts windows over a mirrored border, and a report should need no more packages than an edit.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
+from torch import Tensor
 
+Clip: TypeAlias = np.ndarray | Tensor  # (f, h, w, 3) in [0, 1]
 _LEAST_ERROR = 1e-10  # mean squared error below which clips count as equal: 100 dB
 _WINDOW = 11  # pixels, and
 _SIGMA = 1.5  # pixels: the Gaussian window of the paper
+_SPARE = 0.5  # how far decoders and filters may overshoot [0, 1]
 _C1, _C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 
 
-def psnr(frames: np.ndarray, source: np.ndarray) -> float:
+def psnr(frames: Clip, source: Clip) -> float:
     """Peak signal-to-noise ratio over all pixels of the clip, in dB; higher is closer, 100 for equal clips.
 
     Raises:
-        ValueError: if the clips differ in shape.
+        ValueError: if the clips differ in shape, or are no clips in [0, 1].
     """
-    check_pair(frames, source)
+    frames, source = checked_pair(frames, source)
     return _decibels(np.square(frames - source))
 
 
-def background_psnr(frames: np.ndarray, source: np.ndarray, covered: np.ndarray, margin: int = 4) -> float | None:
+def background_psnr(frames: Clip, source: Clip, covered: np.ndarray, margin: int = 4) -> float | None:
     """PSNR in dB over all pixels further than `margin` from what is `covered`; higher is closer.
 
     Arguments:
@@ -39,7 +44,7 @@ def background_psnr(frames: np.ndarray, source: np.ndarray, covered: np.ndarray,
     Raises:
         ValueError: if the clips and the mask do not fit together.
     """
-    check_pair(frames, source)
+    frames, source = checked_pair(frames, source)
     if covered.shape != frames.shape[:3]:
         raise ValueError(f"The mask covers {covered.shape} frames and pixels, the clips have {frames.shape[:3]}.")
     grow = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
@@ -47,7 +52,7 @@ def background_psnr(frames: np.ndarray, source: np.ndarray, covered: np.ndarray,
     return _decibels(np.square(frames[outside] - source[outside])) if outside.any() else None
 
 
-def ssim(frames: np.ndarray, source: np.ndarray) -> np.ndarray:
+def ssim(frames: Clip, source: Clip) -> np.ndarray:
     """Structural similarity of each frame, (f,) in [-1, 1]; higher is closer, 1 for equal frames.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004: Gaussian
@@ -56,14 +61,19 @@ def ssim(frames: np.ndarray, source: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if the clips differ in shape, or a frame is smaller than the window.
     """
-    check_pair(frames, source)
+    frames, source = checked_pair(frames, source)
     if min(frames.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs frames of {_WINDOW} x {_WINDOW} pixels or more, got {frames.shape[1:3]}.")
     return np.array([_ssim(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(frames, source, strict=True)])
 
 
-def check_pair(frames: np.ndarray, source: np.ndarray) -> None:
-    """Raise a ValueError unless two clips have the same shape (f, h, w, 3) with at least one frame."""
+def checked_pair(frames: Clip, source: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Two clips as arrays.
+
+    Raises:
+        ValueError: unless they have the same shape (f, h, w, 3), a frame, and numbers about [0, 1].
+    """
+    frames, source = np.asarray(frames), np.asarray(source)
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise ValueError(f"Expected a clip of shape (f, h, w, 3) with at least one frame, got {frames.shape}.")
     if frames.shape != source.shape:
@@ -71,6 +81,13 @@ def check_pair(frames: np.ndarray, source: np.ndarray) -> None:
             f"The edit has {_described(frames)}, its source {_described(source)}: "
             "take as many frames of the source as the edit has, at its size."
         )
+    for clip in (frames, source):
+        if clip.dtype.kind != "f" or not -_SPARE <= clip.min() <= clip.max() <= 1 + _SPARE:
+            raise ValueError(
+                f"A clip holds numbers in [0, 1], not {clip.dtype} from {clip.min():g} to {clip.max():g}: "
+                "divide pixels of 8 bits by 255."
+            )
+    return frames, source
 
 
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:

@@ -194,3 +194,12 @@ def test_set_measures_take_clips_of_any_size():
     measures = SetMeasures(Mean())
     measures.add(drawn("red", 12).numpy(), drawn("blue", 11, 64).numpy())
     assert measures.compute()["fid"] > 0
+
+
+def test_arrays_and_tensors_are_measured_alike_and_8_bits_refused():
+    rng = np.random.default_rng(0)
+    source, edit = (rng.random((3, 32, 32, 3)).astype(np.float32) for _ in range(2))
+    of_arrays = evaluate(source, edit, "a star").figures
+    assert of_arrays == evaluate(torch.from_numpy(source), torch.from_numpy(edit), "a star").figures
+    with pytest.raises(ValueError, match="divide pixels of 8 bits by 255"):
+        evaluate((255 * source).astype(np.uint8), (255 * edit).astype(np.uint8), "a star")

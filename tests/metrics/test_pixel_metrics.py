@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tav_core.metrics import background_psnr, psnr, ssim
 
@@ -57,3 +58,18 @@ def test_clips_of_other_shapes_raise(measure):
 def test_ssim_raises_for_frames_smaller_than_its_window():
     with pytest.raises(ValueError, match="11 x 11"):
         ssim(clip(0)[:, :8], clip(0)[:, :8])
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_pixels_of_8_bits_are_refused(measure):
+    frames = np.full((2, 16, 16, 3), 128, np.uint8)
+    for wrong in (frames, frames.astype(np.float32), torch.from_numpy(frames)):
+        with pytest.raises(ValueError, match="divide pixels of 8 bits by 255"):
+            measure(wrong, wrong)
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_tensors_and_arrays_measure_alike(measure):
+    rng = np.random.default_rng(0)
+    frames, source = (rng.random((2, 16, 16, 3)).astype(np.float32) for _ in range(2))
+    np.testing.assert_array_equal(measure(frames, source), measure(torch.from_numpy(frames), torch.from_numpy(source)))
