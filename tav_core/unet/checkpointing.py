@@ -29,19 +29,31 @@ Part = Callable[..., Tensor]
 
 def checkpoint_whole(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), recomputed as a whole under full checkpointing."""
-    return recomputed(part, *inputs) if _level(context) is True else part(*inputs)
+    return recomputed(_counting(context, part), *inputs) if _level(context) is True else part(*inputs)
 
 
 def checkpoint_cheap(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), recomputed under selective checkpointing; full checkpointing recomputes the whole around it."""
-    return recomputed(part, *inputs) if _level(context) == SELECTIVE else part(*inputs)
+    return recomputed(_counting(context, part), *inputs) if _level(context) == SELECTIVE else part(*inputs)
 
 
 def checkpoint_around_attention(context: FrameContext, part: Part, *inputs: Tensor) -> Tensor:
     """part(*inputs), recomputed; selective checkpointing stores the result of the attention in it."""
     if _level(context) == SELECTIVE:
-        return recomputed(part, *inputs, context_fn=partial(create_selective_checkpoint_contexts, _store_attention))
+        storing = partial(create_selective_checkpoint_contexts, _store_attention)
+        return recomputed(_counting(context, part), *inputs, context_fn=storing)
     return checkpoint_whole(context, part, *inputs)
+
+
+def _counting(context: FrameContext, part: Part) -> Part:
+    """The part under the frame count of now, whenever it is recomputed."""
+    num_frames = context.num_frames
+
+    def run(*inputs: Tensor) -> Tensor:
+        with context.counting(num_frames):
+            return part(*inputs)
+
+    return run
 
 
 def _level(context: FrameContext) -> bool | str:

@@ -4,8 +4,8 @@ A clip is a tensor (b, c, f, h, w). The convolutions of an image model treat eve
 arXiv:2212.11565, section 3.2), which is the same as moving the frames into the batch: (b f) c h w, frame index fastest.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ class FrameContext:
     """The clip that the model is running on, as its inflated modules need it. They share one object.
 
     Attributes:
-        num_frames: written by `VideoUNet.forward` alone, on entry.
+        num_frames: 1 but during a call of VideoUNet, so that the inner UNet called by itself takes images.
         checkpointing: the level of gradient checkpointing; set while tuning runs, by `tune` alone.
         control: an AttentionControl (`attention.py`); set by `VideoUNet.controlled` alone.
     """
@@ -28,6 +28,15 @@ class FrameContext:
     num_frames: int = 1
     checkpointing: bool | str = False
     control: Callable[..., Tensor] | None = None
+
+    @contextmanager
+    def counting(self, num_frames: int) -> Iterator[None]:
+        """Run on clips of so many frames, inside a `with`."""
+        before, self.num_frames = self.num_frames, num_frames
+        try:
+            yield
+        finally:
+            self.num_frames = before
 
 
 def fold_frames(clip: Tensor) -> Tensor:

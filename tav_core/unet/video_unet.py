@@ -63,8 +63,6 @@ class VideoUNet(nn.Module):
     ) -> Tensor:
         """Predict noise or velocity for clips.
 
-        Gradient checkpointing reads the frame count again in the backward pass: run it before the next forward pass.
-
         Arguments:
             latents: (b, c, f, h, w), scaled by the VAE's factor, any floating type.
             timestep: one for all clips, or one for each, (b,).
@@ -80,13 +78,13 @@ class VideoUNet(nn.Module):
         check_clip(latents, self.unet.config.in_channels)
         batch, num_frames = latents.shape[0], latents.shape[2]
         check_embeddings(encoder_hidden_states, batch, self.text_width)
-        self.context.num_frames = num_frames
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(batch).repeat_interleave(num_frames)
         compute_dtype = compute_dtype or self.dtype
         # A model in half precision computes in it throughout: only a finer one needs autocast's casts.
         lower = compute_dtype != self.dtype
         device = latents.device
-        with torch.autocast(device.type, dtype=compute_dtype) if lower else without_autocast(device):
+        casts = torch.autocast(device.type, dtype=compute_dtype) if lower else without_autocast(device)
+        with casts, self.context.counting(num_frames):
             images = fold_frames(latents).to(self.dtype)
             predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype)).sample
         return unfold_frames(predicted, num_frames).to(latents.dtype)

@@ -127,10 +127,40 @@ def test_reset_restores_the_inflated_weights(make_unet: MakeUNet, dtype: torch.d
 def test_a_copy_counts_its_own_frames(make_unet: MakeUNet) -> None:
     video_unet = inflate(make_unet())
     twin = copy.deepcopy(video_unet)
+    counts: list[tuple[int, int]] = []
+    twin.unet.register_forward_hook(lambda *_: counts.append((video_unet.context.num_frames, twin.context.num_frames)))
     with torch.no_grad():
         twin(draw(1, 4, 3, 8, 8), 437, draw(1, 7, 12))
-    assert (video_unet.context.num_frames, twin.context.num_frames) == (1, 3)
+    assert counts == [(1, 3)]
     assert next(iter(twin.blocks.values())).context is twin.context
+
+
+def test_the_inner_model_called_by_itself_takes_images(make_unet: MakeUNet) -> None:
+    video_unet, text = inflate(make_unet()), draw(1, 7, 12)
+    images = draw(6, 4, 8, 8)
+    with torch.no_grad():
+        video_unet(draw(1, 4, 3, 8, 8), 437, text)
+        got = video_unet.unet(images[:1], 437, text).sample
+        torch.testing.assert_close(got, make_unet()(images[:1], 437, text).sample)
+        with pytest.raises(ValueError, match="dimensions"):
+            video_unet(images, 437, text)
+        torch.testing.assert_close(video_unet.unet(images[:1], 437, text).sample, got)
+
+
+@pytest.mark.parametrize("checkpointing", [False, "selective", True])
+def test_a_backward_pass_may_follow_other_calls(make_unet: MakeUNet, checkpointing: bool | str) -> None:
+    video_unet, text = inflate(make_unet()), draw(1, 7, 12)
+    weights = list(trainable_parameters(video_unet).values())
+
+    def gradients(between: bool) -> list[torch.Tensor]:
+        video_unet.context.checkpointing = checkpointing
+        loss = video_unet(draw(1, 4, 3, 8, 8), 437, text).square().sum()
+        if between:
+            with torch.no_grad():
+                video_unet(draw(1, 4, 5, 8, 8), 437, text)
+        return list(torch.autograd.grad(loss, weights))
+
+    torch.testing.assert_close(gradients(between=True), gradients(between=False))
 
 
 @pytest.mark.parametrize(
