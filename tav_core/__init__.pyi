@@ -1,0 +1,79 @@
+"""The public names of tav_core, for type checkers and for `__init__.py`, which loads each when it is first used."""
+
+from .conditioning import Conditioning as Conditioning
+from .diffusion.denoiser import Denoiser as Denoiser
+from .diffusion.denoiser import UNetDenoiser as UNetDenoiser
+from .diffusion.guidance import CFG as CFG
+from .diffusion.schedule import NoiseSchedule as NoiseSchedule
+from .diffusion.schedule import plain_noise as plain_noise
+from .editing.config import InversionConfig as InversionConfig
+from .editing.config import SamplingConfig as SamplingConfig
+from .editing.deflicker import deflicker as deflicker
+from .editing.edit import edit as edit
+from .editing.heat_maps import HeatMapStep as HeatMapStep
+from .editing.heat_maps import heat_maps as heat_maps
+from .editing.heat_maps import word_heat_maps as word_heat_maps
+from .editing.inversion import InversionStep as InversionStep
+from .editing.inversion import invert as invert
+from .editing.reconstruction import reconstruct as reconstruct
+from .editing.reconstruction import reconstruction_snr as reconstruction_snr
+from .editing.sampling import SamplingStep as SamplingStep
+from .editing.sampling import sample as sample
+from .editing.source_branch import (
+    SourceBranch as SourceBranch,
+)
+from .editing.source_branch import (
+    latent_mask as latent_mask,
+)
+from .editing.source_branch import (
+    sample_with_source_branch as sample_with_source_branch,
+)
+from .editing.strength import Trial as Trial
+from .editing.strength import best_trial as best_trial
+from .editing.strength import search_strength as search_strength
+from .editor import ClipEditor as ClipEditor
+from .job.job import EditJob as EditJob
+from .job.run import EditReport as EditReport
+from .job.run import run_edit as run_edit
+from .memory.estimate import (
+    MemoryEstimate as MemoryEstimate,
+)
+from .memory.estimate import (
+    estimate_memory as estimate_memory,
+)
+from .memory.estimate import (
+    frames_that_fit as frames_that_fit,
+)
+from .models.base import BaseModel as BaseModel
+from .models.base import load_model as load_model
+from .stages.invert import InversionRun as InversionRun
+from .stages.invert import invert_clip as invert_clip
+from .stages.tune import (
+    Preview as Preview,
+)
+from .stages.tune import (
+    PreviewConfig as PreviewConfig,
+)
+from .stages.tune import (
+    TuningRun as TuningRun,
+)
+from .stages.tune import (
+    tune_clip as tune_clip,
+)
+from .store.store import Store as Store
+from .store.tuned import load_tuned as load_tuned
+from .store.tuned import save_tuned as save_tuned
+from .tuning.config import TuningConfig as TuningConfig
+from .tuning.config import TuningStep as TuningStep
+from .tuning.objective import NoisePrediction as NoisePrediction
+from .tuning.objective import Objective as Objective
+from .tuning.tune import tune as tune
+from .unet.adapters import QueryTemporal as QueryTemporal
+from .unet.attention import AttentionControl as AttentionControl
+from .unet.attention import AttentionSite as AttentionSite
+from .unet.inflate import inflate as inflate
+from .unet.video_unet import VideoUNet as VideoUNet
+from .unet.video_unet import trainable_parameters as trainable_parameters
+from .video import VideoClip as VideoClip
+from .video import read_video as read_video
+from .video import write_video as write_video
