@@ -14,3 +14,4 @@ Names load when they are first used; `__init__.pyi` lists them with their module
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__version__ = "0.1.0"

@@ -1,5 +1,7 @@
 """The public names of tav_core, for type checkers and for `__init__.py`, which loads each when it is first used."""
 
+from . import evaluation as evaluation
+from . import metrics as metrics
 from .conditioning import Conditioning as Conditioning
 from .diffusion.denoiser import Denoiser as Denoiser
 from .diffusion.denoiser import UNetDenoiser as UNetDenoiser
@@ -44,8 +46,13 @@ from .memory.estimate import (
 from .memory.estimate import (
     frames_that_fit as frames_that_fit,
 )
+from .models.base import BUNDLED_CLIPS as BUNDLED_CLIPS
 from .models.base import BaseModel as BaseModel
 from .models.base import load_model as load_model
+from .models.codec import decode_latents as decode_latents
+from .models.codec import encode_frames as encode_frames
+from .models.codec import encode_prompts as encode_prompts
+from .models.codec import prompt_words as prompt_words
 from .stages.invert import InversionRun as InversionRun
 from .stages.invert import invert_clip as invert_clip
 from .stages.tune import (
@@ -61,12 +68,14 @@ from .stages.tune import (
     tune_clip as tune_clip,
 )
 from .store.store import Store as Store
+from .store.tuned import apply_tuned as apply_tuned
 from .store.tuned import load_tuned as load_tuned
 from .store.tuned import save_tuned as save_tuned
 from .tuning.config import TuningConfig as TuningConfig
 from .tuning.config import TuningStep as TuningStep
 from .tuning.objective import NoisePrediction as NoisePrediction
 from .tuning.objective import Objective as Objective
+from .tuning.state import TuningState as TuningState
 from .tuning.tune import tune as tune
 from .unet.adapters import QueryTemporal as QueryTemporal
 from .unet.attention import AttentionControl as AttentionControl
@@ -77,3 +86,5 @@ from .unet.video_unet import trainable_parameters as trainable_parameters
 from .video import VideoClip as VideoClip
 from .video import read_video as read_video
 from .video import write_video as write_video
+
+__version__: str

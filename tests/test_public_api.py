@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -16,8 +17,8 @@ HEAVY = ("cv2", "av", "transformers", "diffusers", "matplotlib")
 LOADED = "import json, sys; import tav_core; print(json.dumps(sorted(sys.modules)))"
 
 
-def declared() -> dict[str, str]:
-    """Each public name, and the module that has it."""
+def declared() -> dict[str, str | None]:
+    """Each public name, and the module that has it; None for a module itself."""
     stub = ast.parse(SOURCE.with_suffix(".pyi").read_text())
     return {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
 
@@ -34,8 +35,22 @@ def test_declared_names_are_those_that_load() -> None:
 
 @pytest.mark.parametrize("name", tav_core.__all__)
 def test_every_public_name_loads(name: str) -> None:
-    value = getattr(tav_core, name)
-    assert value is getattr(import_module(f"tav_core.{declared()[name]}"), name)
+    value, module = getattr(tav_core, name), declared()[name]
+    expected = getattr(import_module(f"tav_core.{module}"), name) if module else import_module(f"tav_core.{name}")
+    assert value is expected
+
+
+def test_version_is_that_of_the_package() -> None:
+    (version,) = re.findall(r'(?m)^version = "(.*)"$', (SOURCE.parents[1] / "pyproject.toml").read_text())
+    assert tav_core.__version__ == version
+
+
+def test_bundled_clips_are_there() -> None:
+    assert tav_core.BUNDLED_CLIPS and all(path.is_file() for path in tav_core.BUNDLED_CLIPS.values())
+
+
+def test_types_are_published() -> None:
+    assert SOURCE.with_name("py.typed").is_file()
 
 
 def test_an_unknown_name_raises() -> None:

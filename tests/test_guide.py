@@ -1,0 +1,51 @@
+"""The code of docs/guide/python.md runs from top to bottom, on two small frames and a few steps."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tav_core import BUNDLED_CLIPS, presets
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "python.md"
+SHORTER = {
+    "num_frames=16, width=128, height=128": "num_frames=2, width=32, height=32",
+    "steps=150": "steps=1",
+    "num_inference_steps=50": "num_inference_steps=4",
+}
+
+
+def code() -> str:
+    """All code blocks, each at its line."""
+    text = GUIDE.read_text(encoding="utf-8")
+    lines = [""] * (text.count("\n") + 1)
+    for block in re.finditer(r"(?ms)^```python\n(.*?)^```", text):
+        first = text[: block.start(1)].count("\n")
+        for index, line in enumerate(block[1].splitlines()):
+            lines[first + index] = line
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+def test_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {"num_inference_steps": 4}
+    bundled = replace(
+        presets.BUNDLED,
+        tuning=replace(presets.BUNDLED.tuning, steps=1),
+        inversion=replace(presets.BUNDLED.inversion, **short),
+        sampling=replace(presets.BUNDLED.sampling, **short),
+        source_branch=replace(presets.BUNDLED.source_branch, **short),
+    )
+    monkeypatch.setattr(presets, "BUNDLED", bundled)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(BUNDLED_CLIPS["pink star"], "clip.mp4")
+    text = code()
+    for long, shorter in SHORTER.items():
+        assert long in text
+        text = text.replace(long, shorter)
+    names: dict[str, object] = {"__name__": "guide"}
+    exec(compile(text, str(GUIDE), "exec"), names)
+    assert {"edit.mp4", "published.mp4", "words.mp4"} <= {path.name for path in tmp_path.iterdir()}
+    assert len(names["tav"].trainable_parameters(names["video_unet"])) == 49
