@@ -150,7 +150,7 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
     from ...tav_core.memory.budget import ran_out_of_memory
 
     with torch.inference_mode(False):
-        stop = model.video_unet.register_forward_pre_hook(lambda *_: raise_if_interrupted())
+        model.video_unet.before_call = raise_if_interrupted
         try:
             warn_if_too_large(model.video_unet, clip, config)
             model.load(clip, config)
@@ -161,4 +161,4 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
                 raise host.OOM_EXCEPTION(advice(model.video_unet, clip, config)) from error
             raise
         finally:
-            stop.remove()
+            model.video_unet.before_call = None

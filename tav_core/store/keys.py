@@ -2,8 +2,8 @@
 
 These are all weights of the model before the run, the options of its inflation, the clip, the text, the noise levels,
 the settings, the kind of device, and the versions of the libraries that compute. Weights and tensors count by their
-bytes, so that a LoRA fused into the model, or another precision, makes another key. Gradient checkpointing, which
-changes rounding at most, does not count.
+bytes, so that a LoRA in the model, or another precision, makes another key. Gradient checkpointing, which changes
+rounding at most, does not count. A model with hooks or code of its own needs a tag that names the change.
 
 Settings count only where they differ from `NEUTRAL`, so that a new option leaves the keys of earlier results as they
 are. A default may change freely: `NEUTRAL` does not follow it.
@@ -11,7 +11,7 @@ are. A default may change freely: `NEUTRAL` does not follow it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields
 from numbers import Integral, Real
 from typing import Any
@@ -25,12 +25,14 @@ from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import InversionConfig
 from ..tuning.config import TuningConfig
+from ..unet.adapters import QueryTemporal
 from ..unet.modules import ClipGroupNorm, ClipResnet
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .files import digest
 
 ALGORITHM = 2  # to be raised when the same inputs give other bits
 CHANGES_ROUNDING = {"gradient_checkpointing"}
+LIBRARIES = ("torch.", "diffusers.", "peft.")  # whose modules compute what their weights and configs say
 
 # For each setting the value at which a key leaves it out. Part of the meaning of all stored keys: never change a value.
 # For a new setting add the value that computes what was computed before there was the setting, usually its default.
@@ -65,16 +67,23 @@ def result_key(
     encoder_hidden_states: Tensor | Conditioning,
     scheduler: Any,
     config: TuningConfig | InversionConfig,
+    tag: str = "",
 ) -> str:
     """The key of a tuning or an inversion that is about to run.
 
     Arguments:
         video_unet: with the weights from which the run starts.
         latents, encoder_hidden_states, scheduler, config: as `tune` or `invert` takes them.
+        tag: names a change of the model that its weights and options do not show.
 
     Returns:
         32 hexadecimal digits.
     """
+    if not tag and (changed := next(_changes(video_unet), "")):
+        raise ValueError(
+            f"The model has {changed}: its results cannot be told from the plain model's. Name the change, "
+            'Store(folder, tag="my change"), or run without a store.'
+        )
     schedule = NoiseSchedule.from_scheduler(scheduler)
     text = as_conditioning(encoder_hidden_states).text
     inputs = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod}
@@ -88,8 +97,25 @@ def result_key(
         "trained": digest(trainable_parameters(video_unet)),
         "device": video_unet.device.type,
         "versions": [ALGORITHM, torch.__version__, diffusers.__version__],
-    }
+    } | ({"tag": tag} if tag else {})
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+
+
+def _changes(video_unet: VideoUNet) -> Iterator[str]:
+    """What changes the model's results and is no weight and no option."""
+    if video_unet.context.control is not None:
+        yield "an attention control"
+    if type(video_unet.adapter) is not QueryTemporal:
+        yield f"an adapter of its own ({type(video_unet.adapter).__name__})"
+    known = (*LIBRARIES, __name__.removesuffix("store.keys"))
+    for name, module in video_unet.named_modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+        if any(hooks):
+            yield f"a hook on {name or 'itself'}"
+        if overridden := [method for method in vars(module) if callable(getattr(type(module), method, None))]:
+            yield f"a method of its own ({name}.{overridden[0]})"
+        if not type(module).__module__.startswith(known):
+            yield f"a module of its own ({name}, {type(module).__name__})"
 
 
 def _settings(config: TuningConfig | InversionConfig) -> dict[str, Any]:

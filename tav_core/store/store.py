@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import remove
-from ..checks import MAX_STEPS, check_integer, check_number, check_type
+from ..checks import MAX_STEPS, check_integer, check_number, check_text, check_type
 from ..conditioning import Conditioning
 from ..editing.config import InversionConfig
 from ..editing.inversion import InversionStep, invert
@@ -52,6 +52,8 @@ class Store(EntryFolder):
         save_every: updates between two saved states of a tuning.
         save_share: of the time of a tuning that saving states may take; a state beyond it is skipped.
         remedy: added to the error if the folder cannot be written to.
+        tag: names a change of the model that its weights and options do not show: hooks, methods or modules of your
+            own. Without one such a model is refused. Results are found under the same tag alone.
     """
 
     def __init__(
@@ -62,12 +64,15 @@ class Store(EntryFolder):
         save_every: int = SAVE_EVERY,
         save_share: float = SAVE_SHARE,
         remedy: str = "",
+        tag: str = "",
     ):
+        check_text("tag", tag)
         super().__init__(folder, max_bytes=max_bytes, remedy=remedy)
         check_integer("save_every", save_every, 1, MAX_STEPS)
         check_number("save_share", save_share, 0, math.inf, without="low")
         self.save_every = save_every
         self.save_share = save_share
+        self.tag = tag
 
     def tune(
         self,
@@ -96,7 +101,7 @@ class Store(EntryFolder):
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
         check_type("config", config, TuningConfig)
-        key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
+        key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config, self.tag)
         state = TuningState(video_unet, config)
         with self._locked():
             finished = self._get("tuned", key)
@@ -140,7 +145,7 @@ class Store(EntryFolder):
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
         check_type("config", config, InversionConfig)
-        key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config)
+        key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config, self.tag)
         with self._locked():
             found = self._get("inversion", key)
         if found is not None:

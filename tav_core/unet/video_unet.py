@@ -1,6 +1,6 @@
 """The inflated UNet as a module that takes clips."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,8 @@ class VideoUNet(nn.Module):
         context: the frame count and the level of gradient checkpointing, shared by all inflated modules.
         inflation: the options of `inflate`, those of DEFAULTS.
         adapter: the weights that tuning trains, and their strength.
+        before_call: called without arguments before each call of the model, such as to stop by an exception;
+            None for nothing.
     """
 
     def __init__(self, unet: UNet2DConditionModel, context: FrameContext, inflation: Mapping[str, str | bool]):
@@ -36,6 +38,7 @@ class VideoUNet(nn.Module):
             for attn in (block.attn1, block.attn2, block.attn_temp):
                 attn.block = name
         self.adapter = QueryTemporal(self.blocks)
+        self.before_call: Callable[[], object] | None = None
         self.text_width = next(iter(self.blocks.values())).attn2.to_k.in_features
 
     @property
@@ -75,6 +78,8 @@ class VideoUNet(nn.Module):
         Raises:
             ValueError: if a shape does not fit.
         """
+        if self.before_call is not None:
+            self.before_call()
         check_clip(latents, self.unet.config.in_channels)
         batch, num_frames = latents.shape[0], latents.shape[2]
         check_embeddings(encoder_hidden_states, batch, self.text_width)

@@ -1,17 +1,19 @@
 """Keys leave out neutral settings, so that a new option or a changed default leaves the meaning of old keys alone."""
 
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 
-from tav_core import InversionConfig, Store, TuningConfig, inflate
+from tav_core import InversionConfig, Store, TuningConfig, VideoUNet, inflate
 from tav_core.store import keys
 from tav_core.store.keys import CHANGES_ROUNDING, NEUTRAL, result_key
+from tav_core.unet.adapters import QueryTemporal
 from tav_core.unet.block import SpatioTemporalBlock
-from tests.conftest import EPSILON, MakeUNet
+from tests.conftest import EPSILON, MakeUNet, draw
 from tests.tuning.test_tuning_state import LATENTS, TEXT
 
 
@@ -96,3 +98,58 @@ def test_neutral_values_never_change() -> None:
 def test_settings_that_differ_are_in_the_key() -> None:
     config = TuningConfig(steps=7, betas=[0.9, 0.999], max_grad_norm=1, compute_dtype=torch.bfloat16)
     assert keys._settings(config) == {"steps": 7, "compute_dtype": torch.bfloat16}
+
+
+def hooked(video_unet: VideoUNet) -> None:
+    video_unet.unet.mid_block.register_forward_hook(lambda module, args, output: output / 2)
+
+
+def overridden(video_unet: VideoUNet) -> None:
+    video_unet.unet.mid_block.resnets[0].forward = lambda images, time_embedding: images
+
+
+def replaced(video_unet: VideoUNet) -> None:
+    class Plain(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+    video_unet.unet.conv_norm_out = Plain()
+
+
+def adapted(video_unet: VideoUNet) -> None:
+    class Own(QueryTemporal):
+        pass
+
+    video_unet.adapter = Own(video_unet.blocks)
+
+
+def controlled(video_unet: VideoUNet) -> None:
+    video_unet.context.control = lambda q, k, v, site, attend: attend(q, k, v)
+
+
+@pytest.mark.parametrize("change", [hooked, overridden, replaced, adapted, controlled])
+def test_a_changed_model_is_stored_under_a_tag_alone(make_unet: MakeUNet, tmp_path: Path, change: Any) -> None:
+    """Without the change: the plain model's result would be found."""
+    clip, text, config = draw(1, 4, 2, 8, 8), draw(1, 5, 12), TuningConfig(steps=1)
+    plain, changed = inflate(make_unet()), inflate(make_unet())
+    for _ in Store(tmp_path).tune(plain, clip, text, EPSILON, config):
+        pass
+    change(changed)
+    with pytest.raises(ValueError, match=r'The model has .*tag="my change"'):
+        Store(tmp_path).tune(changed, clip, text, EPSILON, config)
+    with pytest.raises(ValueError, match=r'The model has .*tag="my change"'):
+        Store(tmp_path).invert(changed, clip, text, EPSILON)
+    tagged = Store(tmp_path, tag="mine")
+    assert len(list(tagged.tune(changed, clip, text, EPSILON, config))) == 1
+    again = inflate(make_unet())
+    change(again)
+    assert len(list(tagged.tune(again, clip, text, EPSILON, config))) == 0
+    assert len(list(tagged.tune(inflate(make_unet()), clip, text, EPSILON, replace(config, seed=1)))) == 1
+
+
+def test_a_lora_has_a_key_of_its_own(make_unet: MakeUNet, tmp_path: Path) -> None:
+    clip, text, config = draw(1, 4, 2, 8, 8), draw(1, 5, 12), TuningConfig(steps=1)
+    with_lora = inflate(make_unet())
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), with_lora.unet)
+    keys = {result_key(model, clip, text, EPSILON, config) for model in (inflate(make_unet()), with_lora)}
+    assert len(keys) == 2
