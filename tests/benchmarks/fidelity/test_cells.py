@@ -27,6 +27,7 @@ def filled(folder: Path, way: Way = SHORT, **options: object) -> list[Cell]:
     return list(fill("short", bench_clips(1, 2), DEMO_MODEL, None, way=way, folder=folder, **options))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_another_stopped(tmp_path: Path) -> None:
     first = filled(tmp_path, kinds=[COAT])
     assert [cell["kind"] for cell in first] == ["coat"] and first[0]["clip"] == TEST
@@ -37,6 +38,7 @@ def test_a_run_goes_on_where_another_stopped(tmp_path: Path) -> None:
     assert {(cell["kind"], cell["seed"]) for cell in kept} == {("coat", 0), ("style", 0), ("coat", 1)}
 
 
+@pytest.mark.slow
 def test_other_settings_are_measured_anew(tmp_path: Path) -> None:
     filled(tmp_path, kinds=[COAT])
     changed = replace(SHORT, sampling=replace(SHORT.sampling, guidance_scale=3.0))
@@ -61,6 +63,7 @@ def test_words_of_an_edit_are_others_and_stay() -> None:
             assert clip.edited(kind) == changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["published", "without temporal attention", "all weights"])
 def test_each_way_trains_its_weights(trained: str) -> None:
     (clip,) = bench_clips(1, 2)
