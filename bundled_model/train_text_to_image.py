@@ -59,7 +59,7 @@ SCHEDULER_CONFIG: dict[str, Any] = dict(
     set_alpha_to_one=False,
     steps_offset=1,
 )
-_ENCODED_AT_ONCE = 64
+_ENCODED_AT_ONCE, _KEPT_AT_ONCE = 64, 1024  # pictures
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ def encode_pictures(vae: AutoencoderKL, pictures: PictureSet, folder: Path) -> n
         stop = min(len(pictures), start + _ENCODED_AT_ONCE)
         images, _ = load_batch(pictures, np.arange(start, stop))
         latents[start:stop] = (vae.encode(images).latent_dist.mode() * vae.config.scaling_factor).half().numpy()
+        if stop % _KEPT_AT_ONCE and stop < len(pictures):
+            continue
         latents.flush()
         part = note.with_name(note.name + ".part")
         part.write_text(json.dumps(dict(vae=owner, shape=list(shape), encoded=stop)))
@@ -173,15 +175,18 @@ def save_samples(objective: Objective, vae: AutoencoderKL, columns: int = 6) -> 
     return {}
 
 
-def make_training(folder: Path, config: TextToImageConfig) -> tuple[Training, CLIPTokenizer]:
-    """The run in `folder`, new or from its checkpoint, and the tokenizer."""
+def make_training(folder: Path, config: TextToImageConfig, start: Path | None) -> tuple[Training, CLIPTokenizer]:
+    """The run in `folder`: new, from the weights in `start`, or from its checkpoint; and the tokenizer."""
     torch.manual_seed(config.seed)
     tokenizer = text.build_tokenizer(folder / "model" / "tokenizer")
-    encoder = text.build_text_encoder(tokenizer, WIDTH)
-    if not (folder / "checkpoint.pt").exists():
+    encoder, unet = text.build_text_encoder(tokenizer, WIDTH), UNet2DConditionModel(**UNET_CONFIG)
+    if start is not None:
+        for name, module in (("unet", unet), ("text_encoder", encoder)):
+            module.load_state_dict(type(module).from_pretrained(start / name).float().state_dict())
+    elif not (folder / "checkpoint.pt").exists():
         taught = text.teach_words(encoder, tokenizer, config.word_steps, config.seed)
         log(folder / "log.jsonl", dict(words_taught=taught))
-    unet = UNet2DConditionModel(**UNET_CONFIG).to(memory_format=torch.channels_last)
+    unet = unet.to(memory_format=torch.channels_last)
     modules = dict(unet=unet.train(), text_encoder=encoder.train())
     optimizers = make_optimizers(modules.values(), config.learning_rate, config.muon_learning_rate)
     schedule = Schedule(config.minutes, config.decay_share, warmup_steps=300)
@@ -211,6 +216,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that bundled_model.data wrote")
     parser.add_argument("--vae", type=Path, required=True, help="trained autoencoder, a diffusers folder")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint.pt, log.jsonl, samples.png, model/")
+    parser.add_argument("--start", type=Path, help="pipeline folder to begin from, such as a milestone")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bfloat16", action="store_true", help="autocast; pays where the CPU multiplies bfloat16")
     parser.add_argument("--checkpoint-minutes", type=float, default=2.5)
@@ -225,7 +231,7 @@ def main() -> None:
     vae = AutoencoderKL.from_pretrained(args.vae).eval()
     pictures = load_set(args.data, "train")
     latents = encode_pictures(vae, pictures, args.output)  # before the clock of the run starts
-    training, tokenizer = make_training(args.output, config)
+    training, tokenizer = make_training(args.output, config, args.start)
     objective = Objective(training, tokenizer, pictures, latents, config, args.bfloat16)
     if not args.export:
         measure = partial(save_samples, objective, vae)

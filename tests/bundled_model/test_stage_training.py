@@ -190,7 +190,7 @@ def test_a_few_steps_make_a_pipeline_folder(folder, vae, tmp_path):
     config = train_text_to_image.TextToImageConfig(batch=2, word_steps=2)
     pictures = data.load_set(folder, "train")
     latents = train_text_to_image.encode_pictures(vae, pictures, tmp_path)
-    training, tokenizer = train_text_to_image.make_training(tmp_path, config)
+    training, tokenizer = train_text_to_image.make_training(tmp_path, config, None)
     objective = train_text_to_image.Objective(training, tokenizer, pictures, latents, config, bfloat16=False)
     assert np.isfinite([training.update(objective()) for _ in range(2)]).all()
     train_text_to_image.export(training, tmp_path / "vae")
@@ -198,3 +198,8 @@ def test_a_few_steps_make_a_pipeline_folder(folder, vae, tmp_path):
     assert size < 30 * 2**20
     drawn = train_text_to_image.sample_pictures(objective, vae, ["a red dog runs on the beach, flat colours"], steps=2)
     assert drawn.shape == (1, 128, 128, 3)
+    again, _ = train_text_to_image.make_training(tmp_path / "again", config, tmp_path / "model")
+    for name, module in again.modules.items():
+        kept = training.averages[name].state_dict()
+        for key, weight in module.state_dict().items():
+            torch.testing.assert_close(weight, kept[key].half().float(), msg=f"{name} {key}")
