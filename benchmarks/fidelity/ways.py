@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, Store, TuningConfig, load_model
+from tav_core import ClipEditor, InversionConfig, SamplingConfig, Store, TuningConfig, VideoUNet, load_model
 from tav_core.presets import BUNDLED
 from tav_core.unet.adapters import TEMPORAL, QueryTemporal
 
@@ -101,9 +101,7 @@ def _train(editor: ClipEditor, trained: str) -> None:
     if trained == "published":
         return
     video_unet = editor.video_unet
-    adapter = {TRAINED[1]: _QueriesAlone, TRAINED[2]: _AllWeights}[trained](video_unet.blocks)
-    if isinstance(adapter, _AllWeights):
-        adapter.unet = video_unet.unet
+    adapter = _AllWeights(video_unet) if trained == "all weights" else _QueriesAlone(video_unet.blocks)
     video_unet.requires_grad_(False)
     video_unet.adapter = adapter
     for parameter in adapter.parameters().values():
@@ -120,10 +118,12 @@ class _QueriesAlone(QueryTemporal):
 class _AllWeights(QueryTemporal):
     """All weights of the UNet."""
 
-    unet: nn.Module | None = None
+    def __init__(self, video_unet: VideoUNet):
+        self.unet = video_unet.unet
+        super().__init__(video_unet.blocks)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        return super().parameters() if self.unet is None else dict(self.unet.named_parameters())
+        return dict(self.unet.named_parameters())
 
     def reset(self) -> None:
         """Nothing: the model was just loaded. Drawing the temporal attention anew would change nothing either."""

@@ -43,9 +43,7 @@ def input_videos() -> list[str]:
 
 def bundled_clip() -> Path:
     """The clip that comes with the pack."""
-    from ...tav_core.models.base import ASSETS
-
-    return ASSETS / "demo-clip.mp4"
+    return tav_core.BUNDLED_CLIPS["pink star"]
 
 
 def input_file(name: str) -> Path:

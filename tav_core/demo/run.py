@@ -21,7 +21,7 @@ from ..editing.config import SamplingConfig
 from ..editor import ClipEditor
 from ..job.run import Progress, Step
 from ..metrics import background_psnr
-from ..models.base import ASSETS, load_model
+from ..models.base import ASSETS, BUNDLED_CLIPS, load_model
 from ..presets import BUNDLED
 from ..tuning.config import TuningConfig
 from ..video import read_video, write_video
@@ -97,7 +97,7 @@ class _Demo:
         self.output, self.progress, self.tuning, self.start_from = output, progress, tuning, start_from
         self.sampling = BUNDLED.sampling_from(start_from)
         self.seconds: dict[str, float] = {}
-        self.source, self.scenes = read_video(ASSETS / "demo-clip.mp4"), load_truth()
+        self.source, self.scenes = read_video(BUNDLED_CLIPS["pink star"]), load_truth()
         self.editor = ClipEditor(load_model(), self.source.frames, self.scenes[0].caption)
 
     def run(self) -> dict[str, Any]:

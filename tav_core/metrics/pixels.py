@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ..checks import OVERSHOOT
+
 Clip: TypeAlias = np.ndarray | Tensor  # (f, h, w, 3) in [0, 1]
 _LEAST_ERROR = 1e-10  # mean squared error below which clips count as equal: 100 dB
 _WINDOW = 11  # pixels, and
 _SIGMA = 1.5  # pixels: the Gaussian window of the paper
-_SPARE = 0.5  # how far decoders and filters may overshoot [0, 1]
 _C1, _C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 
 
@@ -82,7 +83,7 @@ def checked_pair(frames: Clip, source: Clip) -> tuple[np.ndarray, np.ndarray]:
             "take as many frames of the source as the edit has, at its size."
         )
     for clip in (frames, source):
-        if clip.dtype.kind != "f" or not -_SPARE <= clip.min() <= clip.max() <= 1 + _SPARE:
+        if clip.dtype.kind != "f" or not -OVERSHOOT <= clip.min() <= clip.max() <= 1 + OVERSHOOT:
             raise ValueError(
                 f"A clip holds numbers in [0, 1], not {clip.dtype} from {clip.min():g} to {clip.max():g}: "
                 "divide pixels of 8 bits by 255."
