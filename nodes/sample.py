@@ -74,9 +74,12 @@ class Sample(io.ComfyNode):
         return io.NodeOutput(host_latents(last.latents, model))
 
 
-def _sampling_config(steps: int, guidance: float, early_guidance: float = 0.0, **settings: Any) -> SamplingConfig:
+def _sampling_config(
+    steps: int, guidance: float, early_guidance: float = 0.0, source_guidance: float = 0.0, **settings: Any
+) -> SamplingConfig:
     """The values of the widgets under the names of the core, which are the same for `settings`."""
-    return SamplingConfig(steps, guidance, high_noise_guidance_scale=early_guidance or None, **settings)
+    scales = dict(high_noise_guidance_scale=early_guidance or None, source_guidance_scale=source_guidance or None)
+    return SamplingConfig(steps, guidance, **scales, **settings)
 
 
 def _advanced_inputs() -> list[io.Input]:
@@ -95,6 +98,18 @@ def _advanced_inputs() -> list[io.Input]:
         "Guidance at high noise, where the layout is decided; 0 for the same at all levels. With a source branch the "
         "bundled model takes 4: raise it if the old outline stays."
     )
+    source = (
+        "With a source branch: guidance for the clip itself; 0 for that of the edit. 1 preserves more of the clip and "
+        "is faster."
+    )
+    cross = (
+        "With a source branch: the share of the steps in which the words of the prompt act where those of the caption "
+        "do: 1 for another colour or style, 0 for another place. Word prompt and caption alike."
+    )
+    shape = (
+        "With a source branch: share of the steps in which pixels look where they look in the clip, which preserves "
+        "shapes."
+    )
     return [
         advanced(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **SHARE),
@@ -102,4 +117,7 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **POSITIVE_SHARE),
         advanced(io.Combo, "start_from", INVERSION, start, options=list(START_FROM)),
         advanced(io.Float, "early_guidance", 0.0, early, display_name="high_noise_guidance", **GUIDANCE),
+        advanced(io.Float, "source_guidance", 0.0, source, **GUIDANCE),
+        advanced(io.Float, "cross_replace_steps", DEFAULTS.cross_replace_steps, cross, **SHARE),
+        advanced(io.Float, "self_replace_steps", DEFAULTS.self_replace_steps, shape, **SHARE),
     ]

@@ -28,7 +28,7 @@ from .editing.sampling import SamplingStep
 from .editing.source_branch import SourceBranch, latent_mask
 from .editing.strength import STRENGTHS, Trial, search_strength
 from .models.base import BaseModel
-from .models.codec import decode_latents, encode_frames, encode_prompts, prompt_words
+from .models.codec import align_prompts, decode_latents, encode_frames, encode_prompts, prompt_words
 from .stages.invert import invert_clip
 from .stages.tune import tune_clip
 from .store import Store
@@ -155,7 +155,7 @@ class ClipEditor:
         if mask is not None and start_from != "source_branch":
             raise ValueError(MASK_ALONE)
         positive, negative = self._embed(prompt), self._embed(negative_prompt)
-        start = self._start(start_from, config) if noise is None else noise
+        start = self._start(start_from, config, prompt) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)
         return edit(self.video_unet, start, positive, negative, self.schedule, config, mask=free, propagate=propagate)
 
@@ -226,10 +226,11 @@ class ClipEditor:
             self._round_trip = self.decode(self.latents)
         return deflicker(edit, self.frames, self._round_trip)
 
-    def _start(self, start_from: str, config: SamplingConfig) -> Tensor | SourceBranch:
+    def _start(self, start_from: str, config: SamplingConfig, prompt: str) -> Tensor | SourceBranch:
         """What sampling starts from."""
         if start_from == "source_branch":
-            return SourceBranch(self.latents, self._embed(self.source_prompt))
+            alignment = align_prompts(self.model, self.source_prompt, prompt)
+            return SourceBranch(self.latents, self._embed(self.source_prompt), alignment=alignment)
         if start_from == "noise":
             return fresh_noise(tuple(self.latents.shape), config)
         return inverted_start(self._inverted(), self.schedule, config)

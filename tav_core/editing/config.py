@@ -1,6 +1,8 @@
 """The settings of inversion and sampling. Nothing here imports the model."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 from ..checks import MAX_SEED, MAX_STEPS, check_integer, check_number
 
@@ -40,6 +42,11 @@ class SamplingConfig:
         denoise: the share of the schedule that is run, in (0, 1]; see `NoiseSchedule.timesteps`.
         high_noise_guidance_scale: the scale at high noise (`NoiseSchedule.is_high_noise`), where the layout is decided;
             None for the same at all levels.
+        source_guidance_scale: of a source-preserving edit, the scale of what is predicted for the clip itself; None for
+            that of the edit. 1 keeps more of the clip and takes three passes a step in place of four.
+        cross_replace_steps: of a source-preserving edit, the share of the steps, from the first on, in which the words
+            of the prompt act where those of the caption do (prompt-to-prompt, arXiv:2208.01626, section 3.2).
+        self_replace_steps: the same for the attention of pixels to frames, which preserves shapes.
     """
 
     num_inference_steps: int = 50
@@ -49,6 +56,9 @@ class SamplingConfig:
     guidance_rescale: float = 0.0
     denoise: float = 1.0
     high_noise_guidance_scale: float | None = None
+    source_guidance_scale: float | None = None
+    cross_replace_steps: float = 0.0
+    self_replace_steps: float = 0.0
 
     def __post_init__(self) -> None:
         check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
@@ -57,10 +67,31 @@ class SamplingConfig:
         check_integer("seed", self.seed, 0, MAX_SEED)
         check_number("guidance_rescale", self.guidance_rescale, 0, 1)
         check_number("denoise", self.denoise, 0, 1, without="low")
-        if self.high_noise_guidance_scale is not None:
-            check_number("high_noise_guidance_scale", self.high_noise_guidance_scale, 0, 1000)
+        for name in ("high_noise_guidance_scale", "source_guidance_scale"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0, 1000)
+        for name in ("cross_replace_steps", "self_replace_steps"):
+            check_number(name, getattr(self, name), 0, 1)
 
     @property
     def guided(self) -> bool:
         """Whether any step uses guidance."""
         return any(scale not in (None, 1) for scale in (self.guidance_scale, self.high_noise_guidance_scale))
+
+    @property
+    def replaces(self) -> bool:
+        """Whether attention is replaced in any step."""
+        return self.cross_replace_steps > 0 or self.self_replace_steps > 0
+
+    @property
+    def of_the_source(self) -> SamplingConfig:
+        """How the clip itself is predicted in a source-preserving edit."""
+        if self.source_guidance_scale is None:
+            return self
+        return replace(self, guidance_scale=self.source_guidance_scale, high_noise_guidance_scale=None)
+
+    @property
+    def source_settings(self) -> list[str]:
+        """The names of settings that are set and act in a source-preserving edit alone."""
+        names = ("source_guidance_scale", "cross_replace_steps", "self_replace_steps")
+        return [name for name in names if getattr(self, name)]

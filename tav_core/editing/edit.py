@@ -48,6 +48,8 @@ def edit(
         )
     if mask is not None:
         raise ValueError(MASK_ALONE)
+    for name in config.source_settings:
+        raise ValueError(f'{name} acts in a source-preserving edit: start from "source_branch", or leave it out.')
     return sample(video_unet, start, positive, negative, scheduler, config)
 
 

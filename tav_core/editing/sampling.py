@@ -18,8 +18,10 @@ from ..conditioning import Conditioning
 from ..diffusion.ddim import ddim_step
 from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
 from ..diffusion.guidance import CFG
+from ..unet.attention import AttentionControl
 from ..unet.video_unet import VideoUNet, check_inputs
 from .config import SamplingConfig
+from .prompt_to_prompt import Controlled
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,13 @@ def guided_denoiser(
     negative: Tensor | Conditioning | None,
     scheduler: Any,
     config: SamplingConfig,
+    control: AttentionControl | None = None,
 ) -> Denoiser:
-    """The model under a prompt, guided as the config says."""
-    under_positive = unet_denoiser(video_unet, scheduler, positive)
+    """The model under a prompt, guided as the config says. A control acts on the positive prediction alone."""
+    plain = unet_denoiser(video_unet, scheduler, positive)
+    under_positive = plain if control is None else Controlled(plain, video_unet, control)
     if not config.guided or negative is None:
         return under_positive
-    under_negative = unet_denoiser(video_unet, under_positive.schedule, negative)
+    under_negative = unet_denoiser(video_unet, plain.schedule, negative)
     scales = config.guidance_scale, config.guidance_rescale, config.high_noise_guidance_scale
     return CFG(under_positive, under_negative, *scales)

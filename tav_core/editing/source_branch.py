@@ -10,6 +10,9 @@ out. Where the prompt asks for what the caption says, the predictions agree and 
 trajectory of the inverted clip, or the clip under noise that is drawn anew at each step (Kulikov et al.,
 arXiv:2412.08629, for flow models): latents as the model was trained on, and no inversion.
 
+Fewer pixels change if the clip is predicted without guidance, `SamplingConfig.source_guidance_scale` 1, and if the
+words of the prompt act where those of the caption do (`prompt_to_prompt.py`).
+
 At high noise, where the layout is decided, the frames share their offsets along optical flow (`propagation.py`).
 """
 
@@ -22,13 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import raise_unless_finite
-from ..conditioning import Conditioning
+from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.ddim import ddim_step
 from ..diffusion.denoiser import to_float32
 from ..diffusion.schedule import NoiseSchedule
 from ..unet.video_unet import VideoUNet
 from .config import SamplingConfig
 from .inversion import InversionStep
+from .prompt_to_prompt import CROSS, SELF, PromptToPrompt
 from .propagation import FlowPropagation
 from .sampling import SamplingStep, check_sampling, guided_denoiser
 
@@ -41,11 +45,14 @@ class SourceBranch:
         latents: the clean clip, (b, c, f, h, w), scaled by the VAE's factor.
         caption: the embedding of its caption, (b, n, d).
         trajectory: what `invert` yielded for it, with as many steps as sampling takes; None for fresh noise.
+        alignment: which token of the caption each one of the prompt stands for, see `PromptToPrompt`; None for the same
+            places.
     """
 
     latents: Tensor
     caption: Tensor | Conditioning
     trajectory: Iterable[InversionStep] | None = None
+    alignment: Tensor | None = None
 
 
 def sample_with_source_branch(
@@ -59,7 +66,7 @@ def sample_with_source_branch(
     mask: Tensor | None = None,
     propagate: bool = True,
 ) -> Iterator[SamplingStep]:
-    """Edit a clip along a branch of its own. Under the caption itself the result is the clip, whatever the guidance.
+    """Edit a clip along a branch of its own. Under the caption, guided as the clip is, the result is the clip.
 
     Arguments:
         video_unet: the inflated model, tuned on the clip.
@@ -79,25 +86,33 @@ def sample_with_source_branch(
 
     Raises:
         ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, the mask does not lie in
-            [0, 1], or the trajectory lacks a timestep.
+            [0, 1], the trajectory lacks a timestep, or words are to be replaced that do not stand for each other.
     """
     check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
         raise ValueError(f"A source-preserving edit takes DDIM steps, eta 0, got {config.eta}.")
+    if config.cross_replace_steps > 0:
+        _check_alignment(source, as_conditioning(positive).text.shape[1])
     clip = to_float32(source.latents, video_unet.device)
+    attention = PromptToPrompt(source.alignment)
     under_prompt, under_caption = (
-        guided_denoiser(video_unet, text, negative, scheduler, config) for text in (positive, source.caption)
+        guided_denoiser(video_unet, text, negative, scheduler, settings, control if config.replaces else None)
+        for text, settings, control in (
+            (positive, config, attention.put),
+            (source.caption, config.of_the_source, attention.keep),
+        )
     )
     schedule, free = under_prompt.schedule, _as_factor(mask, clip)
     propagation = FlowPropagation(clip) if propagate else None
     offset = torch.zeros_like(clip)
     steps = schedule.steps(config.num_inference_steps, config.denoise)
-    for (t, s), branch in zip(steps, _branch(source, clip, schedule, steps, config.seed), strict=True):
-        levels = schedule.alpha(t), schedule.alpha(s)
+    branches = _branch(source, clip, schedule, steps, config.seed)
+    for index, ((t, s), branch) in enumerate(zip(steps, branches, strict=True)):
+        levels, attention.kinds = (schedule.alpha(t), schedule.alpha(s)), _replaced(config, index / len(steps))
         with torch.no_grad():
-            edited, source_step = (
+            source_step, edited = (
                 ddim_step(x_t, denoiser(x_t, t), *levels, schedule.prediction_type)
-                for denoiser, x_t in ((under_prompt, branch + offset), (under_caption, branch))
+                for denoiser, x_t in ((under_caption, branch), (under_prompt, branch + offset))
             )
         offset = edited - source_step
         if propagation is not None and schedule.is_high_noise(t):
@@ -105,6 +120,30 @@ def sample_with_source_branch(
         offset = free * offset
         raise_unless_finite(offset, f"Sampling at timestep {t}")
         yield SamplingStep(t, (clip + offset).to(source.latents.device))
+
+
+def _check_alignment(source: SourceBranch, num_tokens: int) -> None:
+    """Raise a ValueError unless each of the prompt's tokens has one of the caption's, or none, that it stands for."""
+    theirs = as_conditioning(source.caption).text.shape[1]
+    if source.alignment is None:
+        if num_tokens != theirs:
+            raise ValueError(
+                f"cross_replace_steps needs a prompt as long as the caption, got {num_tokens} tokens and {theirs}: "
+                "word them alike, give an alignment, or set it to 0."
+            )
+        return
+    places = source.alignment
+    if places.shape != (num_tokens,) or places.is_floating_point() or not ((places >= -1) & (places < theirs)).all():
+        raise ValueError(
+            f"An alignment holds, for each of the prompt's {num_tokens} tokens, a place from 0 to {theirs - 1} in the "
+            f"caption or -1; got {tuple(places.shape)} of {places.dtype}. Make it with align_prompts."
+        )
+
+
+def _replaced(config: SamplingConfig, done: float) -> frozenset[str]:
+    """The attentions that are replaced in a step before which the share `done` of all steps was taken."""
+    until = {CROSS: config.cross_replace_steps, SELF: config.self_replace_steps}
+    return frozenset(kind for kind, share in until.items() if done < share)
 
 
 def _as_factor(mask: Tensor | None, clip: Tensor) -> Tensor:

@@ -86,6 +86,18 @@ class EditJob:
     high_noise_guidance_scale: float | None = _setting(
         float, "the guidance scale at high noise, where the layout is decided", "sampling"
     )
+    source_guidance_scale: float | None = _setting(
+        float, "with source_branch: the guidance scale for the clip itself; 1 preserves more of it", "sampling"
+    )
+    cross_replace_steps: float | None = _setting(
+        float,
+        "with source_branch: share of the steps in which the words of the prompt act where those of the caption do; 1 "
+        "for other colours and styles, 0 for other places",
+        "sampling",
+    )
+    self_replace_steps: float | None = _setting(
+        float, "with source_branch: share of the steps in which pixels look where they look in the clip", "sampling"
+    )
     denoise: float | None = _setting(
         float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "sampling"
     )

@@ -4,6 +4,7 @@ A clip's latents are (1, c, f, h, w), multiplied by the autoencoder's scaling fa
 """
 
 import string
+from difflib import SequenceMatcher
 
 import torch
 from einops import rearrange
@@ -28,11 +29,16 @@ def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
     for prompt in prompts:
         check_text("a prompt", prompt)
     check_integer("the number of prompts", len(prompts), 1, MAX_PROMPTS)
+    ids = _token_ids(model, prompts)
+    return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
+
+
+def _token_ids(model: BaseModel, prompts: list[str]) -> torch.Tensor:
+    """The tokens of prompts, padded or cut to the encoder's length: (len(prompts), n)."""
     length = model.text_encoder.config.max_position_embeddings
-    ids = model.tokenizer(
+    return model.tokenizer(
         prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
-    return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
 
 
 def prompt_words(model: BaseModel, prompt: str) -> list[tuple[str, list[int]]]:
@@ -58,6 +64,19 @@ def prompt_words(model: BaseModel, prompt: str) -> list[tuple[str, list[int]]]:
         if places:
             words.append((name, places))
     return words
+
+
+def align_prompts(model: BaseModel, caption: str, prompt: str) -> torch.Tensor:
+    """For each token of a prompt the place of the token of the caption that it stands for, or -1: (n,) integers.
+
+    Tokens that both have stand for each other, and so do as many tokens in place of as many others.
+    """
+    theirs, ours = (_token_ids(model, [text])[0].tolist() for text in (caption, prompt))
+    places = torch.full((len(ours),), -1)
+    for kind, start, stop, first, last in SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes():
+        if kind == "equal" or stop - start == last - first:
+            places[first:last] = torch.arange(start, stop)
+    return places
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Source-preserving edits: reconstruction of the clip, masks, and the recursion itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -64,6 +66,22 @@ def test_offset_is_the_difference_of_two_guided_steps(video_unet):
         offset = ddim_step(branch + offset, edited, *levels) - ddim_step(branch, unedited, *levels)
         assert relative_error(step.latents, CLIP + offset) < 1e-5
     assert t == 1
+
+
+def test_the_clip_can_have_a_guidance_of_its_own(video_unet):
+    config = replace(CONFIG, num_inference_steps=1, denoise=1.0)
+    unguided = replace(config, source_guidance_scale=1.0)
+    schedule = NoiseSchedule.from_scheduler(EPSILON)
+    (t, s), *_ = schedule.steps(1, 1.0)
+    (branch,) = _branch(SourceBranch(CLIP, CAPTION), CLIP, schedule, [(t, s)], seed=0)
+    levels = schedule.alpha(t), schedule.alpha(s), "epsilon"
+    with torch.no_grad():
+        edited = guided_denoiser(video_unet, PROMPT, NEGATIVE, EPSILON, config)(branch, t)
+        unedited = guided_denoiser(video_unet, CAPTION, None, EPSILON, config)(branch, t)
+    expected = CLIP + ddim_step(branch, edited, *levels) - ddim_step(branch, unedited, *levels)
+    found = edit(video_unet, SourceBranch(CLIP, CAPTION), config=unguided, propagate=False)
+    assert relative_error(found, expected) < 1e-5
+    assert relative_error(edit(video_unet, SourceBranch(CLIP, CAPTION), config=config), expected) > 1e-3
 
 
 def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
