@@ -15,8 +15,15 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.schedule import NoiseSchedule
 from ..unet.attention import Attend, AttentionControl, AttentionSite
 from ..unet.video_unet import VideoUNet
+from .config import SamplingConfig
 
 CROSS, SELF = "attn2", "attn1"
+
+
+def replaced_kinds(config: SamplingConfig, done: float = 0.0) -> frozenset[str]:
+    """The attentions that are replaced in a step before which the share `done` of all steps was taken."""
+    until = {CROSS: config.cross_replace_steps, SELF: config.self_replace_steps}
+    return frozenset(kind for kind, share in until.items() if done < share)
 
 
 @dataclass(eq=False)

@@ -32,7 +32,7 @@ from ..diffusion.schedule import NoiseSchedule
 from ..unet.video_unet import VideoUNet
 from .config import SamplingConfig
 from .inversion import InversionStep
-from .prompt_to_prompt import CROSS, SELF, PromptToPrompt
+from .prompt_to_prompt import PromptToPrompt, replaced_kinds
 from .propagation import FlowPropagation
 from .sampling import SamplingStep, check_sampling, guided_denoiser
 
@@ -108,7 +108,7 @@ def sample_with_source_branch(
     steps = schedule.steps(config.num_inference_steps, config.denoise)
     branches = _branch(source, clip, schedule, steps, config.seed)
     for index, ((t, s), branch) in enumerate(zip(steps, branches, strict=True)):
-        levels, attention.kinds = (schedule.alpha(t), schedule.alpha(s)), _replaced(config, index / len(steps))
+        levels, attention.kinds = (schedule.alpha(t), schedule.alpha(s)), replaced_kinds(config, index / len(steps))
         with torch.no_grad():
             source_step, edited = (
                 ddim_step(x_t, denoiser(x_t, t), *levels, schedule.prediction_type)
@@ -138,12 +138,6 @@ def _check_alignment(source: SourceBranch, num_tokens: int) -> None:
             f"An alignment holds, for each of the prompt's {num_tokens} tokens, a place from 0 to {theirs - 1} in the "
             f"caption or -1; got {tuple(places.shape)} of {places.dtype}. Make it with align_prompts."
         )
-
-
-def _replaced(config: SamplingConfig, done: float) -> frozenset[str]:
-    """The attentions that are replaced in a step before which the share `done` of all steps was taken."""
-    until = {CROSS: config.cross_replace_steps, SELF: config.self_replace_steps}
-    return frozenset(kind for kind, share in until.items() if done < share)
 
 
 def _as_factor(mask: Tensor | None, clip: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..conditioning import Conditioning
-from ..diffusion.denoiser import UNetDenoiser
+from ..diffusion.denoiser import Denoiser, UNetDenoiser
 from ..diffusion.guidance import CFG, ONE_BATCH_PIXELS
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import SamplingConfig
+from ..editing.prompt_to_prompt import Controlled, PromptToPrompt, replaced_kinds
 from ..tuning.config import TuningConfig
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
@@ -119,7 +120,7 @@ def _options(config: TuningConfig | SamplingConfig) -> tuple:
     if isinstance(config, TuningConfig):
         passes = config.gradient_accumulation_steps
         return "tuning", config.objective, config.gradient_checkpointing, config.compute_dtype, passes
-    return "sampling", config.guided, config.guidance_rescale == 0
+    return "sampling", config.guided, config.guidance_rescale == 0, replaced_kinds(config)
 
 
 def frames_that_fit(
@@ -192,6 +193,11 @@ class _Step(nn.Module):
 
 
 def _sample(denoiser: UNetDenoiser, latents: Tensor, config: SamplingConfig) -> None:
-    guided = CFG(denoiser, denoiser, 2.0, config.guidance_rescale)  # any scale but 1
+    positive: Denoiser = denoiser
     with torch.no_grad():
-        (guided if config.guided else denoiser)(latents, TIMESTEP)
+        if kinds := replaced_kinds(config):  # the clip's pass, whose queries and keys the edit's pass takes
+            attention = PromptToPrompt(kinds=kinds)
+            Controlled(denoiser, denoiser.video_unet, attention.keep)(latents, TIMESTEP)
+            positive = Controlled(denoiser, denoiser.video_unet, attention.put)
+        guided = CFG(positive, denoiser, 2.0, config.guidance_rescale)  # any scale but 1
+        (guided if config.guided else positive)(latents, TIMESTEP)
