@@ -1,6 +1,10 @@
-"""Pack a trained model folder as shipped: float16 weights, only the files that loading needs.
+"""Pack the trained weights as shipped: a diffusers pipeline folder in float16, with its model card.
 
-python -m bundled_model.pack --model build/demo-model --output tav_core/assets/demo-model
+    python -m bundled_model.pack --model build/unet/model --output tav_core/assets/demo-model
+    python -m bundled_model.pack --model bundled_model/milestones/text_to_image \
+        --vae bundled_model/milestones/autoencoder --output tav_core/assets/demo-model
+
+Tokenizer and noise schedule are made from the code, since no training changes them.
 """
 
 from __future__ import annotations
@@ -14,24 +18,37 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
+
+from bundled_model.text_encoder import build_tokenizer
+from bundled_model.train_text_to_image import SCHEDULER_CONFIG, write_index
+
+CARD = Path(__file__).with_name("MODEL_CARD.md")
+MOST_BYTES = 30e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="folder with unet and text_encoder")
+    parser.add_argument("--vae", type=Path, help="folder of the autoencoder; by default vae within --model")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    if args.model.resolve() == args.output.resolve():
+    if args.model.resolve().is_relative_to(args.output.resolve()):
         parser.error("--output is emptied first: give another folder than --model")
-    pack(args.model, args.output)
-    size = sum(f.stat().st_size for f in args.output.rglob("*"))
-    print(f"{size / 1e6:.1f} MB")
+    pack(args.model, args.vae or args.model / "vae", args.output)
+    print(f"{folder_bytes(args.output) / 1e6:.1f} MB")
 
 
-def pack(model: Path, output: Path) -> None:
-    """Write a model folder; the output is emptied once all of the model was read."""
-    parts = read_parts(model)
+def pack(model: Path, vae: Path, output: Path) -> None:
+    """Write a model folder; the output is emptied once all of the weights were read.
+
+    Raises:
+        ValueError: the folder would be larger than MOST_BYTES.
+    """
+    parts = read_parts(model, vae)
+    size = sum(2 * part.num_parameters() for part in parts.values())
+    if size > MOST_BYTES:
+        raise ValueError(f"The weights take {size / 1e6:.1f} MB, and at most {MOST_BYTES / 1e6:.0f} MB ship.")
     if output.exists():
         shutil.rmtree(output)
     for name, part in parts.items():
@@ -41,22 +58,26 @@ def pack(model: Path, output: Path) -> None:
         values = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     _name_as_published(output / "text_encoder" / "model.safetensors")
-    for name in ("vocab.json", "merges.txt"):  # other programs read these
-        shutil.copy(model / "tokenizer" / name, output / "tokenizer")
+    build_tokenizer(output / "tokenizer")
+    DDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(output / "scheduler")
+    write_index(output)
+    shutil.copy(CARD, output / "README.md")
 
 
-def read_parts(model: Path) -> dict[str, Any]:
-    """Each part by its folder's name, the networks in float16."""
+def read_parts(model: Path, vae: Path) -> dict[str, Any]:
+    """Each network by its folder's name, in float16."""
     half = dict(local_files_only=True, torch_dtype=torch.float16)
     return {
         "unet": UNet2DConditionModel.from_pretrained(model / "unet", **half),
-        "vae": AutoencoderKL.from_pretrained(model / "vae", **half),
+        "vae": AutoencoderKL.from_pretrained(vae, **half),
         "text_encoder": CLIPTextModel.from_pretrained(
             model / "text_encoder", local_files_only=True, dtype=torch.float16
         ),
-        "scheduler": DDIMScheduler.from_pretrained(model / "scheduler", local_files_only=True),
-        "tokenizer": CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True),
     }
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*"))
 
 
 def _name_as_published(file: Path) -> None:

@@ -201,6 +201,11 @@ def export(training: Training, vae_folder: Path) -> None:
         module.float()
     AutoencoderKL.from_pretrained(vae_folder).half().save_pretrained(model / "vae")
     DDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(model / "scheduler")
+    write_index(model)
+
+
+def write_index(folder: Path) -> None:
+    """Write model_index.json, from which diffusers loads the folder as a pipeline."""
     classes = dict(
         text_encoder=["transformers", "CLIPTextModel"],
         tokenizer=["transformers", "CLIPTokenizer"],
@@ -208,7 +213,8 @@ def export(training: Training, vae_folder: Path) -> None:
         vae=["diffusers", "AutoencoderKL"],
         scheduler=["diffusers", "DDIMScheduler"],
     )
-    (model / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"} | classes, indent=2))
+    index = {"_class_name": "StableDiffusionPipeline"} | classes
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from benchmarks.fidelity.scenes import KINDS, BenchClip
 from benchmarks.fidelity.ways import WAYS, Edited, Way
 from bundled_model.reader import Reader, joint_error, read
 from tav_core import Store
-from tav_core.demo.pixel_judge import Scores, judge
+from tav_core.demo.judge import Scores, judge
 from tav_core.demo.world import caption
 from tav_core.models.base import ASSETS, DEMO_MODEL
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from benchmarks import harness, results
 from benchmarks.fidelity.scenes import KINDS, BenchClip, another, bench_clips
 from bundled_model.reader import joint_error, load_reader, read
-from tav_core.demo.pixel_judge import Scores, judge
+from tav_core.demo.judge import Scores, judge
 from tav_core.demo.world import Scene, Words, draw_frames
 
 AT_MOST = {"unedited": 0.0, "another clip": 0.05, "other coat": 0.05, "other place": 0.05, "moved by 3 px": 0.15}

@@ -4,7 +4,7 @@
 
 Each clip is edited five times: another coat, figure, place, style, and coat and place at once. Half of the clips show
 motions that no training picture shows. strict and loose are the shares of frames that the judge of pixels calls right
-(`tav_core/demo/pixel_judge.py`); IoU, dB and flicker are against the true edit; joints are the distance in pixels from
+(`tav_core/demo/judge.py`); IoU, dB and flicker are against the true edit; joints are the distance in pixels from
 the true ones as a reader net sees them; words is the share of frames in which it finds the new words.
 
 Intervals are 95 %, by a bootstrap over clips. Cells that were measured before are read from benchmarks/fidelity/cells;

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tav_core.demo.pixel_judge import Truth, make_truth
+from tav_core.demo.judge import Truth, make_truth
 from tav_core.demo.world import VOCABULARY, Drawing, Scene, Words, caption, draw, random_scene
 
 TEST, DEVELOPMENT = 30_000_000, 31_000_000  # the first seeds

@@ -1,4 +1,4 @@
-"""`demo`: the bundled model tuned on the bundled clip, which is edited and measured."""
+"""`demo`: the bundled model tuned on the bundled clip, which is edited and judged."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from .progress import show_progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All options of the command."""
     output = Path("tav-demo")
-    parser.add_argument("--output", type=Path, default=output, help="folder for videos, pictures and report.json")
+    parser.add_argument("--output", type=Path, default=output, help="folder for report.html, report.json and videos")
     parser.add_argument("--seed", type=int, default=TuningConfig.seed)
     parser.add_argument("--start-from", choices=START_FROM, default=BUNDLED.start_from, help="as for edit")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the demo, and print the result of each edit."""
-    report = run_demo(args.output, show_progress, args.seed, args.start_from)
-    for edit in report["edits"].values():
-        psnr = "" if edit["background_psnr"] is None else f", background {edit['background_psnr']:.1f} dB"
+    report = run_demo(args.output, show_progress, seed=args.seed, start_from=args.start_from)
+    untuned = report["untuned"]
+    for edit in (*report["edits"].values(), untuned):
         sys.stdout.write(
-            f"{edit['prompt']}: {edit['success']:.0%} of frames match the prompt, "
-            f"{edit['position_error']:.1f} px from the source's path{psnr}\n"
+            f"{edit['prompt']}{' (not tuned)' if edit is untuned else ''}: {edit['strict']:.0%} of frames are right, "
+            f"loosely judged {edit['loose']:.0%}\n"
         )
-    sys.stdout.write(f"Finished in {report['seconds']['all']:.0f} s. Look at {args.output / 'comparison.mp4'}.\n")
+    sys.stdout.write(
+        f"Reconstruction {report['reconstruction_psnr']:.1f} dB; the autoencoder alone {report['round_trip_psnr']:.1f} dB.\n"
+        f"Finished in {report['seconds']['all']:.0f} s. Open {args.output / 'report.html'} in a browser.\n"
+    )

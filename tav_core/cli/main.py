@@ -12,7 +12,7 @@ from ..memory.budget import ran_out_of_memory
 from . import demo, edit, evaluate, store
 
 COMMANDS = {  # modules with `add_arguments` and `run`, and what they do
-    "demo": (demo, "tune the bundled model on the bundled clip, edit it four times, measure"),
+    "demo": (demo, "tune the bundled model on the bundled clip, edit it five times, judge"),
     "edit": (edit, "tune a model on a clip and sample the clip under another prompt"),
     "evaluate": (evaluate, "measure an edit, or all edits of a data set; write a page"),
     "store": (store, "list, verify or prune the folder of edit --store"),

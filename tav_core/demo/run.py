@@ -1,4 +1,8 @@
-"""The demo: tune the bundled model on the bundled clip, edit it with four prompts, and measure every edit."""
+"""The demo: tune the bundled model on the bundled clip, edit it with five prompts, and judge every edit.
+
+The clip is drawn anew from its seed, so that it is free of the losses of a video file, and so is the truth about every
+edit. One edit is made without tuning too.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,155 +19,171 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..atomic import write_text
-from ..editing.config import SamplingConfig
-from ..editor import ClipEditor
-from ..job.run import Progress, Step
-from ..metrics import background_psnr
-from ..models.base import ASSETS, BUNDLED_CLIPS, load_model
-from ..presets import BUNDLED
-from ..tuning.config import TuningConfig
-from ..video import read_video, write_video
-from ..viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
-from . import shapes as world
-from . import shapes_judge as judge
+from tav_core.atomic import write_text
+from tav_core.demo.clip import bundled_clip
+from tav_core.demo.edits import EDITS, DemoEdit, HeatMaps, judged
+from tav_core.demo.page import Shown, write_page
+from tav_core.demo.world import caption, draw
+from tav_core.editing.config import InversionConfig, SamplingConfig
+from tav_core.editing.heat_maps import NUM_LEVELS
+from tav_core.editor import ClipEditor
+from tav_core.job.run import Progress, Step
+from tav_core.metrics import psnr
+from tav_core.models.base import load_model
+from tav_core.presets import BUNDLED, Preset
+from tav_core.video import write_video
+from tav_core.viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
+from tav_core.viz.heat_maps import heat_map_grid
 
-EDITS = {
-    "colour": {"colour": "yellow"},
-    "shape": {"shape": "circle"},
-    "background": {"background": "maroon"},
-    "colour-and-background": {"colour": "white", "background": "wavy"},
-}
-
-
-@dataclass(frozen=True)
-class EditScore:
-    """How well an edit shows its prompt and preserves its clip.
-
-    success: share of frames that show the prompted shape, colour and background. position_error: median over frames, in
-    pixels, of the distance from the source's path. background_psnr: in dB against the source, over the clip, None
-    where the background was to change. size_jitter: standard deviation over mean of the object's radius along the clip.
-    """
-
-    success: float
-    position_error: float
-    background_psnr: float | None
-    size_jitter: float
+UNTUNED = "place"  # the edit that is made without tuning too: the gain shows most where the place is another
+RECONSTRUCTION = InversionConfig(num_inference_steps=10, refinements=6)  # exact within 1 dB of the round trip: LOG.md
 
 
-def score_edit(frames: np.ndarray, source: np.ndarray, scenes: list[world.Scene], words: dict[str, str]) -> EditScore:
-    """Measure an edit of a clip whose truth is known.
-
-    Arguments:
-        frames, source: edit and source clip, (f, h, w, 3) in [0, 1].
-        scenes: the truth of the source, one a frame.
-        words: what the prompt changes, as `Scene.edited` takes it.
-    """
-    truth = [scene.edited(**words) for scene in scenes]
-    readings = [judge.read(frame) for frame in frames]
-    pairs = list(zip(readings, truth, strict=True))
-    covered = np.stack(
-        [world.draw(before)[1] + world.draw(after)[1] for before, after in zip(scenes, truth, strict=True)]
-    )
-    radii = np.array([reading.radius or 0.0 for reading in readings])
-    return EditScore(
-        success=float(np.mean([reading.shows(scene) for reading, scene in pairs])),
-        position_error=float(np.median([reading.distance(scene) for reading, scene in pairs])),
-        background_psnr=None if "background" in words else background_psnr(frames, source, covered),
-        size_jitter=float(radii.std() / max(radii.mean(), 1e-6)),
-    )
-
-
-def run_demo(output: Path, progress: Progress, seed: int = 0, start_from: str = BUNDLED.start_from) -> dict[str, Any]:
+def run_demo(
+    output: Path,
+    progress: Progress,
+    *,
+    preset: Preset = BUNDLED,
+    seed: int = 0,
+    start_from: str | None = None,
+    num_frames: int | None = None,
+) -> dict[str, Any]:
     """Run the demo and write what it makes into `output`.
 
     Arguments:
         output: folder; made if missing, files of the same names are replaced.
         progress: wraps the steps of each stage to show them.
+        preset: all settings.
         seed: of the tuning.
-        start_from: how the edits start, see `ClipEditor.edit`. Source-preserving edits are deflickered too.
+        start_from: how the edits start, see `ClipEditor.edit`; None as the preset says. Source-preserving edits are
+            deflickered too.
+        num_frames: of the clip; None for all.
 
     Returns:
         The report, as written to report.json.
     """
-    return _Demo(output, progress, replace(BUNDLED.tuning, seed=seed), start_from).run()
+    preset = replace(preset, tuning=replace(preset.tuning, seed=seed), start_from=start_from or preset.start_from)
+    return _Demo(output, progress, preset, num_frames).run()
 
 
 class _Demo:
     """A demo while it runs."""
 
-    def __init__(self, output: Path, progress: Progress, tuning: TuningConfig, start_from: str):
-        self.output, self.progress, self.tuning, self.start_from = output, progress, tuning, start_from
-        self.sampling = BUNDLED.sampling_from(start_from)
+    def __init__(self, output: Path, progress: Progress, preset: Preset, num_frames: int | None):
+        self.output, self.progress, self.preset = output, progress, preset
         self.seconds: dict[str, float] = {}
-        self.source, self.scenes = read_video(BUNDLED_CLIPS["pink star"]), load_truth()
-        self.editor = ClipEditor(load_model(), self.source.frames, self.scenes[0].caption)
+        self.clip = bundled_clip()
+        self.source = draw(self.clip.scene, self.clip.words, num_frames or self.clip.num_frames)
+        self.editor = ClipEditor(load_model(), torch.from_numpy(self.source.frames), self.clip.caption)
 
     def run(self) -> dict[str, Any]:
-        (self.output / "edits").mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        losses = [step.loss for step in self._watch("tune", self.editor.tune(self.tuning), self.tuning.steps)]
-        inversion = self.editor.invert(BUNDLED.inversion)
-        for _ in self._watch("invert", inversion, BUNDLED.inversion.num_inference_steps):
-            pass
-        unguided = replace(BUNDLED.sampling, guidance_scale=1.0)
-        reconstruction = self._edit("reconstruction", "", unguided, "inversion")
-        clips = {"source": self.source.frames, "reconstruction": reconstruction}
-        edits = {name: self._edit_and_score(name, words, clips) for name, words in EDITS.items()}
-        _write_pictures(self.output, clips, losses, self.source.fps)
+        if self.preset.start_from == "inversion":
+            self._invert("invert, untuned")
+        latents = self._sample(f"{UNTUNED}, untuned", UNTUNED)
+        untuned = judged(f"{UNTUNED}-untuned", EDITS[UNTUNED], self._finished(latents), self.source)
+        losses = [step.loss for step in self._watch("tune", self.editor.tune(self.preset.tuning), self._tuning_steps)]
+        reconstruction = self._reconstruct()
+        if self.preset.start_from == "inversion":
+            self._invert("invert")
+        edits = [self._edit(name) for name in EDITS]
+        shown = Shown(self.clip, self.editor.frames, reconstruction, untuned, UNTUNED, edits)
+        files = self._write(shown, losses)
         self.seconds["all"] = time.monotonic() - began
-        report = self._report(edits, clips, losses)
+        report = self._report(shown, files, losses)
+        write_page(self.output / "report.html", shown, report)
         write_text(self.output / "report.json", json.dumps(report, indent=2, default=str) + "\n")
         return report
 
-    def _watch(self, name: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
-        return _timed(self.seconds, name, self.progress(steps, name, total))
+    @property
+    def _tuning_steps(self) -> int:
+        return self.preset.tuning.steps
 
-    def _edit(self, name: str, prompt: str, config: SamplingConfig, start_from: str) -> Tensor:
+    def _watch(self, label: str, steps: Iterator[Step], total: int) -> Iterator[Step]:
+        began = time.monotonic()
+        yield from self.progress(steps, label, total)
+        self.seconds[label] = time.monotonic() - began
+
+    def _last(self, label: str, steps: Iterator[Step], total: int) -> Step:
+        *_, last = self._watch(label, steps, total)
+        return last
+
+    def _invert(self, label: str) -> None:
+        config = self.preset.inversion
+        self._last(label, self.editor.invert(config), config.num_inference_steps)
+
+    def _reconstruct(self) -> Tensor:
+        """The frames of the clip, inverted exactly under its caption and sampled again."""
+        total, prompt = RECONSTRUCTION.num_inference_steps, self.clip.caption
+        self._last("invert exactly", self.editor.invert(RECONSTRUCTION, prompt), total)
+        last = self._last("reconstruction", self.editor.reconstruct(prompt), total)
+        return self.editor.decode(last.latents)
+
+    def _sample(self, label: str, name: str) -> Tensor:
+        """The latents of an edit."""
+        config: SamplingConfig = self.preset.sampling_from(self.preset.start_from)
+        steps = self.editor.edit(self._prompt(name), config, start_from=self.preset.start_from)
+        total = len(self.editor.schedule.timesteps(config.num_inference_steps, config.denoise))
+        return self._last(label, steps, total).latents
+
+    def _prompt(self, name: str) -> str:
+        return caption(self.clip.words | EDITS[name])
+
+    def _finished(self, latents: Tensor) -> Tensor:
         """The frames of an edit."""
-        steps = self.editor.schedule.timesteps(config.num_inference_steps, config.denoise)
-        *_, last = self._watch(name, self.editor.edit(prompt, config, start_from=start_from), len(steps))
-        frames = self.editor.decode(last.latents)
-        preserving = start_from == "source_branch"
+        frames = self.editor.decode(latents)
+        preserving = self.preset.start_from == "source_branch"
         return torch.stack(list(self.editor.deflicker(frames))) if preserving else frames
 
-    def _edit_and_score(self, name: str, words: dict[str, str], clips: dict[str, Tensor]) -> dict[str, Any]:
-        prompt = self.scenes[0].edited(**words).caption
-        clips[prompt] = frames = self._edit(name, prompt, self.sampling, self.start_from)
-        write_video(self.output / "edits" / f"{name}.mp4", frames, self.source.fps)
-        score = score_edit(frames.numpy(), self.source.frames.numpy(), self.scenes, words)
-        return {"prompt": prompt, "file": f"edits/{name}.mp4"} | asdict(score)
+    def _edit(self, name: str) -> DemoEdit:
+        latents = self._sample(name, name)
+        return judged(name, EDITS[name], self._finished(latents), self.source, self._heat_maps(name, latents))
 
-    def _report(self, edits: dict[str, Any], clips: dict[str, Tensor], losses: list[float]) -> dict[str, Any]:
-        error = (clips["reconstruction"] - clips["source"]).square().mean()
-        settings: dict[str, Any] = {"tuning": self.tuning, "inversion": BUNDLED.inversion, "sampling": self.sampling}
-        described = {name: asdict(config) for name, config in settings.items()} | {"start_from": self.start_from}
+    def _heat_maps(self, name: str, latents: Tensor) -> HeatMaps:
+        prompt = self._prompt(name)
+        last = self._last(f"{name}, heat maps", self.editor.heat_maps(prompt, latents), NUM_LEVELS)
+        return self.editor.word_heat_maps(prompt, last.maps)
+
+    def _write(self, shown: Shown, losses: list[float]) -> dict[str, dict[str, str]]:
+        """Write all videos and pictures; returns the files of each edit, relative to the output."""
+        clips = {f"source: {self.clip.caption}": shown.source, "reconstruction": shown.reconstruction}
+        clips[f"untuned: {shown.untuned.prompt}"] = shown.untuned.frames
+        clips |= {edit.prompt: edit.frames for edit in shown.edits}
+        self._save("source.mp4", shown.source)
+        self._save("reconstruction.mp4", shown.reconstruction)
+        self._save("comparison.mp4", side_by_side(clips, columns=4))
+        save_picture(self.output / "contact_sheet.png", contact_sheet(clips))
+        save_loss_plot(self.output / "loss.png", losses)
+        return {edit.name: self._write_edit(edit) for edit in (shown.untuned, *shown.edits)}
+
+    def _write_edit(self, edit: DemoEdit) -> dict[str, str]:
+        files = {"file": f"edits/{edit.name}.mp4", "truth": f"truth/{edit.name}.mp4"}
+        self._save(files["file"], edit.frames)
+        self._save(files["truth"], edit.truth)
+        if edit.heat_maps:
+            files["heat_maps"] = f"heat_maps/{edit.name}.mp4"
+            self._save(files["heat_maps"], heat_map_grid(edit.frames, edit.heat_maps))
+        return files
+
+    def _save(self, name: str, frames: Tensor) -> None:
+        write_video(self.output / name, frames, self.clip.fps)
+
+    def _report(self, shown: Shown, files: dict[str, dict[str, str]], losses: list[float]) -> dict[str, Any]:
+        source = shown.source
+        round_trip = self.editor.decode(self.editor.latents)
+        settings = {"tuning": self.preset.tuning, "inversion": self.preset.inversion, "reconstruction": RECONSTRUCTION}
+        settings["sampling"] = self.preset.sampling_from(self.preset.start_from)
+        described = {name: asdict(config) for name, config in settings.items()}
         packages = ("torch", "diffusers", "transformers")
         return {
-            "edits": edits,
-            "source_prompt": self.scenes[0].caption,
-            "reconstruction_psnr": float(-10 * error.log10()),
+            "edits": {edit.name: files[edit.name] | edit.as_json() for edit in shown.edits},
+            "untuned": files[shown.untuned.name] | shown.untuned.as_json() | {"edit": UNTUNED},
+            "source_prompt": self.clip.caption,
+            "num_frames": len(source),
+            "reconstruction_psnr": psnr(shown.reconstruction.numpy(), source.numpy()),
+            "round_trip_psnr": psnr(round_trip.numpy(), source.numpy()),
             "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
-            "settings": described,
+            "settings": described | {"start_from": self.preset.start_from},
             "seconds": {name: round(spent, 1) for name, spent in self.seconds.items()},
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         }
-
-
-def _write_pictures(output: Path, clips: dict[str, Tensor], losses: list[float], fps: Fraction) -> None:
-    write_video(output / "source.mp4", clips["source"], fps)
-    write_video(output / "reconstruction.mp4", clips["reconstruction"], fps)
-    write_video(output / "comparison.mp4", side_by_side(clips), fps)
-    save_picture(output / "contact_sheet.png", contact_sheet(clips))
-    save_loss_plot(output / "loss.png", losses)
-
-
-def load_truth() -> list[world.Scene]:
-    """The scenes of the bundled clip, one a frame."""
-    return [world.Scene(**scene) for scene in json.loads((ASSETS / "demo-clip.json").read_text())["frames"]]
-
-
-def _timed(times: dict[str, float], name: str, steps: Iterator[Step]) -> Iterator[Step]:
-    began = time.monotonic()
-    yield from steps
-    times[name] = time.monotonic() - began

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 from collections.abc import Mapping, Sequence
 from html import escape
 from io import BytesIO, StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from torch import Tensor
 
 from ..atomic import write_text
 from ..metrics import MEASURES, format_value
-from ..video import write_video
 from ..viz.figures import save_curves, side_by_side
 from .dataset import Item
+from .page import data_uri, html_page, video_tag
 
 Figures = Mapping[str, float | None]
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .25rem .7rem; border-bottom: 1px solid #ddd }}
-th {{ text-align: left }} td.figure {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
-video, img {{ max-width: 100% }} .wide {{ overflow-x: auto }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
-
 
 def write_clip_page(
     path: Path,
@@ -55,15 +39,16 @@ def write_clip_page(
     clips = dict(zip(captions, (source, edit), strict=True))
     plot = BytesIO()
     save_curves(plot, curves)
+    shown = side_by_side(clips, columns=2, enlarge=max(1, 256 // source.shape[2]))
     body = [
-        f'<video src="{_video_uri(side_by_side(clips, columns=2, enlarge=max(1, 256 // source.shape[2])), fps)}" '
-        "controls autoplay loop muted playsinline></video>",
+        "<h1>An edit and its source</h1>",
+        video_tag(shown, fps, "source and edit", controls=True),
         f"<p>Source: {escape(str(item.source.name))}, {escape(item.source_prompt or 'no caption given')}<br>"
         f"Edit: {escape(str(item.edit.name))}, {escape(item.prompt)}</p>",
         _definitions(figures),
-        f'<img alt="Measures over time" src="{_uri("image/png", plot.getvalue())}">',
+        f'<img alt="Measures over time" src="{data_uri("image/png", plot.getvalue())}">',
     ]
-    write_text(path, _PAGE.format(title="An edit and its source", body="\n".join(body)))
+    write_text(path, html_page("An edit and its source", "\n".join(body)))
 
 
 def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: Figures) -> None:
@@ -77,13 +62,14 @@ def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: 
         for item, figures in rows
     ]
     body = [
+        "<h1>Edits of a data set</h1>",
         f"<p>Means over {len(rows)} edits of {len({item.source for item, _ in rows})} videos.</p>",
         _definitions(means),
         f'<div class="wide"><table><tr><th>video</th><th>edit</th><th>prompt</th>{head}</tr>',
         *lines,
         "</table></div>",
     ]
-    write_text(path, _PAGE.format(title="Edits of a data set", body="\n".join(body)))
+    write_text(path, html_page("Edits of a data set", "\n".join(body)))
 
 
 def write_table(path: Path, rows: Sequence[tuple[Item, Figures]]) -> None:
@@ -110,14 +96,3 @@ def _definitions(figures: Figures) -> str:
         )
     head = "<tr><th>measure</th><th>figure</th><th>unit</th><th>better</th><th>what it is</th></tr>"
     return f"<table>{head}{''.join(lines)}</table>"
-
-
-def _video_uri(frames: Tensor, fps: float) -> str:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "clips.mp4"
-        write_video(path, frames, fps)
-        return _uri("video/mp4", path.read_bytes())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -17,7 +17,7 @@ from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, ch
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
-BUNDLED_CLIPS = {"pink star": ASSETS / "demo-clip.mp4"}
+BUNDLED_CLIPS = {"cartwheel": ASSETS / "demo-clip.mp4"}
 MAX_SAMPLE_SIZE = 2**16
 REASON_LENGTH = 300  # characters of a library's error that are shown
 DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}

@@ -1,92 +1,205 @@
-"""The scripts that made the bundled model run on today's library."""
+"""Parts of the training of the bundled model, on a few pictures and steps."""
 
-import shutil
-import sys
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
+from torch import nn
 
-from bundled_model import pack, text, train_unet, train_vae
-from bundled_model.measure import sample_images, words_followed
-from tav_core.demo import shapes as world
-from tav_core.demo import shapes_judge as judge
-from tav_core.models.base import ASSETS, load_model
+from bundled_model import data, train_autoencoder, train_text_to_image
+from bundled_model import text_encoder as text
+from bundled_model.muon import make_optimizers, orthogonalize
+from bundled_model.run import Schedule, Training, rate_factor, save_atomically
+from tav_core.demo import world
 
-BUNDLED = ASSETS / "demo-model"
+pytestmark = pytest.mark.slow
 
 
-def test_pictures_show_their_prompts() -> None:
-    rng = np.random.default_rng(5)
-    scenes = [world.random_scene(rng) for _ in range(3)]
-    pictures = sample_images(load_model(), [scene.caption for scene in scenes], 10, 5.0, seed=1)
-    assert pictures.shape == (3, world.SIZE, world.SIZE, 3) and pictures.min() >= 0 and pictures.max() <= 1
-    readings = [judge.read(picture) for picture in pictures.numpy()]
-    assert words_followed(readings, scenes)["background"] == 1
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """32 pictures of both sets."""
+    path = tmp_path_factory.mktemp("data")
+    for name in ("train", "test"):
+        data.draw_set(path, name, 32)
+    return path
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> train_unet.Trainer:
-    """Continues from the bundled model, in a copy of its folder."""
-    monkeypatch.setattr(torch, "compile", lambda module: module)
-    shutil.copytree(BUNDLED, tmp_path / "model")
-    return train_unet.Trainer(tmp_path / "model", seed=0, count=4, start=tmp_path / "model")
+def vae():
+    torch.manual_seed(0)
+    return AutoencoderKL(**train_autoencoder.CONFIG).eval()
 
 
-def test_unet_continues_from_its_own_folder_and_is_packed(
-    trainer: train_unet.Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "measure", lambda *_: measure(1, 2))
-    measure = train_unet.Trainer.measure.__get__(trainer)
-    before = {name: weight.clone() for name, weight in trainer.unet.named_parameters()}
-    train_unet.train(trainer, steps=2, batch=2, learning_rate=1e-4, warmup=1, decay=0.25)
-    assert any(not torch.equal(weight, before[name]) for name, weight in trainer.unet.named_parameters())
-    output = tmp_path / "packed"
-    output.mkdir()
-    (output / "old").touch()
-    monkeypatch.setattr(sys, "argv", ["pack", "--model", str(trainer.folder), "--output", str(output)])
-    pack.main()
-    assert not (output / "old").exists()
-    files = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (output, BUNDLED)]
-    assert files[0] == files[1]
-    assert load_model(output).unet.config.sample_size == world.SIZE // 8
+def test_drawing_goes_on_where_it_stopped(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_CHUNK", 8)
+    made, draw_into = [], data._draw_into
+
+    def stop_after_twelve(arrays, name, index):
+        if len(made) == 12:
+            raise KeyboardInterrupt
+        made.append(index)
+        draw_into(arrays, name, index)
+
+    monkeypatch.setattr(data, "_draw_into", stop_after_twelve)
+    with pytest.raises(KeyboardInterrupt):
+        data.draw_set(tmp_path, "train", 32)
+    assert len(data.load_set(tmp_path, "train")) == 8
+    monkeypatch.setattr(data, "_draw_into", draw_into)
+    data.draw_set(tmp_path, "train", 32)
+    whole, resumed = data.load_set(folder, "train"), data.load_set(tmp_path, "train")
+    np.testing.assert_array_equal(whole.pictures, resumed.pictures)
+    np.testing.assert_array_equal(whole.joints, resumed.joints)
 
 
-def test_words_of_both_vocabularies_have_the_trained_embedding(tmp_path: Path) -> None:
-    known = text.vocabulary(BUNDLED)
-    tokenizer = text.build_tokenizer(tmp_path / "tokenizer")
-    moved = {token: len(known) - 1 - index for token, index in known.items()}
-    same, other = (text.adapt_encoder(BUNDLED, words, tokenizer) for words in (known, moved))
-    rows = [encoder.get_input_embeddings().weight for encoder in (same, other)]
-    trained = load_model().text_encoder.get_input_embeddings().weight
-    for token, index in tokenizer.get_vocab().items():
-        assert torch.equal(rows[0][index], trained[known[token]].float())
-        assert torch.equal(rows[1][index], trained[moved[token]].float())
+def test_words_and_masks_are_those_of_the_scene(folder):
+    pictures = data.load_set(folder, "test")
+    scene, words, _ = data.picture_of("test", 5)
+    assert scene.motion is not None
+    assert pictures.words_of(5) == words
+    assert 0.02 < pictures.mask(np.arange(8)).mean() < 0.3
+    assert data.picture_of("train", 5)[0].motion is None
 
 
-@pytest.mark.parametrize("model", ["missing", "packed"])
-def test_failed_packing_leaves_the_output_folder_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
-) -> None:
-    output = tmp_path / "packed"
-    output.mkdir()
-    (output / "old").touch()
-    monkeypatch.setattr(sys, "argv", ["pack", "--model", str(tmp_path / model), "--output", str(output)])
-    with pytest.raises((SystemExit, OSError)):
-        pack.main()
-    assert (output / "old").exists()
+def test_crops_lie_on_the_latent_grid(folder):
+    pictures = data.load_set(folder, "train")
+    images, masks = train_autoencoder.crop_batch(pictures, np.random.default_rng(0), 12, 64)
+    assert images.shape == (12, 3, 64, 64)
+    assert masks.shape == (12, 1, 64, 64)
+    assert masks[1::2].mean() > masks[::2].mean()  # every other crop lies about the figure
 
 
-def test_autoencoder_trains_its_decoder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_vae, "round_trip_psnr", lambda vae, seed, count: 1.0)
-    vae = train_vae.train(2, 0, 1e-3, 2e-5, 0.02, BUNDLED / "vae", decoder_only=True)
-    before = train_vae.AutoencoderKL.from_pretrained(BUNDLED / "vae")
-    changed = {
-        part: any(not torch.equal(a, b) for a, b in zip(getattr(vae, part).parameters(), weights, strict=True))
-        for part, weights in ((part, getattr(before, part).parameters()) for part in ("encoder", "decoder"))
-    }
-    assert changed == {"encoder": False, "decoder": True}
-    monkeypatch.setattr(sys, "argv", ["train_vae", "--output", str(tmp_path), "--decoder-only"])
-    with pytest.raises(SystemExit):
-        train_vae.main()
+def test_standardized_latents_decode_to_the_same_pictures(folder, vae):
+    pictures = data.load_set(folder, "train")
+    images, _ = train_autoencoder.load_batch(pictures, np.arange(32))
+    with torch.no_grad():
+        before = vae.decode(vae.encode(images).latent_dist.mode()).sample
+        spread = (
+            vae.encode(images).latent_dist.std / vae.encode(images).latent_dist.mean.std(dim=(0, 2, 3))[:, None, None]
+        )
+        train_autoencoder.standardize(vae, pictures, 32)
+        posterior = vae.encode(images).latent_dist
+        torch.testing.assert_close(vae.decode(posterior.mode()).sample, before, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(posterior.mean.std(dim=(0, 2, 3)), torch.ones(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(posterior.mean.mean(dim=(0, 2, 3)), torch.zeros(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(posterior.std, spread, atol=1e-3, rtol=1e-3)
+
+
+def test_more_latent_channels_keep_the_weights_of_the_first(vae):
+    torch.manual_seed(1)
+    few = AutoencoderKL(**train_autoencoder.CONFIG | dict(latent_channels=4))
+    train_autoencoder.widen(few, vae)
+    old, new = few.state_dict(), vae.state_dict()
+    torch.testing.assert_close(new["decoder.conv_in.weight"][:, :4], old["decoder.conv_in.weight"])
+    torch.testing.assert_close(new["encoder.conv_out.weight"][16:20], old["encoder.conv_out.weight"][4:])
+    torch.testing.assert_close(new["quant_conv.weight"][:4, 16:20], old["quant_conv.weight"][:4, 4:])
+    torch.testing.assert_close(new["encoder.conv_in.weight"], old["encoder.conv_in.weight"])
+
+
+def make_run(folder, seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+    schedule = Schedule(minutes=1e6, decay_share=0.1, warmup_steps=3)
+    return Training(folder, dict(model=model), make_optimizers([model], 1e-2, 1e-2), schedule, 0.9, seed)
+
+
+def steps(run, count):
+    for _ in range(count):
+        batch = torch.from_numpy(run.rng.normal(size=(4, 16))).float() + torch.randn(4, 16)
+        run.update((run.modules["model"](batch) - 1).square().mean())
+
+
+def test_a_resumed_run_ends_on_the_same_weights(tmp_path):
+    whole = make_run(tmp_path / "whole")
+    steps(whole, 8)
+    torch.manual_seed(0)
+    first = make_run(tmp_path / "parts")
+    steps(first, 5)
+    first.save()
+    steps(first, 2)  # lost
+    second = make_run(tmp_path / "parts", seed=9)
+    assert second.step == 5
+    steps(second, 3)
+    for kind in ("modules", "averages"):
+        for one, other in zip(
+            getattr(whole, kind)["model"].parameters(), getattr(second, kind)["model"].parameters(), strict=True
+        ):
+            torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
+def test_a_kill_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    steps(run, 2)
+    run.save()
+
+    def killed(state, file):
+        file.write(b"half of a checkpoint")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_atomically({}, tmp_path / "checkpoint.pt")
+    assert make_run(tmp_path).step == 2
+
+
+def test_the_learning_rate_is_flat_and_then_falls():
+    assert rate_factor(0.0, 0.25) == rate_factor(0.75, 0.25) == 1.0
+    assert rate_factor(0.875, 0.25) == pytest.approx(0.505)
+    assert rate_factor(1.0, 0.25) == pytest.approx(0.01)
+
+
+def test_orthogonalized_matrices_have_singular_values_near_one():
+    for shape in ((16, 40), (40, 16), (24, 24)):
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(1))))
+        assert 0.4 < values.min() <= values.max() < 1.3
+
+
+def test_each_word_of_a_caption_is_one_token(tmp_path):
+    tokenizer = text.build_tokenizer(tmp_path)
+    for seed in range(world.NUM_WORDINGS * 4):
+        _, words = world.random_scene(seed)
+        caption = world.caption(words, seed)
+        tokens = tokenizer.tokenize(caption)
+        assert [token.removesuffix("</w>") for token in tokens] == caption.replace(",", " ,").split()
+        assert len(tokens) + 2 <= text.FIRST_FREE
+
+
+def test_the_text_encoder_learns_to_carry_words(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = text.build_tokenizer(tmp_path)
+    assert text.teach_words(text.build_text_encoder(tokenizer), tokenizer, 80, seed=0) > 0.5
+
+
+def test_latents_are_encoded_once_for_each_autoencoder(folder, vae, tmp_path, monkeypatch):
+    pictures = data.load_set(folder, "train")
+    first = np.array(train_text_to_image.encode_pictures(vae, pictures, tmp_path))
+    assert first.shape == (32, 16, 16, 16)
+    encode = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda images: pytest.fail("encoded again"))
+    np.testing.assert_array_equal(train_text_to_image.encode_pictures(vae, pictures, tmp_path), first)
+    monkeypatch.setattr(vae, "encode", encode)
+    with torch.no_grad():
+        vae.quant_conv.bias += 1
+    assert np.abs(train_text_to_image.encode_pictures(vae, pictures, tmp_path) - first).max() > 0.1
+    assert json.loads((tmp_path / "latents.json").read_text())["encoded"] == 32
+
+
+def test_a_few_steps_make_a_pipeline_folder(folder, vae, tmp_path):
+    vae.save_pretrained(tmp_path / "vae")
+    config = train_text_to_image.TextToImageConfig(batch=2, word_steps=2)
+    pictures = data.load_set(folder, "train")
+    latents = train_text_to_image.encode_pictures(vae, pictures, tmp_path)
+    training, tokenizer = train_text_to_image.make_training(tmp_path, config, None)
+    objective = train_text_to_image.Objective(training, tokenizer, pictures, latents, config, bfloat16=False)
+    assert np.isfinite([training.update(objective()) for _ in range(2)]).all()
+    train_text_to_image.export(training, tmp_path / "vae")
+    size = sum(file.stat().st_size for file in (tmp_path / "model").rglob("*") if file.is_file())
+    assert size < 30 * 2**20
+    drawn = train_text_to_image.sample_pictures(objective, vae, ["a red dog runs on the beach, flat colours"], steps=2)
+    assert drawn.shape == (1, 128, 128, 3)
+    again, _ = train_text_to_image.make_training(tmp_path / "again", config, tmp_path / "model")
+    for name, module in again.modules.items():
+        kept = training.averages[name].state_dict()
+        for key, weight in module.state_dict().items():
+            torch.testing.assert_close(weight, kept[key].half().float(), msg=f"{name} {key}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tav_core.demo import world
-from tav_core.demo.pixel_judge import LOOSE, STRICT, differ, edit_kind, judge, make_truth
+from tav_core.demo.judge import LOOSE, STRICT, differ, edit_kind, judge, make_truth
 from tav_core.demo.world.colour import lab_difference, to_lab
 
 EDITS = {

@@ -1,0 +1,40 @@
+"""The bundled clip: what it shows, and the scene from which the world draws it again without loss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tav_core.demo.world import Scene, Words, random_scene
+from tav_core.models.base import ASSETS
+
+FILE = ASSETS / "demo-clip.json"
+
+
+@dataclass(frozen=True)
+class BundledClip:
+    """What demo-clip.mp4 shows.
+
+    Attributes:
+        caption: of the clip.
+        motion: the name of its held-out motion, which the caption does not say.
+        scene, words: from which `world.draw` draws it.
+        num_frames, fps: how many frames, and how many a second.
+    """
+
+    caption: str
+    motion: str
+    scene: Scene
+    words: Words
+    num_frames: int
+    fps: Fraction
+
+
+def bundled_clip() -> BundledClip:
+    """The clip as demo-clip.json describes it."""
+    saved = json.loads(FILE.read_text(encoding="utf-8"))
+    scene, _ = random_scene(saved["seed"], held_out=True)
+    return BundledClip(
+        saved["caption"], saved["motion"], scene, saved["words"], saved["num_frames"], Fraction(saved["fps"])
+    )

@@ -1,0 +1,57 @@
+"""Self-contained HTML pages: pictures and videos are part of the page."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from ..video import write_video
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style></head><body>
+{body}
+</body></html>
+"""
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; border-bottom: 1px solid #ddd }
+th { text-align: left } td.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+video, img { max-width: 100% } .wide { overflow-x: auto }
+"""
+
+
+def html_page(title: str, body: str, style: str = STYLE) -> str:
+    """A whole page.
+
+    Arguments:
+        title: plain text.
+        body: HTML.
+        style: CSS.
+    """
+    return _PAGE.format(title=escape(title), style=style, body=body)
+
+
+def video_tag(frames: Tensor, fps: float, label: str, controls: bool = False) -> str:
+    """A clip that plays by itself, over and over.
+
+    Arguments:
+        frames: (f, h, w, 3) in [0, 1].
+        label: what it shows, for those who cannot see it.
+        controls: whether the browser shows its buttons.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, frames, fps)
+        uri = data_uri("video/mp4", path.read_bytes())
+    shown = "controls " if controls else ""
+    return f'<video src="{uri}" aria-label="{escape(label)}" {shown}autoplay loop muted playsinline></video>'
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
