@@ -4,10 +4,10 @@
     python -m benchmarks speed step fits                    named parts
     python -m benchmarks speed step --frames 8              with options: prints the table; --write writes it too
     python -m benchmarks fidelity                           all parts of fidelity, which takes hours
-    python -m benchmarks fidelity inversion --help          what a part measures, and its options
+    python -m benchmarks fidelity controls --help           what a part measures, and its options
 
 speed: step published estimate fits cards memory scaling edit cold store
-fidelity: controls demo_model edits bystander preservation inversion
+fidelity: controls editing
 
 A run replaces the sections of its parts in RESULTS.md and leaves the others. Set OMP_NUM_THREADS=1 for speed.
 """

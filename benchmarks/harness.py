@@ -21,7 +21,7 @@ from typing import TypeAlias, TypeVar
 import torch
 
 from tav_core import ClipEditor, SamplingConfig, Store, TuningConfig, load_model, read_video
-from tav_core.demo.run import load_truth
+from tav_core.demo.clip import bundled_clip
 from tav_core.models.base import ASSETS
 
 Config: TypeAlias = SamplingConfig | TuningConfig
@@ -118,7 +118,7 @@ def processor() -> str:
 def bundled_editor(num_frames: int, store: Store | None = None) -> ClipEditor:
     """The bundled model on frames of the bundled clip."""
     clip = read_video(ASSETS / "demo-clip.mp4", num_frames=num_frames)
-    return ClipEditor(load_model(), clip.frames, load_truth()[0].caption, store=store)
+    return ClipEditor(load_model(), clip.frames, bundled_clip().caption, store=store)
 
 
 def last(steps: Iterable[Step]) -> Step | None:

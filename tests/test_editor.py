@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,21 +12,18 @@ from tav_core import (
     TuningConfig,
     load_model,
     plain_noise,
-    read_video,
     trainable_parameters,
 )
-from tav_core.demo import shapes as world
-from tav_core.models.base import ASSETS
 from tav_core.store.tuned import apply_tuned
+from tests.clips import caption_of, clip_of, drawing_of
 
-CAPTION = "a blue ring on a forest background"
+CAPTION = caption_of(coat="blue")
 STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def frames():
-    scene = world.Scene("ring", "blue", "forest", 60, 60, 23)
-    return torch.from_numpy(np.stack([world.draw(s)[0] for s in world.moving(scene, np.array([(60, 60), (66, 62)]))]))
+    return clip_of(coat="blue")
 
 
 @pytest.fixture
@@ -75,7 +71,7 @@ def test_unequal_numbers_of_steps_raise(editor):
 
 def test_partway_sampling_stays_nearer_to_the_clip(editor):
     last(editor.invert(InversionConfig(10)))
-    prompt = "a red ring on a forest background"
+    prompt = caption_of(coat="red")
     far, near = (
         (last(editor.edit(prompt, SamplingConfig(10, guidance_scale=3.0, denoise=share))) - editor.latents)
         .square()
@@ -88,8 +84,8 @@ def test_partway_sampling_stays_nearer_to_the_clip(editor):
 def test_noise_given_by_the_caller_is_used(editor):
     noise = plain_noise(tuple(editor.latents.shape), 3)
     config = SamplingConfig(STEPS, guidance_scale=2.0)
-    first, again = last(editor.edit("a star", config, noise=noise)), last(editor.edit("a star", config, noise=noise))
-    other = last(editor.edit("a star", config, noise=plain_noise(tuple(noise.shape), 4)))
+    first, again = last(editor.edit("a crab", config, noise=noise)), last(editor.edit("a crab", config, noise=noise))
+    other = last(editor.edit("a crab", config, noise=plain_noise(tuple(noise.shape), 4)))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
 
@@ -125,7 +121,7 @@ def test_same_seed_same_video(frames):
         editor = ClipEditor(load_model(), frames, CAPTION)
         losses = [step.loss for step in editor.tune(TuningConfig(steps=3, learning_rate=1e-3, seed=7))]
         last(editor.invert(InversionConfig(STEPS)))
-        edit = editor.edit("a red ring on a forest background", SamplingConfig(STEPS, guidance_scale=3.0))
+        edit = editor.edit(caption_of(coat="red"), SamplingConfig(STEPS, guidance_scale=3.0))
         return losses, editor.decode(last(edit))
 
     (losses, video), (losses_again, video_again) = run(), run()
@@ -147,7 +143,7 @@ def test_per_frame_attention_does_not_see_other_frames(frames):
 
 def test_source_preserving_edit_reproduces_the_clip_under_its_caption_and_locks_a_mask(editor):
     config = SamplingConfig(STEPS, guidance_scale=3.0, denoise=0.6)
-    prompt, mask = "a red ring on a navy background", torch.zeros(1, 128, 128)
+    prompt, mask = caption_of(coat="red", place="moon"), torch.zeros(1, 128, 128)
     mask[..., :64] = 1
     assert torch.equal(last(editor.edit(CAPTION, config, start_from="source_branch")), editor.latents)
     free, masked = (last(editor.edit(prompt, config, start_from="source_branch", mask=m)) for m in (None, mask))
@@ -157,7 +153,7 @@ def test_source_preserving_edit_reproduces_the_clip_under_its_caption_and_locks_
 
 
 def test_an_edit_from_noise_starts_from_the_noise_of_its_seed(editor):
-    prompt, config = "a red ring on a navy background", SamplingConfig(STEPS, guidance_scale=3.0, seed=5)
+    prompt, config = caption_of(coat="red", place="moon"), SamplingConfig(STEPS, guidance_scale=3.0, seed=5)
     edited = last(editor.edit(prompt, config, start_from="noise"))
     drawn = plain_noise(tuple(editor.latents.shape), 5)
     assert torch.equal(edited, last(editor.edit(prompt, config, noise=drawn)))
@@ -171,7 +167,7 @@ def test_an_edit_from_noise_starts_from_the_noise_of_its_seed(editor):
     [
         ({"start_from": "all"}, "start_from must be one of"),
         ({"mask": torch.ones(1, 8, 8)}, "source-preserving edit"),
-        ({"start_from": "source_branch", "noise": torch.zeros(1, 4, 2, 16, 16)}, "starts from the clip"),
+        ({"start_from": "source_branch", "noise": torch.zeros(1, 16, 2, 16, 16)}, "starts from the clip"),
     ],
 )
 def test_conflicting_options_raise(editor, options, message):
@@ -186,16 +182,15 @@ def test_deflickering_the_unedited_clip_restores_it_exactly(editor, frames):
 
 
 def test_heat_maps_show_where_words_act() -> None:
-    """Of the bundled clip: the star under "star", all else under "navy"."""
-    frames = read_video(ASSETS / "demo-clip.mp4", num_frames=4).frames
-    prompt = "a pink star on a navy background"
-    editor = ClipEditor(load_model(), frames, prompt)
+    """The figure under "dog", its place under "moon"."""
+    drawing, prompt = drawing_of(4, place="moon"), caption_of(place="moon")
+    editor = ClipEditor(load_model(), torch.from_numpy(drawing.frames), prompt)
     *_, last = editor.heat_maps(prompt)
     words = dict(editor.word_heat_maps(prompt, last.maps))
-    on_star = torch.nn.functional.avg_pool2d(frames.mean(-1)[:, None], 8)[:, 0] > 0.7
-    assert words["star"].shape == (4, 16, 16)
-    assert words["star"][on_star].mean() > 2 * words["star"][~on_star].mean()
-    assert words["navy"][~on_star].mean() > 2 * words["navy"][on_star].mean()
+    on_dog = torch.nn.functional.avg_pool2d(torch.from_numpy(drawing.figure_mask).float()[:, None], 8)[:, 0] > 0.5
+    assert words["dog"].shape == (4, 16, 16)
+    assert words["dog"][on_dog].mean() > 1.5 * words["dog"][~on_dog].mean()
+    assert words["moon"][~on_dog].mean() > 1.2 * words["moon"][on_dog].mean()
 
 
 @pytest.mark.parametrize("change", ["loaded", "trained by hand", "written through .data"])

@@ -21,7 +21,7 @@ SMALL = dict(num_frames=2, width=32, height=32, tuning_steps=2, num_inference_st
 def small(output: Path, **changes: Any) -> EditJob:
     """An edit of a few seconds."""
     clip = ASSETS / "demo-clip.mp4"
-    prompts = dict(source_prompt="a pink star on a navy background", prompt="a yellow star on a navy background")
+    prompts = dict(source_prompt="a red person jumps on the beach, flat colours", prompt="a blue person jumps on the beach, flat colours")
     return EditJob(video=clip, output=output, **prompts, **SMALL | changes)
 
 
@@ -101,7 +101,7 @@ def test_report_holds_settings_versions_reconstruction_seconds_and_memory(invert
     written = json.loads(json.dumps(report.as_json()))
     assert written["settings"]["tuning"]["steps"] == 2 and written["settings"]["sampling"]["num_inference_steps"] == 4
     assert written["settings"]["inversion"]["num_inference_steps"] == 4
-    assert written["job"]["prompt"] == "a yellow star on a navy background"
+    assert written["job"]["prompt"] == "a blue person jumps on the beach, flat colours"
     assert written["versions"]["torch"] == torch.__version__ and {"python", "diffusers"} <= {*written["versions"]}
     assert 0 < written["reconstruction"]["snr_db"] < 100
     assert {"tune", "invert", "sample", "decode", "all"} <= {*written["seconds"]}

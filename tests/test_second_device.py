@@ -21,7 +21,7 @@ from tests.second_device import AVAILABLE, NAME, install
 
 pytestmark = pytest.mark.slow
 
-SOURCE, EDIT = "a pink star on a navy background", "a yellow star on a navy background"
+SOURCE, EDIT = "a red person jumps on the beach, flat colours", "a blue person jumps on the beach, flat colours"
 TUNING = tav.TuningConfig(
     steps=2, learning_rate=3e-4, timestep_range=0.8, gradient_accumulation_steps=2, gradient_checkpointing="selective"
 )
@@ -32,7 +32,7 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "source branch": ({"high_noise_guidance_scale": 4.0}, {"start_from": "source_branch"}),
     "fresh noise": ({"denoise": 1.0}, {"start_from": "noise"}),
     "under a mask": ({}, {"start_from": "source_branch", "mask": torch.ones(1, 64, 64)}),
-    "from given noise": ({}, {"noise": torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))}),
+    "from given noise": ({}, {"noise": torch.randn(1, 16, 3, 8, 8, generator=torch.Generator().manual_seed(0))}),
 }
 
 

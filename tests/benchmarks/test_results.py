@@ -20,11 +20,11 @@ def test_named_parts_run_with_the_options_that_follow() -> None:
         ["step", "fits"],
         ["--frames", "8", "--write"],
     )
-    assert parse(["fidelity", "inversion", "--clips", "1"]) == ("fidelity", ["inversion"], ["--clips", "1"])
+    assert parse(["fidelity", "controls", "--clips", "1"]) == ("fidelity", ["controls"], ["--clips", "1"])
     assert parse(["fidelity"])[1] == list(results.PARTS["fidelity"])
 
 
-@pytest.mark.parametrize("line", ["speed inversion", "fidelity step", "steps", "--help"])
+@pytest.mark.parametrize("line", ["speed controls", "fidelity step", "steps", "--help"])
 def test_unknown_parts_end_with_the_usage(line: str) -> None:
     with pytest.raises(SystemExit, match="python -m benchmarks speed step fits"):
         parse(line.split())
@@ -33,14 +33,14 @@ def test_unknown_parts_end_with_the_usage(line: str) -> None:
 def test_section_replaces_that_of_its_part_and_leaves_the_others(tmp_path: Path) -> None:
     file = tmp_path / "RESULTS.md"
     for kind, part, printed in [
-        ("fidelity", "inversion", "old"),
+        ("fidelity", "controls", "old"),
         ("speed", "step", "machine\n\n| a |"),
-        ("fidelity", "inversion", "new"),
+        ("fidelity", "controls", "new"),
     ]:
         results.write(kind, part, results.section(kind, part, [], printed), file)
     text = file.read_text()
     assert text.startswith(results.TITLE) and text.count("## ") == 2 and "old" not in text
-    assert text.index("## speed step\n\n`python -m benchmarks speed step`") < text.index("## fidelity inversion")
+    assert text.index("## speed step\n\n`python -m benchmarks speed step`") < text.index("## fidelity controls")
     results.write("speed", "step", results.section("speed", "step", [], "machine\n\n| a |"), file)
     assert file.read_text() == text
 

@@ -1,6 +1,8 @@
 """Parts of the training of the bundled model, on a few pictures and steps."""
 
 import json
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from bundled_model import data, train_autoencoder, train_text_to_image
+from bundled_model import data, make_clip, pack, train_autoencoder, train_text_to_image
 from bundled_model import text_encoder as text
 from bundled_model.muon import make_optimizers, orthogonalize
 from bundled_model.run import Schedule, Training, rate_factor, save_atomically
 from tav_core.demo import world
+from tav_core.models.base import ASSETS, load_model
 
 pytestmark = pytest.mark.slow
 
@@ -203,3 +206,67 @@ def test_a_few_steps_make_a_pipeline_folder(folder, vae, tmp_path):
         kept = training.averages[name].state_dict()
         for key, weight in module.state_dict().items():
             torch.testing.assert_close(weight, kept[key].half().float(), msg=f"{name} {key}")
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Folders of untrained weights: unet and text_encoder, and the autoencoder."""
+    model, tokenizer = tmp_path / "trained", text.build_tokenizer(tmp_path / "tokenizer")
+    torch.manual_seed(0)
+    train_text_to_image.UNet2DConditionModel(**train_text_to_image.UNET_CONFIG).save_pretrained(model / "unet")
+    text.build_text_encoder(tokenizer).save_pretrained(model / "text_encoder")
+    AutoencoderKL(**train_autoencoder.CONFIG).save_pretrained(tmp_path / "vae")
+    return model, tmp_path / "vae"
+
+
+def packed(monkeypatch, model, vae, output):
+    monkeypatch.setattr(sys, "argv", ["pack", "--model", str(model), "--vae", str(vae), "--output", str(output)])
+    pack.main()
+
+
+def test_trained_weights_are_packed_as_shipped(trained, tmp_path, monkeypatch):
+    output = tmp_path / "packed"
+    output.mkdir()
+    (output / "old").touch()
+    packed(monkeypatch, *trained, output)
+    assert not (output / "old").exists()
+    assert 5e6 < pack.folder_bytes(output) < pack.MOST_BYTES
+    model = load_model(output)
+    before_packing = AutoencoderKL.from_pretrained(trained[1])
+    for before, after in zip(before_packing.parameters(), model.vae.parameters(), strict=True):
+        torch.testing.assert_close(after, before.half().float(), rtol=0, atol=0)
+    assert model.scheduler.config.rescale_betas_zero_snr and model.image_size == world.SIZE
+    names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    bundled = ASSETS / "demo-model"
+    assert names == {str(path.relative_to(bundled)) for path in bundled.rglob("*") if path.is_file()}
+    assert "Licence" in (output / "README.md").read_text() and "_name_or_path" not in (output / "unet/config.json").read_text()
+
+
+@pytest.mark.parametrize("lacks", ["unet", "text_encoder", "vae"])
+def test_failed_packing_leaves_the_output_folder_as_it_was(trained, tmp_path, monkeypatch, lacks):
+    shutil.rmtree(trained[1] if lacks == "vae" else trained[0] / lacks)
+    output = tmp_path / "packed"
+    output.mkdir()
+    (output / "old").touch()
+    with pytest.raises(OSError):
+        packed(monkeypatch, *trained, output)
+    assert (output / "old").exists()
+
+
+def test_an_output_that_holds_the_weights_is_refused(trained, monkeypatch):
+    with pytest.raises(SystemExit):
+        packed(monkeypatch, *trained, trained[0].parent)
+    assert (trained[0] / "unet").is_dir()
+
+
+def test_larger_weights_than_ship_are_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "MOST_BYTES", 1e6)
+    with pytest.raises(ValueError, match="at most 1 MB ship"):
+        packed(monkeypatch, *trained, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_the_bundled_clip_is_the_one_that_is_drawn(tmp_path):
+    make_clip.write_clip(tmp_path)
+    for name in ("demo-clip.json", "demo-clip-masks.png"):
+        assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes()

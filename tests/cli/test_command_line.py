@@ -1,7 +1,6 @@
 """The commands on the bundled model."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -14,9 +13,8 @@ import pytest
 import torch
 
 from tav_core.cli.main import main
-from tav_core.demo import shapes as world
-from tav_core.models.base import ASSETS
 from tav_core.video import read_video, write_video
+from tests.clips import caption_of, clip_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,9 +46,7 @@ def tav(*arguments, ok=True, run=in_this_process):
 @pytest.fixture
 def video(tmp_path):
     """An odd-sized clip at 29.97 fps whose folder has a space and an umlaut in its name."""
-    scene = world.Scene("cross", "green", "forest", 0, 0, 24)
-    frames = np.stack([world.draw(s)[0] for s in world.moving(scene, np.linspace((50, 50), (75, 70), 8))])
-    frames = np.pad(frames, ((0, 0), (0, 0), (11, 12), (0, 0)), mode="edge")
+    frames = np.pad(clip_of(8, coat="green").numpy(), ((0, 0), (0, 0), (11, 12), (0, 0)), mode="edge")
     path = tmp_path / "mein Földer" / "clip.mp4"
     write_video(path, frames, Fraction(30000, 1001))
     return path
@@ -59,8 +55,8 @@ def video(tmp_path):
 def test_edit_writes_a_video_like_the_clip(video, tmp_path):
     output = tmp_path / "out" / "edit.mp4"
     tav(
-        *("edit", "--video", video, "--source-prompt", "a green cross on a forest background"),
-        *("--prompt", "a blue cross on a forest background", "--output", output),
+        *("edit", "--video", video, "--source-prompt", caption_of(coat="green")),
+        *("--prompt", caption_of(coat="blue"), "--output", output),
         *("--num-frames", 4, "--tuning-steps", 3, "--num-inference-steps", 4, "--guidance-scale", 5),
         run=in_a_process_of_its_own,
     )
@@ -73,8 +69,8 @@ def test_edit_writes_a_video_like_the_clip(video, tmp_path):
 @pytest.mark.slow
 def test_a_black_mask_preserves_the_clip_and_a_white_one_does_not(video, tmp_path):
     clip = read_video(video, num_frames=4, width=128, height=128).frames
-    options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 4}
-    options |= {"--prompt": "a red cross on a maroon background", "--tuning-steps": 1, "--num-inference-steps": 5}
+    options = {"--video": video, "--source-prompt": caption_of(coat="green"), "--num-frames": 4}
+    options |= {"--prompt": caption_of(coat="red", place="moon"), "--tuning-steps": 1, "--num-inference-steps": 5}
     changes = []
     for name, brightness in (("black", 0), ("white", 1)):
         mask, output = tmp_path / f"{name}-mask.mp4", tmp_path / f"{name}.mp4"
@@ -89,8 +85,8 @@ def test_a_black_mask_preserves_the_clip_and_a_white_one_does_not(video, tmp_pat
 
 @pytest.mark.slow
 def test_strength_auto_writes_the_best_trial(video, tmp_path):
-    options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
-    options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
+    options = {"--video": video, "--source-prompt": caption_of(coat="green"), "--num-frames": 2}
+    options |= {"--prompt": caption_of(coat="red"), "--tuning-steps": 2, "--learning-rate": 0.01}
     arguments = [part for pair in (options | {"--num-inference-steps": 3}).items() for part in pair]
     output = tmp_path / "auto.mp4"
     lines = tav("edit", *arguments, "--output", output, "--strength", "auto").splitlines()
@@ -104,8 +100,8 @@ def test_strength_auto_writes_the_best_trial(video, tmp_path):
 
 
 def test_strength_scales_the_tuning(video, tmp_path):
-    options = {"--video": video, "--source-prompt": "a green cross on a forest background", "--num-frames": 2}
-    options |= {"--prompt": "a red cross on a forest background", "--tuning-steps": 2, "--learning-rate": 0.01}
+    options = {"--video": video, "--source-prompt": caption_of(coat="green"), "--num-frames": 2}
+    options |= {"--prompt": caption_of(coat="red"), "--tuning-steps": 2, "--learning-rate": 0.01}
     edits = []
     for strength in (1, 0):
         output = tmp_path / f"{strength}.mp4"
@@ -160,13 +156,3 @@ def test_bad_input_ends_a_process_with_one_line(tmp_path):
         run=in_a_process_of_its_own,
     )
     assert said == "There is no file missing.mp4: check its name.\n"
-
-
-def test_the_bundled_clip_shows_its_scenes():
-    truth = json.loads((ASSETS / "demo-clip.json").read_text())
-    clip = read_video(ASSETS / "demo-clip.mp4")
-    assert clip.fps == Fraction(truth["fps"])
-    assert len(clip.frames) == len(truth["frames"]) == 16
-    for frame, scene in zip(clip.frames.numpy(), truth["frames"], strict=True):
-        drawn, _ = world.draw(world.Scene(**scene))
-        assert -10 * np.log10(np.square(frame - drawn).mean()) > 30

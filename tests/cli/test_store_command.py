@@ -37,7 +37,7 @@ def arguments(store: Path, output: Path) -> list[str]:
     options = {
         "--video": ASSETS / "demo-clip.mp4",
         "--source-prompt": "a clip",
-        "--prompt": "a pink star",
+        "--prompt": "a pink person",
         "--output": output,
         "--store": store,
         "--num-frames": 2,

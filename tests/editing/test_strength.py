@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,25 +17,20 @@ from tav_core import (
     invert,
     load_model,
 )
-from tav_core.demo import shapes as world
 from tav_core.diffusion.denoiser import Denoiser, unet_denoiser
 from tav_core.editing.edit import inverted_start
 from tav_core.editing.strength import LEVELS, score_edit
 from tav_core.models.codec import encode_frames
+from tests.clips import caption_of, clip_of
 
-CAPTION, PROMPT = "a blue ring on a forest background", "a yellow ring on a forest background"
+CAPTION, PROMPT = caption_of(coat="blue"), caption_of(coat="yellow")
 SAMPLING, INVERSION = SamplingConfig(4, guidance_scale=2.5), InversionConfig(4)
-
-
-def drawn(colour: str) -> Tensor:
-    scene = world.Scene("ring", colour, "forest", 60, 60, 23)
-    return torch.from_numpy(np.stack([world.draw(s)[0] for s in world.moving(scene, np.array([(60, 60), (66, 62)]))]))
 
 
 @pytest.fixture(scope="module")
 def editor() -> ClipEditor:
     """Tuned on a clip that shows what no caption says, a white corner."""
-    frames = drawn("blue")
+    frames = clip_of(coat="blue")
     frames[:, :24, :24] = 1
     editor = ClipEditor(load_model(), frames, CAPTION)
     for _ in editor.tune(TuningConfig(steps=25, learning_rate=1e-3, timestep_range=0.8)):
@@ -54,8 +48,8 @@ def scored(editor: ClipEditor, latents: Tensor) -> Trial:
 
 
 def test_scores_tell_the_prompt_from_the_source(editor: ClipEditor) -> None:
-    prompted = scored(editor, encode_frames(editor.model, drawn("yellow")))
-    frames = drawn("yellow")
+    prompted = scored(editor, encode_frames(editor.model, clip_of(coat="yellow")))
+    frames = clip_of(coat="yellow")
     frames[:, :24, :24] = 1
     both = scored(editor, encode_frames(editor.model, frames))
     source = scored(editor, editor.latents)

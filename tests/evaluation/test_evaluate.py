@@ -9,21 +9,18 @@ import torch
 
 import tav_core.cli.evaluate
 from tav_core.cli.main import main
-from tav_core.demo import shapes as world
 from tav_core.evaluation import evaluate, mean_figures
 from tav_core.metrics import MEASURES, SetMeasures
 from tav_core.video import read_video, write_video
+from tests.clips import caption_of, clip_of, drawing_of
 from tests.encoders import make_clip, make_dino
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")
-SOURCE_PROMPT, PROMPT = "a red star on a striped background", "a blue star on a striped background"
+SOURCE_PROMPT, PROMPT = caption_of(coat="red").replace(",", ""), caption_of(coat="blue").replace(",", "")
 
 
 def drawn(colour, num_frames=5, size=128):
-    scene = world.Scene("star", colour, "striped", 0, 0, 22)
-    path = np.linspace((45, 50), (70, 70), num_frames)
-    frames = np.stack([world.draw(step)[0] for step in world.moving(scene, path)])
-    return torch.from_numpy(frames)[:, :size, :size]
+    return clip_of(num_frames, coat=colour)[:, :size, :size]
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def command(*arguments):
 
 def test_figures_of_an_edit_that_preserves_place_and_background():
     source, edit = drawn("red"), drawn("blue")
-    covered = np.stack([world.draw_mask("star", x, y, 22) for x, y in np.linspace((45, 50), (70, 70), 5)])
+    covered = drawing_of(5).figure_mask
     figures = evaluate(source, edit, PROMPT, covered=covered).figures
     assert list(figures) == [name for name in MEASURES if name in figures]
     assert figures["background_psnr"] == pytest.approx(100)
@@ -104,7 +101,7 @@ def test_a_data_set_on_the_command_line(videos, capsys, monkeypatch):
     (videos / "list.csv").write_text(
         "source,edit,source_prompt,prompt\n"
         f"source.mp4,edit.mp4,{SOURCE_PROMPT},{PROMPT}\n"
-        f"source.mp4,edit.mp4,{SOURCE_PROMPT},a green star\n"
+        f"source.mp4,edit.mp4,{SOURCE_PROMPT},a green dog\n"
         f"edit.mp4,edit.mp4,{PROMPT},{PROMPT}\n"
     )
     pytest.importorskip("torchmetrics")
@@ -112,7 +109,7 @@ def test_a_data_set_on_the_command_line(videos, capsys, monkeypatch):
     page = videos / "all.html"
     assert command("--dataset", videos / "list.csv", "--inception", "weights.pth", "--output", page) == 0
     rows = list(csv.DictReader(page.with_suffix(".csv").open(encoding="utf-8")))
-    assert [row["prompt"] for row in rows] == [PROMPT, "a green star", PROMPT]
+    assert [row["prompt"] for row in rows] == [PROMPT, "a green dog", PROMPT]
     assert float(rows[2]["psnr"]) == 100
     shown = capsys.readouterr().out
     mean = np.mean([float(row["psnr"]) for row in rows])
@@ -199,7 +196,7 @@ def test_set_measures_take_clips_of_any_size():
 def test_arrays_and_tensors_are_measured_alike_and_8_bits_refused():
     rng = np.random.default_rng(0)
     source, edit = (rng.random((3, 32, 32, 3)).astype(np.float32) for _ in range(2))
-    of_arrays = evaluate(source, edit, "a star").figures
-    assert of_arrays == evaluate(torch.from_numpy(source), torch.from_numpy(edit), "a star").figures
+    of_arrays = evaluate(source, edit, "a dog").figures
+    assert of_arrays == evaluate(torch.from_numpy(source), torch.from_numpy(edit), "a dog").figures
     with pytest.raises(ValueError, match="divide pixels of 8 bits by 255"):
-        evaluate((255 * source).astype(np.uint8), (255 * edit).astype(np.uint8), "a star")
+        evaluate((255 * source).astype(np.uint8), (255 * edit).astype(np.uint8), "a dog")

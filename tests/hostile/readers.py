@@ -88,7 +88,7 @@ def make_model(folder: Path) -> Path:
 
 def read_model(path: Path) -> None:
     """All parts, and one prompt through tokenizer and text encoder."""
-    encode_prompts(load_model(path), ["a pink star"])
+    encode_prompts(load_model(path), ["a pink person"])
 
 
 def broken_models(good: Path, count: int) -> Iterator[Path]:
