@@ -4,7 +4,8 @@
     python -m bundled_model.pack --model bundled_model/milestones/text_to_image \
         --vae bundled_model/milestones/autoencoder --output tav_core/assets/demo-model
 
-Tokenizer and noise schedule are made from the code, since no training changes them.
+Tokenizer and noise schedule are made from the code, since no training changes them. preview.json holds the linear map from
+latents to colours that ComfyUI's previews use, by least squares over drawn pictures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
@@ -22,9 +24,11 @@ from transformers import CLIPTextModel
 
 from bundled_model.text_encoder import build_tokenizer
 from bundled_model.train_text_to_image import SCHEDULER_CONFIG, write_index
+from tav_core.demo.world import SIZE, draw_frames, random_scene
 
 CARD = Path(__file__).with_name("MODEL_CARD.md")
 MOST_BYTES = 30e6
+PREVIEWED = 48  # pictures
 
 
 def main() -> None:
@@ -61,6 +65,7 @@ def pack(model: Path, vae: Path, output: Path) -> None:
     build_tokenizer(output / "tokenizer")
     DDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(output / "scheduler")
     write_index(output)
+    (output / "preview.json").write_text(json.dumps(preview(parts["vae"].float())) + "\n")
     shutil.copy(CARD, output / "README.md")
 
 
@@ -74,6 +79,24 @@ def read_parts(model: Path, vae: Path) -> dict[str, Any]:
             model / "text_encoder", local_files_only=True, dtype=torch.float16
         ),
     }
+
+
+@torch.no_grad()
+def preview(vae: AutoencoderKL) -> dict[str, list]:
+    """The linear map from scaled latents to the mean colour of the pixels below each, by least squares.
+
+    Returns:
+        factors: (channels, 3), and bias: (3,), for colours in [-1, 1].
+    """
+    drawn = np.concatenate([draw_frames(*random_scene(seed), 1)[0] for seed in range(PREVIEWED)])
+    pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2) * 2 - 1
+    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in pixels.split(8)]) * vae.config.scaling_factor
+    colours = torch.nn.functional.avg_pool2d(pixels, SIZE // latents.shape[-1])
+    rows = latents.movedim(1, -1).flatten(0, 2)
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    found = torch.linalg.lstsq(rows, colours.movedim(1, -1).flatten(0, 2)).solution
+    *factors, bias = [[round(value, 4) for value in row] for row in found.tolist()]
+    return {"factors": factors, "bias": bias}
 
 
 def folder_bytes(folder: Path) -> int:

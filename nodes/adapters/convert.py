@@ -140,7 +140,8 @@ def _raise_unless_supported(model: Any) -> None:
         raise UnsupportedModel(f"{_described(model)} is a video model. {advice}")
     if host.num_classes is not None:
         raise UnsupportedModel(f"{_described(model)} needs more than a prompt (as SDXL does). {advice}")
-    if (host.in_channels, host.out_channels) != (4, 4):
+    channels = model.model.latent_format.latent_channels
+    if (host.in_channels, host.out_channels) != (channels, channels):
         raise UnsupportedModel(
             f"{_described(model)} takes {host.in_channels} channels: an inpainting or instruction model. {advice}"
         )

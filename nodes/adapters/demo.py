@@ -6,6 +6,8 @@ narrower than the host's GroupNorm of 32 groups allows: a VAE of the host holds 
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ... import tav_core
+from ...tav_core.models.base import ASSETS
 from .convert import PREFIX
 from .handle import WholePatcher
 
@@ -33,11 +36,13 @@ if TYPE_CHECKING:
 
     from ...tav_core import BaseModel
 
+PREVIEW = ASSETS / "demo-model" / "preview.json"  # latents to colours, by least squares: bundled_model/pack.py
+CHANNELS = 16  # of the latents
 # The smallest autoencoder that the host can build. It fills in all fields of a VAE; then ours replaces it.
 SHELL = dict(
-    embed_dim=4,
+    embed_dim=CHANNELS,
     ddconfig=dict(
-        **dict(double_z=True, z_channels=4, resolution=32, in_channels=3, out_ch=3, ch=32, ch_mult=[1]),
+        **dict(double_z=True, z_channels=CHANNELS, resolution=32, in_channels=3, out_ch=3, ch=32, ch_mult=[1]),
         **dict(num_res_blocks=1, attn_resolutions=[], dropout=0.0),
     ),
 )
@@ -45,6 +50,28 @@ SHELL = dict(
 
 class BundledModel(comfy.supported_models_base.BASE):
     """The model family of the bundled model, for the host."""
+
+
+class BundledLatents(comfy.latent_formats.LatentFormat):
+    """Latents of 16 channels at an eighth of the size, with the host's quick previews."""
+
+    latent_channels = CHANNELS
+
+    def __init__(self, scale_factor: float):
+        preview = json.loads(PREVIEW.read_text(encoding="utf-8"))
+        self.scale_factor = scale_factor
+        self.latent_rgb_factors, self.latent_rgb_factors_bias = preview["factors"], preview["bias"]
+
+
+class Multiple(Fraction):
+    """The width of a level over that of the first. Times a whole width it is a whole width, as layers need it."""
+
+    def __mul__(self, other: int) -> int:
+        width = Fraction(self) * other
+        assert width.denominator == 1, "a level is as wide as the model says"
+        return int(width)
+
+    __rmul__ = __mul__
 
 
 def load_demo() -> tuple[ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
@@ -85,7 +112,7 @@ def _model_config(base: BaseModel) -> comfy.supported_models_base.BASE:
         "zsnr": bool(scheduler.rescale_betas_zero_snr),
     }
     config.custom_operations = _operations(base.unet.config.norm_num_groups)
-    config.latent_format = comfy.latent_formats.SD15(scale_factor=base.vae.config.scaling_factor)
+    config.latent_format = BundledLatents(base.vae.config.scaling_factor)
     config.set_inference_dtype(torch.float32, None)
     return config
 
@@ -100,7 +127,7 @@ def _host_unet_config(unet: UNet2DConditionModel) -> dict[str, Any]:
         in_channels=config.in_channels,
         out_channels=config.out_channels,
         model_channels=channels[0],
-        channel_mult=[width // channels[0] for width in channels],
+        channel_mult=[Multiple(width, channels[0]) for width in channels],
         num_res_blocks=[layers] * len(channels),
         use_spatial_transformer=True,
         legacy=False,
@@ -188,5 +215,5 @@ def _host_vae(base: BaseModel) -> comfy.sd.VAE:
     vae = comfy.sd.VAE(sd=shell.state_dict(), config={"params": SHELL})
     vae.first_stage_model = FirstStage(base.vae).eval().to(vae.vae_dtype)
     vae.patcher = WholePatcher(vae.first_stage_model, load_device=vae.device, offload_device=host.vae_offload_device())
-    vae.size = None
+    vae.size, vae.latent_channels = None, CHANNELS
     return vae

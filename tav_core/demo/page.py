@@ -20,6 +20,7 @@ from tav_core.models.base import ASSETS
 from tav_core.viz.heat_maps import heat_overlay
 
 ENLARGE = 3  # times each pixel is repeated
+GAP = 2  # pixels of white between clips
 STYLE = ASSETS / "demo-page.css"
 MEASURES = {
     "iou": ("outline", "overlap of the figure's outline with the true one"),
@@ -128,7 +129,7 @@ def _edit(edit: DemoEdit, shown: Shown) -> str:
 
 def _judge(shown: Shown) -> str:
     rows = "".join(
-        f'<tr><th>{name}</th><td>{meaning}</td><td class="figure">{getattr(STRICT, key):.0%}</td>'
+        f'<tr><th>{name}</th><td class="about">{meaning}</td><td class="figure">{getattr(STRICT, key):.0%}</td>'
         f'<td class="figure">{getattr(LOOSE, key):.0%}</td></tr>'
         for key, (name, meaning) in MEASURES.items()
     )
@@ -181,7 +182,9 @@ def _marked(prompt: str, caption: str) -> str:
 
 def _strip(panels: Mapping[str, Tensor], shown: Shown, enlarge: int = ENLARGE) -> str:
     """Clips side by side in one video, so that they stay in step, under their names."""
-    frames = torch.cat(list(panels.values()), dim=2).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
+    gap = torch.ones_like(next(iter(panels.values()))[:, :, :GAP])
+    joined = [part for clip in panels.values() for part in (gap, clip)][1:]
+    frames = torch.cat(joined, dim=2).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
     names = "".join(f"<span>{escape(name)}</span>" for name in panels)
     video = video_tag(frames, float(shown.clip.fps), ", ".join(panels))
     return f'<div class="wide"><figure class="of{len(panels)}"><figcaption>{names}</figcaption>{video}</figure></div>'
