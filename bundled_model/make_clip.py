@@ -2,7 +2,7 @@
 
     python -m bundled_model.make_clip --output tav_core/assets
 
-Writes demo-clip.mp4 (24 frames, 12 a second), demo-clip.json (the caption, and the scene's seed and words, from which the
+Writes demo-clip.mp4 (24 frames, 8 a second), demo-clip.json (the caption, and the scene's seed and words, from which the
 world draws the clip again) and demo-clip-masks.png (the figure's masks, 0 or 255, frames from top to bottom).
 """
 
@@ -22,8 +22,8 @@ from tav_core.video import write_video
 SEED = 50_000_116  # of a held-out motion: a cartwheel, with nobody beside and nothing in front
 COAT = "red"  # the seed's own, yellow, is near the sand
 NUM_FRAMES = 24
-FPS = Fraction(12)
-CRF = 12  # so that the file is 40 dB from the drawing
+FPS = Fraction(8)
+CRF = 12
 
 
 def main() -> None:

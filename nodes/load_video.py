@@ -9,7 +9,7 @@ from .adapters.data import audio_from_core, read_any_video, read_file
 from .adapters.folders import bundled_clip, check_file, file_stamp, input_file, input_videos
 from .sockets import CATEGORY, advanced, widget
 
-BUNDLED = "bundled: pink star"
+BUNDLED = "bundled: cartwheel"
 FITS = ["crop", "pad", "stretch"]
 SIDE = dict(min=64, max=2048, step=8)  # pixels
 UNCONNECTED = object()

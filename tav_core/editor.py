@@ -1,9 +1,9 @@
 """The whole method on one clip: encode, tune, invert, sample, decode (arXiv:2212.11565, figure 3).
 
-    editor = ClipEditor(load_model(), frames, "a pink star on a navy background")
+    editor = ClipEditor(load_model(), frames, "a red person jumps on the beach, flat colours")
     for step in editor.tune(TuningConfig(steps=300)): print(step.loss)
     for step in editor.invert(): pass
-    for step in editor.edit("a blue star on a navy background"): pass
+    for step in editor.edit("a blue person jumps on the beach, flat colours"): pass
     edited_frames = editor.decode(step.latents)  # torch.stack(list(editor.deflicker(edited_frames))) flickers less
 
 The autoencoder and the text encoder run once, here; tuning, inversion and sampling take latents and embeddings.

@@ -29,7 +29,8 @@ SD15 = {
     "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
     "directory": "checkpoints",
 }
-SOURCE = "a pink star on a navy background"
+SOURCE, BLUE = "a red person jumps on the beach, flat colours", "a blue person jumps on the beach, flat colours"
+ROBOT, MOON = "a red robot jumps on the beach, flat colours", "a red person jumps on the moon, flat colours"
 
 
 @dataclass
@@ -155,10 +156,10 @@ def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) ->
     """Model, clip, prompts, latents and the inflated model. It sets `workflow.text`."""
     if bundled:
         workflow.add("model", "TAVLoadDemoModel")
-        clip = dict(file="bundled: pink star", num_frames=16, width=128, height=128)
+        clip = dict(file="bundled: cartwheel", num_frames=24, width=128, height=128)
     else:
         workflow.add("model", "CheckpointLoaderSimple", ckpt_name=SD15["name"])
-        clip = dict(file="bundled: pink star", num_frames=24, width=512, height=512, stride=3)
+        clip = dict(file="bundled: cartwheel", num_frames=24, width=512, height=512, stride=3)
     workflow.add("clip", "TAVLoadVideo", **clip)
     model = ("model", 0)
     if lora:
@@ -232,13 +233,13 @@ def compared(workflow: Workflow, clips: dict[str, tuple[str, int]], enlarge: int
 def quickstart() -> Workflow:
     workflow = Workflow(
         "## Quickstart\nNothing to download. Press **Run**: the bundled model is tuned on the bundled clip, and the "
-        "star turns yellow.\n\nThen change *What the edit shall show*: red, green, blue, purple; circle, square, "
-        "triangle, star. Only sampling runs again."
+        "person who turns cartwheels is blue.\n\nThen change *What the edit shall show*: red, green, yellow, purple; "
+        "robot, dog, horse, crab; in the park, in the snow, on the moon; ink drawing. Only sampling runs again."
     )
     base(workflow, True, SOURCE)
     model = tuned(workflow, True)
     inverted(workflow, model, True)
-    prompt = "a yellow star on a navy background"
+    prompt = BLUE
     edit = edited(workflow, model, True, prompt)
     saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "quickstart")
     return workflow
@@ -247,11 +248,11 @@ def quickstart() -> Workflow:
 def source_branch() -> Workflow:
     workflow = Workflow(
         "## Source branch\nThe edit is sampled along a source branch, which preserves what the prompt does not change: "
-        "place, path and ground. No inversion is needed. *Deflicker Edit* removes the flicker.\n\nIn your own "
+        "place, motion and camera. No inversion is needed. *Deflicker Edit* removes the flicker.\n\nIn your own "
         "workflow: *source branch* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)
-    prompt = "a pink circle on a navy background"
+    prompt = ROBOT
     edit = source_preserving(workflow, tuned(workflow, True), prompt)
     saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "source-branch")
     return workflow
@@ -280,11 +281,8 @@ def several_prompts() -> Workflow:
     model = tuned(workflow, True)
     inverted(workflow, model, True)
     clips = {SOURCE: ("clip", 0)}
-    for mark, prompt in enumerate((f"a {what} on a navy background" for what in ("yellow star", "pink circle")), 1):
+    for mark, prompt in enumerate((BLUE, ROBOT, MOON), 1):
         clips[prompt] = edited(workflow, model, True, prompt, str(mark))
-    clips["a pink star on a maroon background"] = edited(
-        workflow, model, True, "a pink star on a maroon background", "3"
-    )
     saved(workflow, compared(workflow, clips, 2), "several")
     return workflow
 
@@ -293,7 +291,7 @@ def tune_and_save() -> Workflow:
     workflow = Workflow("## Tune and save\nThe tuned weights go to `models/tune_a_video`. *Load and edit* loads them.")
     base(workflow, True, SOURCE)
     model = tuned(workflow, True)
-    workflow.add("keep", "TAVSaveTuned", model=model, filename_prefix="pink-star")
+    workflow.add("keep", "TAVSaveTuned", model=model, filename_prefix="cartwheel")
     workflow.add("curve", "PreviewImage", "Loss of each step", images=("tune", 2))
     return workflow
 
@@ -302,10 +300,10 @@ def load_and_edit() -> Workflow:
     workflow = Workflow("## Load and edit\nRun *Tune and save* first, then choose its file in *Load Tuned Weights*.")
     base(workflow, True, SOURCE)
     del workflow.nodes["caption"]
-    inputs = dict(model=("inflate", 0), file="pink-star_00001_.safetensors", strength=1.0)
+    inputs = dict(model=("inflate", 0), file="cartwheel_00001_.safetensors", strength=1.0)
     model = workflow.add("tuned", "TAVLoadTuned", **inputs)
     inverted(workflow, model, True)
-    saved(workflow, edited(workflow, model, True, "a purple star on a navy background"), "loaded")
+    saved(workflow, edited(workflow, model, True, "a purple person jumps on the beach, flat colours"), "loaded")
     return workflow
 
 

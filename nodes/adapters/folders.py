@@ -43,7 +43,7 @@ def input_videos() -> list[str]:
 
 def bundled_clip() -> Path:
     """The clip that comes with the pack."""
-    return tav_core.BUNDLED_CLIPS["pink star"]
+    return tav_core.BUNDLED_CLIPS["cartwheel"]
 
 
 def input_file(name: str) -> Path:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-SOURCE = "a pink star on a navy background"
-EDIT = "a yellow star on a navy background"
+SOURCE = "a red person jumps on the beach, flat colours"
+EDIT = "a blue person jumps on the beach, flat colours"
 MODEL, CLIP, CAPTION, EMPTY, PROMPT, ENCODE = "model", "clip", "caption", "empty", "prompt", "encode"
 INFLATE, TUNE, INVERT, SAMPLE, DECODE, SAVE = "inflate", "tune", "invert", "sample", "decode", "save"
 
@@ -22,7 +22,7 @@ def edit_prompt(edit: str = EDIT, steps: int = 4, tuning_steps: int = 3, **chang
         MODEL: node("TAVLoadDemoModel"),
         CLIP: node(
             "TAVLoadVideo",
-            **dict(file="bundled: pink star", num_frames=4, width=64, height=64, stride=2, start=0.0, fit="crop"),
+            **dict(file="bundled: cartwheel", num_frames=4, width=64, height=64, stride=2, start=0.0, fit="crop"),
         ),
         CAPTION: node("CLIPTextEncode", clip=[MODEL, 1], text=SOURCE),
         EMPTY: node("CLIPTextEncode", clip=[MODEL, 1], text=""),

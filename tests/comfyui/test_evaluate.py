@@ -7,7 +7,7 @@ from tests.comfyui.client import Server
 from tests.comfyui.prompts import node
 from tests.encoders import make_clip, make_dino
 
-CLIP = node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=2)
+CLIP = node("TAVLoadVideo", file="bundled: cartwheel", num_frames=4, width=64, height=64, stride=2)
 
 
 def evaluation(**inputs):
@@ -43,7 +43,7 @@ def test_encoders_from_the_models_folder(server: Server) -> None:
     options = server.get("/object_info/TAVEvaluate")["TAVEvaluate"]["input"]["optional"]
     assert options["clip"][1]["options"] == ["none", "tiny clip"]
     assert options["dino"][1]["options"] == ["none", "tiny dino"]
-    chosen = {"clip": "tiny clip", "pickscore": "tiny clip", "dino": "tiny dino", "source_prompt": "a pink star"}
+    chosen = {"clip": "tiny clip", "pickscore": "tiny clip", "dino": "tiny dino", "source_prompt": "a red person"}
     figures = figures_of(server, **chosen)
     shutil.rmtree(root)  # other tests look at what the server offers
     assert {"clip_frame_loveu", "pickscore_v2vbench", "dino_frame_v2vbench", "frame_accuracy"} <= set(figures)

@@ -17,7 +17,7 @@ from tests.comfyui.client import Events, Outcome, Server
 from tests.comfyui.prompts import edit_prompt, node
 
 LONG, WIDE, HIGH = 256, 1280, 720  # a clip that takes seconds to decode
-AFTERWARDS = edit_prompt("a white star on a navy background")
+AFTERWARDS = edit_prompt("a white person jumps on the beach, flat colours")
 
 
 @pytest.fixture(scope="module")

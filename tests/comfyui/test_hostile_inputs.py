@@ -89,7 +89,7 @@ def test_strange_inputs_give_a_clear_error(server: Server) -> None:
                 faults.append(f"{where}: {failed['exception_type']}: {message[:200]}")
     assert faults == []
     assert {path for path in server.base.parent.rglob("*") if not path.is_relative_to(server.base)} == outside
-    server.run(edit_prompt("a white star on a navy background"))
+    server.run(edit_prompt("a white person jumps on the beach, flat colours"))
 
 
 @pytest.mark.parametrize("value", VALUES[-6:])

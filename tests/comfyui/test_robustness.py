@@ -33,7 +33,7 @@ def pixels(server: Server, prompt: dict[str, Any]) -> bytes:
 
 def saved_clip(**inputs: Any) -> dict[str, Any]:
     """Load Clip straight into Save Clip."""
-    clip = node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=1) | {}
+    clip = node("TAVLoadVideo", file="bundled: cartwheel", num_frames=4, width=64, height=64, stride=1) | {}
     clip["inputs"] |= inputs
     save = node("TAVSaveVideo", images=["clip", 0], fps=["clip", 1], filename_prefix="clip", audio=["clip", 3])
     return {"clip": clip, prompts.SAVE: save}
@@ -42,7 +42,7 @@ def saved_clip(**inputs: Any) -> dict[str, Any]:
 def test_video_of_frames_in_memory(server: Server) -> None:
     """CreateVideo holds frames in memory; every second one of 8, from 0.25 s on, at 8 a second."""
     made = {
-        "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=12, width=96, height=64, stride=1),
+        "pictures": node("TAVLoadVideo", file="bundled: cartwheel", num_frames=12, width=96, height=64, stride=1),
         "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
     }
     prompt = made | saved_clip(video=["made", 0], stride=2, start=0.25)
@@ -89,7 +89,7 @@ def test_output_folder_that_cannot_be_made_is_named(server: Server) -> None:
 
 def test_missing_file_is_ignored_if_a_video_is_connected(server: Server) -> None:
     made = {
-        "pictures": node("TAVLoadVideo", file="bundled: pink star", num_frames=4, width=64, height=64, stride=1),
+        "pictures": node("TAVLoadVideo", file="bundled: cartwheel", num_frames=4, width=64, height=64, stride=1),
         "made": node("CreateVideo", images=["pictures", 0], fps=8.0),
     }
     assert server.run(made | saved_clip(video=["made", 0], file="gone.mp4")).files(prompts.SAVE)
@@ -108,7 +108,7 @@ def linked(name: str, widget: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "widget", "value"),
     [
-        (prompts.CLIP, "file", "bundled: pink star"),
+        (prompts.CLIP, "file", "bundled: cartwheel"),
         (prompts.TUNE, "gradient_checkpointing", "on"),
         ("load", "file", "linked_00001_.safetensors"),
     ],
@@ -226,7 +226,7 @@ def test_denoise_needs_the_inversion(server: Server, sample: dict[str, Any], wor
 
 
 def test_two_prompts_at_once_give_the_same_as_alone(server: Server) -> None:
-    first, second = edit_prompt("a green star on a navy background"), edit_prompt("a pink circle on a navy background")
+    first, second = edit_prompt("a green person jumps on the beach, flat colours"), edit_prompt("a red robot jumps on the beach, flat colours")
     alone = [video_stream(server, server.run(prompt))[1] for prompt in (first, second)]
     for prompt in (first, second):
         prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "test/at once"
