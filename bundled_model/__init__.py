@@ -1,1 +1,1 @@
-"""How the bundled model and clip were made: the autoencoder, then UNet and text encoder, then the files as shipped."""
+"""How the bundled model and clip are made: pictures, autoencoder, UNet and text encoder, then the files as shipped."""

@@ -2,8 +2,8 @@
 
     python -m bundled_model.make_clip --output tav_core/assets
 
-Writes demo-clip.mp4 (24 frames, 8 a second), demo-clip.json (the caption, and the scene's seed and words, from which the
-world draws the clip again) and demo-clip-masks.png (the figure's masks, 0 or 255, frames from top to bottom).
+Writes demo-clip.mp4 (24 frames, 8 a second), demo-clip.json (the caption, and the scene's seed and words, from which
+the world draws the clip again) and demo-clip-masks.png (the figure's masks, 0 or 255, frames from top to bottom).
 """
 
 from __future__ import annotations

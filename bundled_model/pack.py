@@ -4,8 +4,8 @@
     python -m bundled_model.pack --model bundled_model/milestones/text_to_image \
         --vae bundled_model/milestones/autoencoder --output tav_core/assets/demo-model
 
-Tokenizer and noise schedule are made from the code, since no training changes them. preview.json holds the linear map from
-latents to colours that ComfyUI's previews use, by least squares over drawn pictures.
+Tokenizer and noise schedule are made from the code, since no training changes them. preview.json holds the linear map
+from latents to colours that ComfyUI's previews use, by least squares over drawn pictures.
 """
 
 from __future__ import annotations

@@ -14,14 +14,18 @@ class LoadDemoModel(io.ComfyNode):
             node_id="TAVLoadDemoModel",
             display_name="Load Bundled Model (Tune-A-Video)",
             category=CATEGORY,
-            description="A small image model that comes with the pack and draws people, robots and animals at 128 x 128 pixels. "
-            "ComfyUI's own nodes run on it, KSampler included. Nothing is downloaded.",
+            description="A small image model that comes with the pack and draws people, robots and animals at 128 x 128 "
+            "pixels. ComfyUI's own nodes run on it, KSampler included. Nothing is downloaded.",
             search_aliases=["demo model", "bundled model", "tune a video demo", "quickstart", "example model"],
             inputs=[],
             outputs=[
-                io.Model.Output("model", display_name="MODEL", tooltip="Draws figures in six places, at 128 x 128 pixels."),
+                io.Model.Output(
+                    "model", display_name="MODEL", tooltip="Draws figures in six places, at 128 x 128 pixels."
+                ),
                 io.Clip.Output("clip", display_name="CLIP", tooltip=captions),
-                io.Vae.Output("vae", display_name="VAE", tooltip="Latents of 16 x 16 and 16 channels for 128 x 128 pixels."),
+                io.Vae.Output(
+                    "vae", display_name="VAE", tooltip="Latents of 16 x 16 and 16 channels for 128 x 128 pixels."
+                ),
             ],
         )
 

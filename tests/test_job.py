@@ -21,7 +21,10 @@ SMALL = dict(num_frames=2, width=32, height=32, tuning_steps=2, num_inference_st
 def small(output: Path, **changes: Any) -> EditJob:
     """An edit of a few seconds."""
     clip = ASSETS / "demo-clip.mp4"
-    prompts = dict(source_prompt="a red person jumps on the beach, flat colours", prompt="a blue person jumps on the beach, flat colours")
+    prompts = dict(
+        source_prompt="a red person jumps on the beach, flat colours",
+        prompt="a blue person jumps on the beach, flat colours",
+    )
     return EditJob(video=clip, output=output, **prompts, **SMALL | changes)
 
 

@@ -137,15 +137,15 @@ def stand_in(name: str, edit: int) -> Callable[[Runs], None]:
 
 def emblems(runs: Runs) -> None:
     clips = [clip for _, clip in runs.clips(SEVERAL)]
-    icon(clips[0], clips[1]).save(DOCS / "icon.png", optimize=True)
+    icon(clips).save(DOCS / "icon.png", optimize=True)
     banner(clips).save(DOCS / "banner.png", optimize=True)
 
 
-def icon(source: Tensor, edit: Tensor) -> Image.Image:
-    """The object along its path, 400 x 400: first as it was, then as the edit has it. (Objects outshine grounds.)"""
-    last = len(source) - 1
-    moments = [source[0], source[last // 3], edit[last * 2 // 3], edit[last]]
-    return as_image(torch.stack(moments).amax(0)).resize((400, 400), Image.Resampling.LANCZOS)
+def icon(clips: list[Tensor]) -> Image.Image:
+    """A clip and three edits, each at a later moment, 400 x 400."""
+    moments = [frames[index * (len(frames) - 1) // 4] for index, frames in enumerate(clips[:4])]
+    rows = [torch.cat(moments[start : start + 2], dim=1) for start in (0, 2)]
+    return as_image(torch.cat(rows)).resize((400, 400), Image.Resampling.LANCZOS)
 
 
 def banner(clips: list[Tensor]) -> Image.Image:

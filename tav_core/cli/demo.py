@@ -24,13 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the demo, and print the result of each edit."""
     report = run_demo(args.output, show_progress, seed=args.seed, start_from=args.start_from)
-    untuned = report["untuned"]
+    untuned = report["tuning"]["untuned"]
     for edit in (*report["edits"].values(), untuned):
         sys.stdout.write(
             f"{edit['prompt']}{' (not tuned)' if edit is untuned else ''}: {edit['strict']:.0%} of frames are right, "
             f"loosely judged {edit['loose']:.0%}\n"
         )
     sys.stdout.write(
-        f"Reconstruction {report['reconstruction_psnr']:.1f} dB; the autoencoder alone {report['round_trip_psnr']:.1f} dB.\n"
+        f"Reconstruction: {report['reconstruction_psnr']:.1f} dB; "
+        f"the autoencoder alone: {report['round_trip_psnr']:.1f} dB.\n"
         f"Finished in {report['seconds']['all']:.0f} s. Open {args.output / 'report.html'} in a browser.\n"
     )

@@ -1,1 +1,1 @@
-"""The demo world: pictures with a known truth, so that an edit can be measured without a learned judge."""
+"""The drawn world with its truth, the judge that compares an edit with the true one, and the demo."""

@@ -21,7 +21,7 @@ EDITS: dict[str, Words] = {
     "coat-and-place": {"coat": "green", "place": "snow"},
 }
 MEASURES = ("iou", "figure", "rest", "changed", "figure_psnr", "rest_psnr", "flicker", "true_flicker")
-FILLERS = frozenset("a in is of on that the".split())  # words of a caption that show nothing
+FILLERS = frozenset(["a", "in", "is", "of", "on", "that", "the"])  # words of a caption that show nothing
 HeatMaps = Sequence[tuple[str, Tensor]]
 
 
@@ -68,9 +68,7 @@ class DemoEdit:
         return {"prompt": self.prompt, "kind": self.kind} | shares | means
 
 
-def judged(
-    name: str, words: Words, frames: Tensor, source: Drawing, heat_maps: HeatMaps = ()
-) -> DemoEdit:
+def judged(name: str, words: Words, frames: Tensor, source: Drawing, heat_maps: HeatMaps = ()) -> DemoEdit:
     """Judge an edit.
 
     Arguments:

@@ -38,8 +38,7 @@ class Shown:
     Attributes:
         clip: the bundled clip.
         source, reconstruction: (f, h, w, 3) in [0, 1].
-        untuned: an edit by the model as it was before tuning, and
-        tuned: the name of the same edit among
+        untuned, tuned: the same edit by the model as it was before tuning, and after it.
         edits: those by the tuned model.
     """
 
@@ -47,12 +46,8 @@ class Shown:
     source: Tensor
     reconstruction: Tensor
     untuned: DemoEdit
-    tuned: str
+    tuned: DemoEdit
     edits: list[DemoEdit]
-
-    @property
-    def tuned_edit(self) -> DemoEdit:
-        return next(edit for edit in self.edits if edit.name == self.tuned)
 
 
 def write_page(path: Path, shown: Shown, report: Mapping[str, Any]) -> None:
@@ -64,7 +59,7 @@ def write_page(path: Path, shown: Shown, report: Mapping[str, Any]) -> None:
     body = [
         "<header><h1>One clip, tuned once, edited by its caption</h1></header>",
         _opening(shown, report),
-        _tuning(shown, report),
+        _tuning(shown),
         f"<h2>{len(shown.edits)} edits</h2><p>Left what the model made, right the true edit: the same clip as the "
         "world itself draws it under the new words.</p>",
         *(_edit(edit, shown) for edit in shown.edits),
@@ -88,8 +83,8 @@ def _opening(shown: Shown, report: Mapping[str, Any]) -> str:
     )
 
 
-def _tuning(shown: Shown, report: Mapping[str, Any]) -> str:
-    before, after = shown.untuned, shown.tuned_edit
+def _tuning(shown: Shown) -> str:
+    before, after = shown.untuned, shown.tuned
     panels = {"not tuned": before.frames, "tuned": after.frames, "the true edit": after.truth}
     rows = "".join(
         f'<tr><th>{name}</th><td class="figure">{edit.num_strict} of {len(edit.frames)}</td>'
@@ -165,9 +160,10 @@ def _judge(shown: Shown) -> str:
 
 
 def _settings(report: Mapping[str, Any]) -> str:
+    start = report["settings"]["start_from"]
     seconds = ", ".join(f"{escape(name)} {spent:.0f}" for name, spent in report["seconds"].items())
     return (
-        f"<footer><p>Edits start from: {escape(report['settings']['start_from'].replace('_', ' '))}. Seconds: {seconds}. "
+        f"<footer><p>Edits start from: {escape(start.replace('_', ' '))}. Seconds: {seconds}. "
         "All settings and numbers are in report.json.</p></footer>"
     )
 

@@ -35,7 +35,8 @@ from tav_core.video import write_video
 from tav_core.viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
 from tav_core.viz.heat_maps import heat_map_grid
 
-UNTUNED = "place"  # the edit that is made without tuning too: the gain shows most where the place is another
+SHOWN = "place"  # the edit that shows what tuning is for: the gain is largest where the place is another
+SHOWN_FROM: str | None = None  # how it starts, untuned and tuned; None as the edits do
 RECONSTRUCTION = InversionConfig(num_inference_steps=6, refinements=6)  # the cheapest within 1 dB: docs/LOG.md
 
 
@@ -71,6 +72,7 @@ class _Demo:
 
     def __init__(self, output: Path, progress: Progress, preset: Preset, num_frames: int | None):
         self.output, self.progress, self.preset = output, progress, preset
+        self.shown_from = SHOWN_FROM or preset.start_from
         self.seconds: dict[str, float] = {}
         self.clip = bundled_clip()
         self.source = draw(self.clip.scene, self.clip.words, num_frames or self.clip.num_frames)
@@ -78,16 +80,13 @@ class _Demo:
 
     def run(self) -> dict[str, Any]:
         began = time.monotonic()
-        if self.preset.start_from == "inversion":
-            self._invert("invert, untuned")
-        latents = self._sample(f"{UNTUNED}, untuned", UNTUNED)
-        untuned = judged(f"{UNTUNED}-untuned", EDITS[UNTUNED], self._finished(latents), self.source)
+        untuned = self._shown("untuned")
         losses = [step.loss for step in self._watch("tune", self.editor.tune(self.preset.tuning), self._tuning_steps)]
         reconstruction = self._reconstruct()
-        if self.preset.start_from == "inversion":
-            self._invert("invert")
-        edits = [self._edit(name) for name in EDITS]
-        shown = Shown(self.clip, self.editor.frames, reconstruction, untuned, UNTUNED, edits)
+        self._prepare(self.preset.start_from, "invert")
+        edits = {name: self._edit(name) for name in EDITS}
+        tuned = edits[SHOWN] if self.shown_from == self.preset.start_from else self._shown("tuned")
+        shown = Shown(self.clip, self.editor.frames, reconstruction, untuned, tuned, list(edits.values()))
         files = self._write(shown, losses)
         self.seconds["all"] = time.monotonic() - began
         report = self._report(shown, files, losses)
@@ -108,9 +107,17 @@ class _Demo:
         *_, last = self._watch(label, steps, total)
         return last
 
-    def _invert(self, label: str) -> None:
-        config = self.preset.inversion
-        self._last(label, self.editor.invert(config), config.num_inference_steps)
+    def _prepare(self, start_from: str, label: str) -> None:
+        """Invert the clip, as published, where edits start from its inversion."""
+        if start_from == "inversion":
+            config = self.preset.inversion
+            self._last(label, self.editor.invert(config), config.num_inference_steps)
+
+    def _shown(self, state: str) -> DemoEdit:
+        """The edit that shows what tuning is for, by the model as it is: "untuned" or "tuned"."""
+        self._prepare(self.shown_from, f"invert, {state}")
+        latents = self._sample(f"{SHOWN}, {state}", SHOWN, self.shown_from)
+        return judged(f"{SHOWN}-{state}", EDITS[SHOWN], self._finished(latents, self.shown_from), self.source)
 
     def _reconstruct(self) -> Tensor:
         """The frames of the clip, inverted exactly under its caption and sampled again."""
@@ -119,25 +126,26 @@ class _Demo:
         last = self._last("reconstruction", self.editor.reconstruct(prompt), total)
         return self.editor.decode(last.latents)
 
-    def _sample(self, label: str, name: str) -> Tensor:
+    def _sample(self, label: str, name: str, start_from: str) -> Tensor:
         """The latents of an edit."""
-        config: SamplingConfig = self.preset.sampling_from(self.preset.start_from)
-        steps = self.editor.edit(self._prompt(name), config, start_from=self.preset.start_from)
+        config: SamplingConfig = self.preset.sampling_from(start_from)
+        steps = self.editor.edit(self._prompt(name), config, start_from=start_from)
         total = len(self.editor.schedule.timesteps(config.num_inference_steps, config.denoise))
         return self._last(label, steps, total).latents
 
     def _prompt(self, name: str) -> str:
         return caption(self.clip.words | EDITS[name])
 
-    def _finished(self, latents: Tensor) -> Tensor:
+    def _finished(self, latents: Tensor, start_from: str) -> Tensor:
         """The frames of an edit."""
         frames = self.editor.decode(latents)
-        preserving = self.preset.start_from == "source_branch"
-        return torch.stack(list(self.editor.deflicker(frames))) if preserving else frames
+        return torch.stack(list(self.editor.deflicker(frames))) if start_from == "source_branch" else frames
 
     def _edit(self, name: str) -> DemoEdit:
-        latents = self._sample(name, name)
-        return judged(name, EDITS[name], self._finished(latents), self.source, self._heat_maps(name, latents))
+        start_from = self.preset.start_from
+        latents = self._sample(name, name, start_from)
+        frames = self._finished(latents, start_from)
+        return judged(name, EDITS[name], frames, self.source, self._heat_maps(name, latents))
 
     def _heat_maps(self, name: str, latents: Tensor) -> HeatMaps:
         prompt = self._prompt(name)
@@ -154,7 +162,7 @@ class _Demo:
         self._save("comparison.mp4", side_by_side(clips, columns=4))
         save_picture(self.output / "contact_sheet.png", contact_sheet(clips))
         save_loss_plot(self.output / "loss.png", losses)
-        return {edit.name: self._write_edit(edit) for edit in (shown.untuned, *shown.edits)}
+        return {edit.name: self._write_edit(edit) for edit in {*shown.edits, shown.untuned, shown.tuned}}
 
     def _write_edit(self, edit: DemoEdit) -> dict[str, str]:
         files = {"file": f"edits/{edit.name}.mp4", "truth": f"truth/{edit.name}.mp4"}
@@ -177,7 +185,11 @@ class _Demo:
         packages = ("torch", "diffusers", "transformers")
         return {
             "edits": {edit.name: files[edit.name] | edit.as_json() for edit in shown.edits},
-            "untuned": files[shown.untuned.name] | shown.untuned.as_json() | {"edit": UNTUNED},
+            "tuning": {
+                "untuned": files[shown.untuned.name] | shown.untuned.as_json(),
+                "tuned": files[shown.tuned.name] | shown.tuned.as_json(),
+                "start_from": self.shown_from,
+            },
             "source_prompt": self.clip.caption,
             "num_frames": len(source),
             "reconstruction_psnr": psnr(shown.reconstruction.numpy(), source.numpy()),

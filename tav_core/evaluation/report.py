@@ -19,6 +19,7 @@ from .page import data_uri, html_page, video_tag
 
 Figures = Mapping[str, float | None]
 
+
 def write_clip_page(
     path: Path,
     source: Tensor,

@@ -239,7 +239,10 @@ def test_trained_weights_are_packed_as_shipped(trained, tmp_path, monkeypatch):
     names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     bundled = ASSETS / "demo-model"
     assert names == {str(path.relative_to(bundled)) for path in bundled.rglob("*") if path.is_file()}
-    assert "Licence" in (output / "README.md").read_text() and "_name_or_path" not in (output / "unet/config.json").read_text()
+    assert (
+        "Licence" in (output / "README.md").read_text()
+        and "_name_or_path" not in (output / "unet/config.json").read_text()
+    )
 
 
 @pytest.mark.parametrize("lacks", ["unet", "text_encoder", "vae"])

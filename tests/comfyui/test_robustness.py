@@ -226,7 +226,10 @@ def test_denoise_needs_the_inversion(server: Server, sample: dict[str, Any], wor
 
 
 def test_two_prompts_at_once_give_the_same_as_alone(server: Server) -> None:
-    first, second = edit_prompt("a green person jumps on the beach, flat colours"), edit_prompt("a red robot jumps on the beach, flat colours")
+    first, second = (
+        edit_prompt("a green person jumps on the beach, flat colours"),
+        edit_prompt("a red robot jumps on the beach, flat colours"),
+    )
     alone = [video_stream(server, server.run(prompt))[1] for prompt in (first, second)]
     for prompt in (first, second):
         prompt[prompts.SAVE]["inputs"]["filename_prefix"] = "test/at once"
