@@ -14,8 +14,8 @@ class LoadDemoModel(io.ComfyNode):
             node_id="TAVLoadDemoModel",
             display_name="Load Bundled Model (Tune-A-Video)",
             category=CATEGORY,
-            description="A small image model that comes with the pack and draws people, robots and animals at 128 x 128 "
-            "pixels. ComfyUI's own nodes run on it, KSampler included. Nothing is downloaded.",
+            description="A small image model that comes with the pack and draws people, robots and animals at 128 x "
+            "128 pixels. ComfyUI's own nodes run on it, KSampler included. Nothing is downloaded.",
             search_aliases=["demo model", "bundled model", "tune a video demo", "quickstart", "example model"],
             inputs=[],
             outputs=[

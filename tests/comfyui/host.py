@@ -27,8 +27,10 @@ importlib.import_module("utils")  # as main.py does: some hosts later put a fold
 import comfy.model_base  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfy.model_sampling  # noqa: E402
+import comfy.sample  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
+import latent_preview  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
 
 PLAIN = dict(
@@ -220,6 +222,50 @@ def room_beside_a_dead_model() -> dict:
     return dict(dead=dead, room=room)
 
 
+def bundled() -> dict:
+    """The bundled model as the host runs it beside the library's own: largest errors over the largest values."""
+    core, demo, world = module("tav_core"), module("nodes.adapters.demo"), module("tav_core.demo.world")
+    (model, clip, vae), base = demo.load_demo(), core.load_model()
+    scene, words = world.random_scene(3)
+    frames = torch.from_numpy(world.draw_frames(scene, words, 2)[0])
+    text = core.encode_prompts(base, [world.caption(words)])
+    scaled = core.encode_frames(base, frames)
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([model])
+        context, timesteps = text.expand(2, -1, -1), torch.full((2,), TIMESTEP)
+        pairs = {
+            "unet": (model.model.diffusion_model(noise, timesteps, context=context), unet_of(base, noise, context))
+        }
+        pairs["text"] = clip.encode_from_tokens(clip.tokenize(world.caption(words))), text
+        latents = vae.encode(frames)
+        pairs["encode"] = model.model.process_latent_in(latents), scaled[0].transpose(0, 1)
+        pairs["decode"] = vae.decode(latents), core.decode_latents(base, scaled)
+        empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros(1, 4, 16, 16))
+        shown = previewed(model, pairs["encode"][0][:1])
+        weights = module("nodes.adapters.convert").to_diffusers(model, torch.float32).state_dict()
+    pixels = torch.nn.functional.avg_pool2d(frames[:1].permute(0, 3, 1, 2), 8)[0].permute(1, 2, 0)
+    errors = {
+        name: float((got - expected).abs().max() / expected.abs().max()) for name, (got, expected) in pairs.items()
+    }
+    unchanged = all(torch.equal(weight, weights[name]) for name, weight in base.unet.state_dict().items())
+    preview = float((shown - pixels).abs().mean())
+    return dict(
+        errors=errors, empty=list(empty.shape), preview=preview, spread=float(pixels.std()), unchanged=unchanged
+    )
+
+
+def unet_of(base: SimpleNamespace, noise: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    return base.unet(noise, TIMESTEP, context).sample
+
+
+def previewed(model: ModelPatcher, latents: torch.Tensor) -> torch.Tensor:
+    """The host's quick preview of scaled latents (1, c, h, w): (h, w, 3) in [0, 1]."""
+    form = model.model.latent_format
+    previewer = latent_preview.Latent2RGBPreviewer(form.latent_rgb_factors, form.latent_rgb_factors_bias)
+    return torch.tensor(list(previewer.decode_latent_to_preview(latents).getdata())).view(16, 16, 3) / 255
+
+
 def run(case: str) -> dict:
     families = comfy.supported_models
     small = dict(model_channels=32)
@@ -248,6 +294,8 @@ def run(case: str) -> dict:
         model = host_model(families.SD15, SD15, **small)
         model.set_model_output_block_patch(lambda h, hsp, options: (h, hsp))
         return refusal(model)
+    if case == "bundled":
+        return bundled()
     if case == "precision":
         return chosen_precisions()
     if case == "whole":

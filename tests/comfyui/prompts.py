@@ -3,7 +3,7 @@
 from typing import Any
 
 SOURCE = "a red person jumps on the beach, flat colours"
-EDIT = "a blue person jumps on the beach, flat colours"
+EDIT = "a yellow person jumps on the beach, flat colours"
 MODEL, CLIP, CAPTION, EMPTY, PROMPT, ENCODE = "model", "clip", "caption", "empty", "prompt", "encode"
 INFLATE, TUNE, INVERT, SAMPLE, DECODE, SAVE = "inflate", "tune", "invert", "sample", "decode", "save"
 

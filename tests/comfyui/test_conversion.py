@@ -24,7 +24,7 @@ COMPARED = ("sd15", "sd15-lora", "sd21")
 def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
     folder, python = comfyui
     done = subprocess.run(
-        [python, str(HOST), "precision", *REFUSED, *COMPARED],
+        [python, str(HOST), "bundled", "precision", *REFUSED, *COMPARED],
         env={**os.environ, "COMFYUI_PATH": str(folder)},
         capture_output=True,
         text=True,
@@ -63,6 +63,16 @@ def test_heads_and_prediction_type_per_family(results: dict[str, dict]) -> None:
 def test_noise_levels_of_stable_diffusion(results: dict[str, dict], case: str) -> None:
     assert results[case]["first_alpha"] == pytest.approx(0.99915, abs=1e-5)
     assert results[case]["last_alpha"] == pytest.approx(0.0046600, abs=1e-5)
+
+
+def test_bundled_model_equals_the_library(results: dict[str, dict]) -> None:
+    """MODEL, CLIP and VAE as KSampler, CLIP Text Encode and VAE Encode and Decode use them."""
+    got = results["bundled"]
+    assert set(got["errors"]) == {"unet", "text", "encode", "decode"}
+    assert max(got["errors"].values()) < 1e-5, got["errors"]
+    assert got["unchanged"], "the inflated model has the weights of the bundled one"
+    assert got["empty"] == [1, 16, 16, 16], "EmptyLatentImage takes the model's channels"
+    assert got["preview"] < 0.05 < got["spread"], "previews show the colours"
 
 
 @pytest.mark.parametrize("case", REFUSED)

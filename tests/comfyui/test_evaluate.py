@@ -15,7 +15,7 @@ def evaluation(**inputs):
         "clip": CLIP,
         "edit": node("ImageInvert", image=["clip", 0]),
         "mask": node("SolidMask", value=0.0, width=64, height=64),
-        "evaluate": node("TAVEvaluate", source=["clip", 0], edit=["edit", 0], prompt="a dark star", **inputs),
+        "evaluate": node("TAVEvaluate", source=["clip", 0], edit=["edit", 0], prompt="a dark dog", **inputs),
         "plot": node("PreviewImage", images=["evaluate", 1]),
         "figures": node("PreviewAny", source=["evaluate", 2]),
     }

@@ -145,7 +145,7 @@ def test_full_disk_while_saving_a_video(server: Server, form: str) -> None:
 
 def test_full_disk_while_saving_tuned_weights(server: Server) -> None:
     prompt = edit_prompt() | {
-        "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="full/star"),
+        "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="full/person"),
     }
     with small_disk(server.base / "models" / "tune_a_video" / "full", 64) as disk:
         name, message = server.error_of(prompt)

@@ -33,14 +33,14 @@ def whole_prompt() -> dict[str, Any]:
         **dict(model=[prompts.TUNE, 0], latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0]),
         **dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0], steps=2, guidance=2.5),
     )
-    prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a star")
-    prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/star")
+    prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a dog")
+    prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/person")
     prompt["load"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="base.safetensors", strength=1.0)
     prompt["keep again"] = node("TAVSaveTuned", model=["load", 0], filename_prefix="hostile/again")
     prompt["heat"] = node(
         "TAVWordHeatMaps",
         **dict(model=[prompts.TUNE, 0], latents=[prompts.SAMPLE, 0], images=[prompts.DECODE, 0]),
-        **dict(clip=[prompts.MODEL, 1], prompt=prompts.EDIT, mask_words="star"),
+        **dict(clip=[prompts.MODEL, 1], prompt=prompts.EDIT, mask_words="person"),
     )
     for name in ("compare", "steady", "heat"):
         prompt[f"show {name}"] = node("PreviewImage", images=[name, 0])

@@ -175,9 +175,9 @@ def test_word_heat_maps_are_those_of_the_library(server: Server) -> None:
     frames = read_video(CLIP_FILE, num_frames=4, width=64, height=64, stride=2).frames
     editor = ClipEditor(load_model(), frames, prompts.SOURCE)
     *_, last = editor.heat_maps(prompts.SOURCE)
-    expected = word_mask(editor.word_heat_maps(prompts.SOURCE, last.maps), ["star"], (64, 64), 0.0)
+    expected = word_mask(editor.word_heat_maps(prompts.SOURCE, last.maps), ["person"], (64, 64), 0.0)
     assert np.corrcoef(given.flatten(), expected.numpy().flatten())[0, 1] > 0.95
-    words = " ".join(["a", *["very"] * 90, "pink", "star"])
+    words = " ".join(["a", *["very"] * 90, "red", "person"])
     assert saved_pictures(server, server.run(heat_prompt(prompt=words, mask_words="person")), "save_mask").any()
 
 
@@ -392,12 +392,14 @@ def test_sound_and_frame_rate_are_preserved(server: Server) -> None:
 
 def test_saved_weights_give_the_same_edit(server: Server) -> None:
     prompt = edit_prompt() | {
-        "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="kept/star"),
+        "keep": node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="kept/person"),
     }
     direct = server.view(server.run(prompt).files(prompts.SAVE)[0])
     later = edit_prompt(invert=dict(model=["again", 0]), sample=dict(model=["again", 0]))
     del later[prompts.TUNE], later[prompts.CAPTION]
-    later["again"] = node("TAVLoadTuned", model=[prompts.INFLATE, 0], file="kept/star_00001_.safetensors", strength=1.0)
+    later["again"] = node(
+        "TAVLoadTuned", model=[prompts.INFLATE, 0], file="kept/person_00001_.safetensors", strength=1.0
+    )
     server.free()
     loaded = server.view(server.run(later).files(prompts.SAVE)[0])
 
