@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tav_core.demo.world import Scene, Words, random_scene
-from tav_core.models.base import ASSETS
+from ..models.base import ASSETS
+from .world import Scene, Words, random_scene
 
 FILE = ASSETS / "demo-clip.json"
 

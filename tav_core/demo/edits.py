@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tav_core.demo.judge import Scores, edit_kind, judge, make_truth
-from tav_core.demo.world import Drawing, Words, caption, draw
+from .judge import Scores, edit_kind, judge, make_truth
+from .world import Drawing, Words, caption, draw
 
 EDITS: dict[str, Words] = {
     "coat": {"coat": "blue"},

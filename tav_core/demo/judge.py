@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tav_core.demo.world import VOCABULARY, Drawing, Words
-from tav_core.demo.world.colour import lab_difference, to_lab
+from .world import VOCABULARY, Drawing, Words
+from .world.colour import lab_difference, to_lab
 
 DIFFERENT = 12.0  # CIEDE2000 from which two pixels count as different
 SURELY_ALIKE = 5.0  # CIE76 distance up to which CIEDE2000 is below DIFFERENT: it is at most 2.1 times as large

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tav_core.atomic import write_text
-from tav_core.demo.clip import BundledClip
-from tav_core.demo.edits import DemoEdit
-from tav_core.demo.judge import LOOSE, REACH, STRICT
-from tav_core.evaluation.page import html_page, video_tag
-from tav_core.models.base import ASSETS
-from tav_core.viz.heat_maps import heat_overlay
+from ..atomic import write_text
+from ..evaluation.page import html_page, video_tag
+from ..models.base import ASSETS
+from ..viz.heat_maps import heat_overlay
+from .clip import BundledClip
+from .edits import DemoEdit
+from .judge import LOOSE, REACH, STRICT
 
 ENLARGE = 3  # times each pixel is repeated
 GAP = 2  # pixels of white between clips

@@ -19,21 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tav_core.atomic import write_text
-from tav_core.demo.clip import bundled_clip
-from tav_core.demo.edits import EDITS, DemoEdit, HeatMaps, judged
-from tav_core.demo.page import Shown, write_page
-from tav_core.demo.world import caption, draw
-from tav_core.editing.config import InversionConfig, SamplingConfig
-from tav_core.editing.heat_maps import NUM_LEVELS
-from tav_core.editor import ClipEditor
-from tav_core.job.run import Progress, Step
-from tav_core.metrics import psnr
-from tav_core.models.base import load_model
-from tav_core.presets import BUNDLED, Preset
-from tav_core.video import write_video
-from tav_core.viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
-from tav_core.viz.heat_maps import heat_map_grid
+from ..atomic import write_text
+from ..editing.config import InversionConfig, SamplingConfig
+from ..editing.heat_maps import NUM_LEVELS
+from ..editor import ClipEditor
+from ..job.run import Progress, Step
+from ..metrics import psnr
+from ..models.base import load_model
+from ..presets import BUNDLED, Preset
+from ..video import write_video
+from ..viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
+from ..viz.heat_maps import heat_map_grid
+from .clip import bundled_clip
+from .edits import EDITS, DemoEdit, HeatMaps, judged
+from .page import Shown, write_page
+from .world import caption, draw
 
 SHOWN = "place"  # the edit that shows what tuning is for: the gain is largest where the place is another
 SHOWN_FROM: str | None = None  # how it starts, untuned and tuned; None as the edits do

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 PACK = Path(__file__).parents[2]
 sys.path.insert(0, os.environ["COMFYUI_PATH"])
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from comfy.cli_args import args  # noqa: E402
 
@@ -263,7 +264,7 @@ def previewed(model: ModelPatcher, latents: torch.Tensor) -> torch.Tensor:
     """The host's quick preview of scaled latents (1, c, h, w): (h, w, 3) in [0, 1]."""
     form = model.model.latent_format
     previewer = latent_preview.Latent2RGBPreviewer(form.latent_rgb_factors, form.latent_rgb_factors_bias)
-    return torch.tensor(list(previewer.decode_latent_to_preview(latents).getdata())).view(16, 16, 3) / 255
+    return torch.from_numpy(np.array(previewer.decode_latent_to_preview(latents))) / 255
 
 
 def run(case: str) -> dict:

@@ -8,11 +8,11 @@ The bundled model is trained on single pictures of this world, the demo edits it
 with the true one. Everything is seeded: a seed means the same scene on any machine.
 """
 
-from tav_core.demo.world.canvas import SIZE
-from tav_core.demo.world.drawing import Drawing, draw, draw_frames
-from tav_core.demo.world.scene import Scene, Words, random_scene
-from tav_core.demo.world.skeleton import JOINTS
-from tav_core.demo.world.words import NUM_WORDINGS, VOCABULARY, caption, caption_words, check_words
+from .canvas import SIZE
+from .drawing import Drawing, draw, draw_frames
+from .scene import Scene, Words, random_scene
+from .skeleton import JOINTS
+from .words import NUM_WORDINGS, VOCABULARY, caption, caption_words, check_words
 
 __all__ = [
     "JOINTS",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tav_core.demo.world.geometry import Colour, Frame, Points, Shape, oval_at, polygon, shade, taper
-from tav_core.demo.world.people import DARK, between, limb, limb_end, tail
-from tav_core.demo.world.skeleton import BODY_BONE, HEAD, HEAD_BONE, HIP, NECK, NUM_JOINTS
+from .geometry import Colour, Frame, Points, Shape, oval_at, polygon, shade, taper
+from .people import DARK, between, limb, limb_end, tail
+from .skeleton import BODY_BONE, HEAD, HEAD_BONE, HIP, NECK, NUM_JOINTS
 
 WHITE: Colour = (250, 250, 246)
 BEAK: Colour = (245, 150, 40)

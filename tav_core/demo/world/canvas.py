@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tav_core.demo.world.geometry import Colour, Points, Shape
+from .geometry import Colour, Points, Shape
 
 SIZE = 128  # pixels of a picture, both ways
 SUPER = 3  # samples a pixel, each way

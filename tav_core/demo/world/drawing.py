@@ -9,13 +9,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tav_core.demo.world.canvas import SIZE, Pixels
-from tav_core.demo.world.colour import ciede2000
-from tav_core.demo.world.geometry import Points
-from tav_core.demo.world.layers import disparity_at
-from tav_core.demo.world.render import GROUND, Snapshot, snapshot
-from tav_core.demo.world.scene import LONGEST, Scene, Words
-from tav_core.demo.world.words import check_words
+from .canvas import SIZE, Pixels
+from .colour import ciede2000
+from .geometry import Points
+from .layers import disparity_at
+from .render import GROUND, Snapshot, snapshot
+from .scene import LONGEST, Scene, Words
+from .words import check_words
 
 OTHER_LAYOUTS = 16
 ALIKE = 8.0  # CIEDE2000 up to which two pixels count as the same

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tav_core.demo.world.geometry import Colour, Points, Shape, box, oval, oval_at, point, polygon, shade, taper
+from .geometry import Colour, Points, Shape, box, oval, oval_at, point, polygon, shade, taper
 
 TRUNK: Colour = (132, 88, 60)
 

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from tav_core.demo.world import animals, people, skeleton
-from tav_core.demo.world.geometry import Colour, Points, Shape, point
-from tav_core.demo.world.motion import Pose
-from tav_core.demo.world.skeleton import HIP, NECK, Proportions
+from . import animals, people, skeleton
+from .geometry import Colour, Points, Shape, point
+from .motion import Pose
+from .skeleton import HIP, NECK, Proportions
 
 COATS: dict[str, Colour] = {
     "red": (222, 56, 50),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tav_core.demo.world import elements
-from tav_core.demo.world.canvas import SIZE
-from tav_core.demo.world.geometry import Colour, Shape, box, oval, shade
-from tav_core.demo.world.layers import FAR, HORIZON, MIDDLE_ROW, SKY, Layer, Place, Rng, spread
+from . import elements
+from .canvas import SIZE
+from .geometry import Colour, Shape, box, oval, shade
+from .layers import FAR, HORIZON, MIDDLE_ROW, SKY, Layer, Place, Rng, spread
 
 
 def _clouds(rng: Rng, colour: Colour, low: float = 44.0) -> Layer:

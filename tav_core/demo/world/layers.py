@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tav_core.demo.world.canvas import SIZE
-from tav_core.demo.world.geometry import Colour, Shape
+from .canvas import SIZE
+from .geometry import Colour, Shape
 
 HORIZON = 78.0
 FEET_ROW = 108.0

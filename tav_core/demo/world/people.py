@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tav_core.demo.world.geometry import Colour, Frame, Points, Shape, oval_at, point, polygon, shade, taper
-from tav_core.demo.world.skeleton import BODY_BONE, HEAD, HEAD_BONE, HIP, NECK, NUM_JOINTS
+from .geometry import Colour, Frame, Points, Shape, oval_at, point, polygon, shade, taper
+from .skeleton import BODY_BONE, HEAD, HEAD_BONE, HIP, NECK, NUM_JOINTS
 
 SKIN: Colour = (246, 200, 160)
 HAIR: Colour = (92, 56, 40)

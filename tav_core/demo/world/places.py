@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tav_core.demo.world.canvas import SIZE, SUPER
-from tav_core.demo.world.geometry import Colour
-from tav_core.demo.world.landscapes import PLACES
-from tav_core.demo.world.layers import HORIZON, MIDDLE, Layer, Place, Rng, disparity_at, spread
+from .canvas import SIZE, SUPER
+from .geometry import Colour
+from .landscapes import PLACES
+from .layers import HORIZON, MIDDLE, Layer, Place, Rng, disparity_at, spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tav_core.demo.world.canvas import SIZE, Canvas, Pixels
-from tav_core.demo.world.figures import Body, stand
-from tav_core.demo.world.geometry import Points, Shape, box, oval, point, shade
-from tav_core.demo.world.landscapes import PLACES
-from tav_core.demo.world.layers import FEET_ROW, HORIZON, SKY, disparity_at
-from tav_core.demo.world.motion import ACTIONS, CYCLES_PER_FRAME
-from tav_core.demo.world.places import Layout, layout
-from tav_core.demo.world.scene import Companion, Scene, Words
-from tav_core.demo.world.skeleton import NUM_JOINTS, Proportions, bones
-from tav_core.demo.world.styles import STYLES, Style
+from .canvas import SIZE, Canvas, Pixels
+from .figures import Body, stand
+from .geometry import Points, Shape, box, oval, point, shade
+from .landscapes import PLACES
+from .layers import FEET_ROW, HORIZON, SKY, disparity_at
+from .motion import ACTIONS, CYCLES_PER_FRAME
+from .places import Layout, layout
+from .scene import Companion, Scene, Words
+from .skeleton import NUM_JOINTS, Proportions, bones
+from .styles import STYLES, Style
 
 # Labels, in one byte: 0 the sky, 1 the ground, then the layers of the place, and the parts of figures, one a bone.
 GROUND, FIRST_LAYER, COMPANION, COMPANION_SHADOW, SHADOW, IN_FRONT, FIGURE = 1, 2, 64, 100, 101, 102, 128

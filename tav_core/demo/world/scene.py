@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tav_core.demo.world import motion
-from tav_core.demo.world.motion import Pose
-from tav_core.demo.world.skeleton import Proportions
-from tav_core.demo.world.words import VOCABULARY
+from . import motion
+from .motion import Pose
+from .skeleton import Proportions
+from .words import VOCABULARY
 
 Words = dict[str, str]
 LONGEST = 24  # frames for which a scene keeps its figure inside the picture

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tav_core.demo.world.geometry import Points, point
-from tav_core.demo.world.motion import Limb, Pose
+from .geometry import Points, point
+from .motion import Limb, Pose
 
 JOINTS = (
     "head",

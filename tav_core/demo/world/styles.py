@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tav_core.demo.world.geometry import Colour, Shape
+from .geometry import Colour, Shape
 
 Rows = NDArray[np.float64]
 PAPER: Colour = (224, 207, 170)
