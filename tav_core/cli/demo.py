@@ -26,10 +26,9 @@ def run(args: argparse.Namespace) -> None:
     report = run_demo(args.output, show_progress, seed=args.seed, start_from=args.start_from)
     untuned = report["tuning"]["untuned"]
     for edit in (*report["edits"].values(), untuned):
-        sys.stdout.write(
-            f"{edit['prompt']}{' (not tuned)' if edit is untuned else ''}: {edit['strict']:.0%} of frames are right, "
-            f"loosely judged {edit['loose']:.0%}\n"
-        )
+        name = f"{edit['prompt']} (not tuned)" if edit is untuned else edit["prompt"]
+        strict, loose = (f"{100 * edit[measure]:.0f} %" for measure in ("strict", "loose"))
+        sys.stdout.write(f"{name}: {strict} of frames are right, loosely judged {loose}\n")
     sys.stdout.write(
         f"Reconstruction: {report['reconstruction_psnr']:.1f} dB; "
         f"the autoencoder alone: {report['round_trip_psnr']:.1f} dB.\n"
