@@ -179,8 +179,9 @@ class _Demo:
     def _report(self, shown: Shown, files: dict[str, dict[str, str]], losses: list[float]) -> dict[str, Any]:
         source = shown.source
         round_trip = self.editor.decode(self.editor.latents)
-        settings = {"tuning": self.preset.tuning, "inversion": self.preset.inversion, "reconstruction": RECONSTRUCTION}
-        settings["sampling"] = self.preset.sampling_from(self.preset.start_from)
+        preset = self.preset
+        settings: dict[str, Any] = {"tuning": preset.tuning, "inversion": preset.inversion}
+        settings |= {"reconstruction": RECONSTRUCTION, "sampling": preset.sampling_from(preset.start_from)}
         described = {name: asdict(config) for name, config in settings.items()}
         packages = ("torch", "diffusers", "transformers")
         return {
@@ -195,7 +196,7 @@ class _Demo:
             "reconstruction_psnr": psnr(shown.reconstruction.numpy(), source.numpy()),
             "round_trip_psnr": psnr(round_trip.numpy(), source.numpy()),
             "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
-            "settings": described | {"start_from": self.preset.start_from},
+            "settings": described | {"start_from": preset.start_from},
             "seconds": {name: round(spent, 1) for name, spent in self.seconds.items()},
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         }
