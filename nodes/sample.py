@@ -110,6 +110,10 @@ def _advanced_inputs() -> list[io.Input]:
         "With a source branch: share of the steps in which pixels look where they look in the clip, which preserves "
         "shapes."
     )
+    away = (
+        "With a source branch: guide away from the caption in place of the negative prompt. Changes only what the two "
+        "prompts say differently: for another place or subject."
+    )
     return [
         advanced(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **SHARE),
@@ -120,4 +124,5 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "source_guidance", 0.0, source, **GUIDANCE),
         advanced(io.Float, "cross_replace_steps", DEFAULTS.cross_replace_steps, cross, **SHARE),
         advanced(io.Float, "self_replace_steps", DEFAULTS.self_replace_steps, shape, **SHARE),
+        advanced(io.Boolean, "guide_from_caption", DEFAULTS.guide_from_caption, away),
     ]

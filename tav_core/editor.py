@@ -154,6 +154,8 @@ class ClipEditor:
             )
         if mask is not None and start_from != "source_branch":
             raise ValueError(MASK_ALONE)
+        if negative_prompt and config.guide_from_caption:
+            raise ValueError("guide_from_caption takes the place of a negative prompt: leave out one of them.")
         positive, negative = self._embed(prompt), self._embed(negative_prompt)
         start = self._start(start_from, config, prompt) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)

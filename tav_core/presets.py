@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from .editing.config import InversionConfig, SamplingConfig
 from .tuning.config import TuningConfig
+
+LOOK, CONTENT = "look", "content"
+CHANGES = (CONTENT, LOOK)  # what an edit changes: what is shown, or how it looks while all shapes stay
 
 
 @dataclass(frozen=True)
@@ -14,20 +18,25 @@ class Preset:
 
     Attributes:
         tuning, inversion, sampling: of the stages.
-        source_branch: the settings of sampling where `start_from` is "source_branch".
+        source_branch: the settings of sampling where `start_from` is "source_branch", for each of CHANGES.
         start_from: how an edit starts, see `editing/edit.py`.
     """
 
     tuning: TuningConfig
     inversion: InversionConfig
     sampling: SamplingConfig
-    source_branch: SamplingConfig
+    source_branch: Mapping[str, SamplingConfig]
     start_from: str
 
-    def sampling_from(self, start_from: str) -> SamplingConfig:
-        """The settings of sampling for a start. Fresh noise holds nothing of the clip to start partway from."""
+    def sampling_from(self, start_from: str, changes: str = CONTENT) -> SamplingConfig:
+        """The settings of sampling for a start. Fresh noise holds nothing of the clip to start partway from.
+
+        Arguments:
+            start_from: see `editing/edit.py`.
+            changes: what the edit changes, of CHANGES; it decides in source-preserving edits.
+        """
         if start_from == "source_branch":
-            return self.source_branch
+            return self.source_branch[changes]
         return replace(self.sampling, denoise=1.0) if start_from == "noise" else self.sampling
 
 
@@ -35,16 +44,23 @@ PUBLISHED = Preset(  # arXiv:2212.11565, section 4
     tuning=TuningConfig(),
     inversion=InversionConfig(),
     sampling=SamplingConfig(),
-    source_branch=SamplingConfig(),
+    source_branch={  # shares of steps as in prompt-to-prompt, arXiv:2208.01626; not tried on real weights
+        CONTENT: SamplingConfig(guidance_scale=7.5, denoise=0.8),
+        LOOK: SamplingConfig(guidance_scale=7.5, denoise=0.8, cross_replace_steps=0.8, self_replace_steps=0.4),
+    },
     start_from="inversion",
 )
 
 # Of the bundled model; found on other clips than those that are reported on: docs/LOG.md.
-_SAMPLING = SamplingConfig(num_inference_steps=50, guidance_scale=2.5, denoise=0.8)
+_STEPS = 20
+_BRANCH = SamplingConfig(num_inference_steps=_STEPS, denoise=0.8, source_guidance_scale=1.0)
 BUNDLED = Preset(
-    tuning=TuningConfig(steps=150, learning_rate=3e-4, timestep_range=0.8),
-    inversion=InversionConfig(num_inference_steps=50),
-    sampling=_SAMPLING,
-    source_branch=replace(_SAMPLING, denoise=0.75, high_noise_guidance_scale=4.0),
+    tuning=TuningConfig(steps=100, learning_rate=5e-4),
+    inversion=InversionConfig(num_inference_steps=_STEPS),
+    sampling=SamplingConfig(num_inference_steps=_STEPS, guidance_scale=1.5),
+    source_branch={
+        CONTENT: replace(_BRANCH, guidance_scale=1.75, guide_from_caption=True),
+        LOOK: replace(_BRANCH, guidance_scale=2.0, cross_replace_steps=1.0, self_replace_steps=0.6),
+    },
     start_from="source_branch",
 )

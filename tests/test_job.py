@@ -43,7 +43,9 @@ def test_settings_are_those_of_the_models_preset(model: dict[str, str], preset: 
     assert (made.tuning, made.inversion) == (preset.tuning, preset.inversion)
     assert made.sampling == preset.sampling_from(preset.start_from)
     assert replace(JOB, **model, start_from="inversion").settings().sampling == preset.sampling
-    assert replace(JOB, **model, start_from="source_branch").settings().sampling == preset.source_branch
+    branch = replace(JOB, **model, start_from="source_branch")
+    assert branch.settings().sampling == preset.source_branch["content"]
+    assert replace(branch, changes="look").settings().sampling == preset.source_branch["look"]
     assert replace(JOB, **model, start_from="noise").settings().sampling == replace(preset.sampling, denoise=1.0)
 
 
@@ -61,6 +63,10 @@ def test_settings_that_are_given_override_the_preset() -> None:
     [
         ({"start_from": "clip"}, "start_from must be one of"),
         ({"start_from": "inversion", "mask": "m.mp4"}, "--mask locks parts"),
+        ({"start_from": "inversion", "changes": "look"}, "--changes is of a source-preserving edit"),
+        ({"start_from": "source_branch", "changes": "colour"}, "changes must be one of"),
+        ({"start_from": "source_branch", "negative_prompt": "snow"}, "--no-guide-from-caption"),
+        ({"start_from": "inversion", "cross_replace_steps": 0.5}, "cross_replace_steps acts in a source-preserving"),
         ({"start_from": "noise", "denoise": 0.5}, "give --denoise 1"),
         ({"strength": 101.0}, "--strength must be a number"),
         ({"output": Path("o.xyz")}, "xyz"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tav_core.presets import BUNDLED, PUBLISHED
+from tav_core.presets import BUNDLED, CONTENT, PUBLISHED
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "example_workflows"
@@ -201,7 +201,7 @@ def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: st
 
 
 def source_preserving(workflow: Workflow, model: tuple[str, int], prompt: str) -> tuple[str, int]:
-    config = BUNDLED.source_branch
+    config = BUNDLED.source_branch[CONTENT]
     title = "What the edit shall show"
     workflow.add("prompt", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
     workflow.add(
@@ -209,7 +209,8 @@ def source_preserving(workflow: Workflow, model: tuple[str, int], prompt: str) -
         "TAVSample",
         **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
         **dict(steps=config.num_inference_steps, guidance=config.guidance_scale, denoise=config.denoise),
-        **dict(start_from="source branch", caption=("caption", 0), early_guidance=config.high_noise_guidance_scale),
+        **dict(start_from="source branch", caption=("caption", 0), source_guidance=config.source_guidance_scale),
+        guide_from_caption=config.guide_from_caption,
     )
     workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
     title = "The clip, decoded by the VAE"
@@ -252,7 +253,7 @@ def source_branch() -> Workflow:
         "workflow: *source branch* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
     )
     base(workflow, True, SOURCE)
-    prompt = ROBOT
+    prompt = MOON
     edit = source_preserving(workflow, tuned(workflow, True), prompt)
     saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "source-branch")
     return workflow

@@ -97,7 +97,7 @@ def fill(
             continue
         edited = Edited(way.with_seed(seed), model, torch.from_numpy(clip.source.frames), clip.caption, store)
         for kind in lacking:
-            frames = edited.edit(caption(clip.edited(kind))).numpy()
+            frames = edited.edit(caption(clip.edited(kind)), kind).numpy()
             cell = dict(clip=clip.seed, kind=" and ".join(kind), seed=seed) | measure(frames, clip, kind, reader)
             cells.add(cell)
             yield cell

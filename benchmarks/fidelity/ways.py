@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tav_core import ClipEditor, InversionConfig, SamplingConfig, Store, TuningConfig, VideoUNet, load_model
-from tav_core.presets import BUNDLED
+from tav_core.demo.edits import changes
+from tav_core.presets import BUNDLED, CONTENT, LOOK
 from tav_core.unet.adapters import TEMPORAL, QueryTemporal
 
 TRAINED = ("published", "without temporal attention", "all weights")
@@ -27,6 +28,7 @@ class Way:
         trained: which weights are tuned, of TRAINED.
         attention: as `inflate` takes it.
         sampling, inversion, start_from: as `ClipEditor.edit` and `invert` take them.
+        look: how to sample edits that change the look alone; None for `sampling`.
         options: the other options of `ClipEditor.edit`.
         deflicker: whether the edit is deflickered.
     """
@@ -37,6 +39,7 @@ class Way:
     sampling: SamplingConfig = BUNDLED.sampling
     inversion: InversionConfig = BUNDLED.inversion
     start_from: str = "inversion"
+    look: SamplingConfig | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     deflicker: bool = False
 
@@ -46,10 +49,15 @@ class Way:
 
     def with_seed(self, seed: int) -> Way:
         tuning = None if self.tuning is None else replace(self.tuning, seed=seed)
-        return replace(self, tuning=tuning, sampling=replace(self.sampling, seed=seed))
+        look = None if self.look is None else replace(self.look, seed=seed)
+        return replace(self, tuning=tuning, sampling=replace(self.sampling, seed=seed), look=look)
+
+    def sampling_of(self, kinds: Iterable[str]) -> SamplingConfig:
+        """How to sample an edit that changes these kinds of words."""
+        return self.look if self.look is not None and changes(kinds) == LOOK else self.sampling
 
 
-_BRANCH = Way(start_from="source_branch", sampling=BUNDLED.source_branch)
+_BRANCH = Way(start_from="source_branch", sampling=BUNDLED.source_branch[CONTENT], look=BUNDLED.source_branch[LOOK])
 _FRESH = Way(start_from="noise", sampling=BUNDLED.sampling_from("noise"))
 WAYS = {
     "published": Way(),
@@ -88,10 +96,10 @@ class Edited:
             for _ in self.editor.invert(way.inversion):
                 pass
 
-    def edit(self, prompt: str) -> Tensor:
-        """The frames of an edit, (f, h, w, 3) in [0, 1]."""
+    def edit(self, prompt: str, kinds: Iterable[str]) -> Tensor:
+        """The frames of an edit that changes these kinds of words, (f, h, w, 3) in [0, 1]."""
         way = self.way
-        *_, last = self.editor.edit(prompt, way.sampling, start_from=way.start_from, **way.options)
+        *_, last = self.editor.edit(prompt, way.sampling_of(kinds), start_from=way.start_from, **way.options)
         frames = self.editor.decode(last.latents)
         return torch.stack(list(self.editor.deflicker(frames))) if way.deflicker else frames
 

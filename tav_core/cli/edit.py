@@ -8,9 +8,10 @@ import sys
 from dataclasses import MISSING, Field, fields
 
 from ..atomic import write_text
+from ..editing.config import SOURCE_SETTINGS
 from ..job.job import EditJob
 from ..job.run import run_edit
-from ..presets import BUNDLED, PUBLISHED
+from ..presets import BUNDLED, CONTENT, PUBLISHED
 from .device import add_device
 from .progress import show_progress
 
@@ -32,7 +33,9 @@ def _shown_default(option: Field) -> str:
     if "stages" not in option.metadata:
         return ""
     name, stage = option.metadata["setting"] or option.name, option.metadata["stages"][0]
-    sampling = PUBLISHED.sampling, BUNDLED.source_branch
+    if name in SOURCE_SETTINGS:
+        return " (default: as --changes says)"
+    sampling = PUBLISHED.sampling, BUNDLED.source_branch[CONTENT]
     configs = sampling if stage == "sampling" else (getattr(PUBLISHED, stage), getattr(BUNDLED, stage))
     published, bundled = (getattr(config, name) for config in configs)
     shown = "the same" if published is None else f"{published:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..presets import CONTENT, LOOK
 from .judge import Scores, edit_kind, judge, make_truth
 from .world import Drawing, Words, caption, draw
 
@@ -23,6 +24,15 @@ EDITS: dict[str, Words] = {
 MEASURES = ("iou", "figure", "rest", "changed", "figure_psnr", "rest_psnr", "flicker", "true_flicker")
 FILLERS = frozenset(["a", "in", "is", "of", "on", "that", "the"])  # words of a caption that show nothing
 HeatMaps = Sequence[tuple[str, Tensor]]
+
+
+def changes(kinds: Iterable[str]) -> str:
+    """Whether an edit changes the look alone, or what is shown, as `Preset.sampling_from` takes it.
+
+    Arguments:
+        kinds: of the words that it changes, as in VOCABULARY.
+    """
+    return LOOK if set(kinds) <= {"coat", "style"} else CONTENT
 
 
 @dataclass(frozen=True, eq=False)

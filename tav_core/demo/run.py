@@ -31,7 +31,7 @@ from ..video import write_video
 from ..viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
 from ..viz.heat_maps import heat_map_grid
 from .clip import bundled_clip
-from .edits import EDITS, DemoEdit, HeatMaps, judged
+from .edits import EDITS, DemoEdit, HeatMaps, changes, judged
 from .page import Shown, write_page
 from .world import caption, draw
 
@@ -128,7 +128,7 @@ class _Demo:
 
     def _sample(self, label: str, name: str, start_from: str) -> Tensor:
         """The latents of an edit."""
-        config: SamplingConfig = self.preset.sampling_from(start_from)
+        config: SamplingConfig = self.preset.sampling_from(start_from, changes(EDITS[name]))
         steps = self.editor.edit(self._prompt(name), config, start_from=start_from)
         total = len(self.editor.schedule.timesteps(config.num_inference_steps, config.denoise))
         return self._last(label, steps, total).latents

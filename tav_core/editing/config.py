@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..checks import MAX_SEED, MAX_STEPS, check_integer, check_number
+from ..checks import MAX_SEED, MAX_STEPS, check_integer, check_number, check_type
+
+# Settings of `SamplingConfig` that act in a source-preserving edit alone.
+SOURCE_SETTINGS = ("source_guidance_scale", "cross_replace_steps", "self_replace_steps", "guide_from_caption")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class SamplingConfig:
         cross_replace_steps: of a source-preserving edit, the share of the steps, from the first on, in which the words
             of the prompt act where those of the caption do (prompt-to-prompt, arXiv:2208.01626, section 3.2).
         self_replace_steps: the same for the attention of pixels to frames, which preserves shapes.
+        guide_from_caption: in a source-preserving edit, guide away from the caption in place of the negative prompt:
+            only what the two prompts say differently is amplified.
     """
 
     num_inference_steps: int = 50
@@ -59,6 +64,7 @@ class SamplingConfig:
     source_guidance_scale: float | None = None
     cross_replace_steps: float = 0.0
     self_replace_steps: float = 0.0
+    guide_from_caption: bool = False
 
     def __post_init__(self) -> None:
         check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
@@ -72,6 +78,7 @@ class SamplingConfig:
                 check_number(name, getattr(self, name), 0, 1000)
         for name in ("cross_replace_steps", "self_replace_steps"):
             check_number(name, getattr(self, name), 0, 1)
+        check_type("guide_from_caption", self.guide_from_caption, bool)
 
     @property
     def guided(self) -> bool:
@@ -86,6 +93,8 @@ class SamplingConfig:
     @property
     def of_the_source(self) -> SamplingConfig:
         """How the clip itself is predicted in a source-preserving edit."""
+        if self.guide_from_caption:  # away from the caption, the clip has nowhere to go
+            return replace(self, guidance_scale=1.0, high_noise_guidance_scale=None)
         if self.source_guidance_scale is None:
             return self
         return replace(self, guidance_scale=self.source_guidance_scale, high_noise_guidance_scale=None)
@@ -93,5 +102,4 @@ class SamplingConfig:
     @property
     def source_settings(self) -> list[str]:
         """The names of settings that are set and act in a source-preserving edit alone."""
-        names = ("source_guidance_scale", "cross_replace_steps", "self_replace_steps")
-        return [name for name in names if getattr(self, name)]
+        return [name for name in SOURCE_SETTINGS if getattr(self, name)]

@@ -48,9 +48,14 @@ def edit(
         )
     if mask is not None:
         raise ValueError(MASK_ALONE)
+    refuse_source_settings(config)
+    return sample(video_unet, start, positive, negative, scheduler, config)
+
+
+def refuse_source_settings(config: SamplingConfig) -> None:
+    """Raise a ValueError if a setting is given that acts in a source-preserving edit alone."""
     for name in config.source_settings:
         raise ValueError(f'{name} acts in a source-preserving edit: start from "source_branch", or leave it out.')
-    return sample(video_unet, start, positive, negative, scheduler, config)
 
 
 def inverted_start(trajectory: Sequence[InversionStep], scheduler: Any, config: SamplingConfig) -> Tensor:

@@ -72,7 +72,7 @@ def sample_with_source_branch(
         video_unet: the inflated model, tuned on the clip.
         source: the clip.
         positive: the embedding of the edit's prompt, (b, n, d).
-        negative: the embedding to guide away from, (b, m, d); None without guidance.
+        negative: the embedding to guide away from, (b, m, d); None without guidance or with guide_from_caption.
         scheduler: a diffusers scheduler or its config, read for betas and prediction type.
         config: how to sample; `seed` is that of the fresh noise, `eta` is 0.
         mask: 1 where the edit may change the clip and 0 where it is locked, or between; (b, 1, f, h, w) in latent
@@ -88,6 +88,7 @@ def sample_with_source_branch(
         ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, the mask does not lie in
             [0, 1], the trajectory lacks a timestep, or words are to be replaced that do not stand for each other.
     """
+    negative = source.caption if config.guide_from_caption else negative
     check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
         raise ValueError(f"A source-preserving edit takes DDIM steps, eta 0, got {config.eta}.")

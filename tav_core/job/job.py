@@ -11,10 +11,10 @@ import torch
 
 from ..checks import check_choice, check_device, check_number
 from ..editing.config import InversionConfig, SamplingConfig
-from ..editing.edit import START_FROM
+from ..editing.edit import START_FROM, refuse_source_settings
 from ..editing.strength import STRENGTHS
 from ..models.base import DEMO_MODEL
-from ..presets import BUNDLED, PUBLISHED, Preset
+from ..presets import BUNDLED, CHANGES, CONTENT, PUBLISHED, Preset
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..tuning.tune import LOSS_SCALING_DEVICES
 from ..unet.adapters import MAX_STRENGTH
@@ -51,7 +51,8 @@ def _setting(kind: type, text: str, *stages: str, name: str | None = None) -> An
     Arguments:
         name: of the setting, where it is not that of the option.
     """
-    metadata = {"argument": {"help": text, "type": kind}, "stages": stages, "setting": name}
+    argument = {"action": BooleanOptionalAction} if kind is bool else {"type": kind}
+    metadata = {"argument": {"help": text} | argument, "stages": stages, "setting": name}
     return field(default=None, metadata=metadata)
 
 
@@ -98,15 +99,27 @@ class EditJob:
     self_replace_steps: float | None = _setting(
         float, "with source_branch: share of the steps in which pixels look where they look in the clip", "sampling"
     )
+    guide_from_caption: bool | None = _setting(
+        bool,
+        "with source_branch: guide away from the caption in place of the negative prompt, which amplifies only what "
+        "the two prompts say differently",
+        "sampling",
+    )
     denoise: float | None = _setting(
         float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "sampling"
     )
     seed: int | None = _setting(int, "of noise and timesteps", "tuning", "sampling")
     start_from: str | None = _option(
         None,
-        "inversion: the inverted clip, as published; noise: fresh noise; source_branch: a source-preserving edit, goes "
-        "well with --denoise 0.75 (default: inversion, bundled model: source_branch)",
+        "inversion: the inverted clip, as published; noise: fresh noise; source_branch: a source-preserving edit "
+        "(default: inversion, bundled model: source_branch)",
         choices=START_FROM,
+    )
+    changes: str | None = _option(
+        None,
+        "with source_branch, what the edit changes: look, such as colours and style, where all shapes stay, or "
+        "content, such as the place or who is seen; sets the settings that are not given (default: content)",
+        choices=CHANGES,
     )
     mask: str | Path | None = _option(
         None, "with source_branch: a video or folder of images, white where the edit may change the clip"
@@ -172,7 +185,7 @@ class EditJob:
 
     def settings(self) -> Settings:
         """The preset's settings, changed by those that are given."""
-        preset, sampling = self.preset, self.preset.sampling_from(self.starts_from)
+        preset, sampling = self.preset, self.preset.sampling_from(self.starts_from, self.changes or CONTENT)
         configs: dict[str, Any] = {"tuning": preset.tuning, "inversion": preset.inversion, "sampling": sampling}
         for option in fields(self):
             if "stages" in option.metadata and (given := getattr(self, option.name)) is not None:
@@ -187,8 +200,12 @@ class EditJob:
             OSError, TypeError, ValueError: with the remedy.
         """
         check_choice("start_from", self.starts_from, START_FROM)
-        if self.mask is not None and self.starts_from != "source_branch":
-            raise ValueError("--mask locks parts of a source-preserving edit: give --start-from source_branch with it.")
+        self._check_source_branch()
+        if self.negative_prompt and self.settings().sampling.guide_from_caption:
+            raise ValueError(
+                "--negative-prompt would have no effect, since this edit is guided away from the caption: add "
+                "--no-guide-from-caption, or leave it out."
+            )
         if self.starts_from == "noise" and self.settings().sampling.denoise < 1:
             raise ValueError("--start-from noise samples all steps: give --denoise 1, or another start.")
         if self.strength != AUTO:
@@ -197,3 +214,16 @@ class EditJob:
         if self.heat_maps is not None:
             check_output(self.heat_maps)
         check_device(torch.device(self.device))
+
+    def _check_source_branch(self) -> None:
+        """Check what acts in source-preserving edits alone."""
+        if self.changes is not None:
+            check_choice("changes", self.changes, CHANGES)
+        if self.starts_from == "source_branch":
+            return
+        remedy = "a source-preserving edit: give --start-from source_branch with it."
+        if self.mask is not None:
+            raise ValueError(f"--mask locks parts of {remedy}")
+        if self.changes is not None:
+            raise ValueError(f"--changes is of {remedy}")
+        refuse_source_settings(self.settings().sampling)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tav_core import SamplingConfig, SourceBranch, edit, inflate, load_model, sample_with_source_branch
+from tav_core.editing.config import SOURCE_SETTINGS
 from tav_core.editing.prompt_to_prompt import CROSS, SELF, Controlled, PromptToPrompt
 from tav_core.models.codec import align_prompts
 from tav_core.unet.attention import AttentionSite
@@ -92,10 +93,11 @@ def test_words_that_do_not_stand_for_each_other_are_refused(video_unet, prompt, 
         edited(video_unet, replace(CONFIG, cross_replace_steps=1.0), prompt, alignment)
 
 
-@pytest.mark.parametrize("name", ["source_guidance_scale", "cross_replace_steps", "self_replace_steps"])
+@pytest.mark.parametrize("name", SOURCE_SETTINGS)
 def test_its_settings_are_refused_where_they_would_do_nothing(video_unet, name):
+    value = True if name == "guide_from_caption" else 1.0
     with pytest.raises(ValueError, match=name):
-        edit(video_unet, CLIP, PROMPT, NEGATIVE, EPSILON, replace(CONFIG, **{name: 1.0}))
+        edit(video_unet, CLIP, PROMPT, NEGATIVE, EPSILON, replace(CONFIG, **{name: value}))
 
 
 def test_tokens_are_aligned_by_words():

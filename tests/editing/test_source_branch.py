@@ -84,6 +84,15 @@ def test_the_clip_can_have_a_guidance_of_its_own(video_unet):
     assert relative_error(edit(video_unet, SourceBranch(CLIP, CAPTION), config=config), expected) > 1e-3
 
 
+def test_guided_away_from_the_caption_an_edit_needs_no_negative_prompt(video_unet):
+    source, config = SourceBranch(CLIP, CAPTION), replace(CONFIG, guide_from_caption=True)
+    found = edit(video_unet, source, config=config)
+    assert torch.equal(found, edit(video_unet, source, config=config, negative=None))
+    unguided = replace(CONFIG, source_guidance_scale=1.0)
+    assert relative_error(found, edit(video_unet, source, config=unguided, negative=CAPTION)) < 1e-6
+    assert torch.equal(edit(video_unet, source, CAPTION, config=config), CLIP)
+
+
 def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
     mask = torch.zeros(1, 1, 3, 6, 6)
     mask[..., :3] = 1
