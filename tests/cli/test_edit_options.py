@@ -29,7 +29,9 @@ def test_settings_of_a_models_own_folder_are_the_published_ones():
 
 def test_settings_of_the_bundled_model_are_those_of_the_demo():
     tuning, inversion = BUNDLED.tuning, BUNDLED.inversion
-    assert settings() == settings("--start-from", "source_branch") == (tuning, inversion, BUNDLED.source_branch)
+    branch = BUNDLED.source_branch
+    assert settings() == settings("--start-from", "source_branch") == (tuning, inversion, branch["content"])
+    assert settings("--changes", "look") == (tuning, inversion, branch["look"])
     assert settings("--start-from", "inversion") == (tuning, inversion, BUNDLED.sampling)
     given = {(): "source_branch", ("--start-from", "inversion"): "inversion", ("--model", "sd"): "inversion"}
     assert {options: job(*options).starts_from for options in given} == given
