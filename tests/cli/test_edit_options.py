@@ -57,4 +57,4 @@ def test_an_option_sets_every_stage_that_it_concerns():
     assert (tuning.steps, tuning.seed, tuning.timestep_range, tuning.learning_rate) == (9, 3, 0.6, rate)
     assert (inversion.num_inference_steps, inversion.refinements) == (7, 2)
     assert (sampling.num_inference_steps, sampling.seed, sampling.denoise) == (7, 3, 0.5)
-    assert sampling.guidance_scale == BUNDLED.sampling.guidance_scale
+    assert sampling.guidance_scale == BUNDLED.source_branch["content"].guidance_scale
