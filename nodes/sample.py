@@ -114,6 +114,10 @@ def _advanced_inputs() -> list[io.Input]:
         "With a source branch: guide away from the caption in place of the negative prompt. Changes only what the two "
         "prompts say differently: for another place or subject."
     )
+    along = (
+        "With a source branch: share what changes among the frames, along the optical flow of the clip. Off for "
+        "another colour or style."
+    )
     return [
         advanced(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **SHARE),
@@ -125,4 +129,5 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "cross_replace_steps", DEFAULTS.cross_replace_steps, cross, **SHARE),
         advanced(io.Float, "self_replace_steps", DEFAULTS.self_replace_steps, shape, **SHARE),
         advanced(io.Boolean, "guide_from_caption", DEFAULTS.guide_from_caption, away),
+        advanced(io.Boolean, "propagate", DEFAULTS.propagate, along),
     ]

@@ -128,7 +128,6 @@ class ClipEditor:
         noise: Tensor | None = None,
         start_from: str = "inversion",
         mask: Tensor | None = None,
-        propagate: bool = True,
     ) -> Iterator[SamplingStep]:
         """Sample under another prompt.
 
@@ -140,8 +139,6 @@ class ClipEditor:
                 "source_branch" for a source-preserving edit (`editing/source_branch.py`), which needs no inversion.
             mask: where a source-preserving edit may change the clip, 1, and where it is locked, 0: (f, height, width),
                 or (1, height, width) for all frames.
-            propagate: whether a source-preserving edit shares offsets along optical flow, see
-                `sample_with_source_branch`.
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
@@ -159,7 +156,7 @@ class ClipEditor:
         positive, negative = self._embed(prompt), self._embed(negative_prompt)
         start = self._start(start_from, config, prompt) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)
-        return edit(self.video_unet, start, positive, negative, self.schedule, config, mask=free, propagate=propagate)
+        return edit(self.video_unet, start, positive, negative, self.schedule, config, mask=free)
 
     def try_strengths(
         self,

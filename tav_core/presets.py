@@ -53,14 +53,16 @@ PUBLISHED = Preset(  # arXiv:2212.11565, section 4
 
 # Of the bundled model; found on other clips than those that are reported on: docs/LOG.md.
 _STEPS = 20
-_BRANCH = SamplingConfig(num_inference_steps=_STEPS, denoise=0.8, source_guidance_scale=1.0)
+_BRANCH = SamplingConfig(num_inference_steps=12, guidance_scale=2.0, denoise=0.8)
 BUNDLED = Preset(
     tuning=TuningConfig(steps=100, learning_rate=5e-4),
     inversion=InversionConfig(num_inference_steps=_STEPS),
     sampling=SamplingConfig(num_inference_steps=_STEPS, guidance_scale=1.5),
     source_branch={
-        CONTENT: replace(_BRANCH, guidance_scale=1.75, guide_from_caption=True),
-        LOOK: replace(_BRANCH, guidance_scale=2.0, cross_replace_steps=1.0, self_replace_steps=0.6),
+        CONTENT: replace(_BRANCH, guide_from_caption=True),
+        LOOK: replace(
+            _BRANCH, source_guidance_scale=1.0, cross_replace_steps=1.0, self_replace_steps=0.6, propagate=False
+        ),
     },
     start_from="source_branch",
 )

@@ -36,7 +36,7 @@ def test_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         tuning=replace(presets.BUNDLED.tuning, steps=1),
         inversion=replace(presets.BUNDLED.inversion, **short),
         sampling=replace(presets.BUNDLED.sampling, **short),
-        source_branch=replace(presets.BUNDLED.source_branch, **short),
+        source_branch={kind: replace(config, **short) for kind, config in presets.BUNDLED.source_branch.items()},
     )
     monkeypatch.setattr(presets, "BUNDLED", bundled)
     monkeypatch.chdir(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -44,8 +44,9 @@ class Way:
     deflicker: bool = False
 
     def digest(self) -> str:
-        """Of all settings: 12 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()[:12]
+        """Of all settings: 12 hexadecimal digits. A setting that is added to a config later changes no digest."""
+        settings = {option.name: _chosen(getattr(self, option.name)) for option in fields(self)}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def with_seed(self, seed: int) -> Way:
         tuning = None if self.tuning is None else replace(self.tuning, seed=seed)
@@ -55,6 +56,14 @@ class Way:
     def sampling_of(self, kinds: Iterable[str]) -> SamplingConfig:
         """How to sample an edit that changes these kinds of words."""
         return self.look if self.look is not None and changes(kinds) == LOOK else self.sampling
+
+
+def _chosen(settings: Any) -> Any:
+    """The settings of a config that are not at their default; anything else as it is."""
+    if not is_dataclass(settings):
+        return settings
+    blank = type(settings)()
+    return {name: value for name, value in vars(settings).items() if value != getattr(blank, name)}
 
 
 _BRANCH = Way(start_from="source_branch", sampling=BUNDLED.source_branch[CONTENT], look=BUNDLED.source_branch[LOOK])

@@ -33,7 +33,7 @@ def _shown_default(option: Field) -> str:
     if "stages" not in option.metadata:
         return ""
     name, stage = option.metadata["setting"] or option.name, option.metadata["stages"][0]
-    if name in SOURCE_SETTINGS:
+    if name in (*SOURCE_SETTINGS, "propagate"):
         return " (default: as --changes says)"
     sampling = PUBLISHED.sampling, BUNDLED.source_branch[CONTENT]
     configs = sampling if stage == "sampling" else (getattr(PUBLISHED, stage), getattr(BUNDLED, stage))

@@ -52,6 +52,8 @@ class SamplingConfig:
         self_replace_steps: the same for the attention of pixels to frames, which preserves shapes.
         guide_from_caption: in a source-preserving edit, guide away from the caption in place of the negative prompt:
             only what the two prompts say differently is amplified.
+        propagate: in a source-preserving edit, whether the frames share what changes along optical flow at high noise
+            (`propagation.py`).
     """
 
     num_inference_steps: int = 50
@@ -65,6 +67,7 @@ class SamplingConfig:
     cross_replace_steps: float = 0.0
     self_replace_steps: float = 0.0
     guide_from_caption: bool = False
+    propagate: bool = True
 
     def __post_init__(self) -> None:
         check_integer("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
@@ -78,7 +81,8 @@ class SamplingConfig:
                 check_number(name, getattr(self, name), 0, 1000)
         for name in ("cross_replace_steps", "self_replace_steps"):
             check_number(name, getattr(self, name), 0, 1)
-        check_type("guide_from_caption", self.guide_from_caption, bool)
+        for name in ("guide_from_caption", "propagate"):
+            check_type(name, getattr(self, name), bool)
 
     @property
     def guided(self) -> bool:

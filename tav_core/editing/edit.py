@@ -27,14 +27,13 @@ def edit(
     config: SamplingConfig = SamplingConfig(),
     *,
     mask: Tensor | None = None,
-    propagate: bool = True,
 ) -> Iterator[SamplingStep]:
     """Sample an edit from latents, see `sample`, or along a source branch, see `sample_with_source_branch`.
 
     Arguments:
         start: latents at the level of the first timestep, (b, c, f, h, w), or the clip that the edit preserves.
         video_unet, positive, negative, scheduler, config: as both take them.
-        mask, propagate: of a source-preserving edit.
+        mask: of a source-preserving edit.
 
     Yields:
         A SamplingStep for each timestep, falling; the last one holds the edit.
@@ -43,9 +42,7 @@ def edit(
         ValueError: a mask without a source branch, or as the two say.
     """
     if isinstance(start, SourceBranch):
-        return sample_with_source_branch(
-            video_unet, start, positive, negative, scheduler, config, mask=mask, propagate=propagate
-        )
+        return sample_with_source_branch(video_unet, start, positive, negative, scheduler, config, mask=mask)
     if mask is not None:
         raise ValueError(MASK_ALONE)
     refuse_source_settings(config)

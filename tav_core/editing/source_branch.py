@@ -64,7 +64,6 @@ def sample_with_source_branch(
     config: SamplingConfig = SamplingConfig(),
     *,
     mask: Tensor | None = None,
-    propagate: bool = True,
 ) -> Iterator[SamplingStep]:
     """Edit a clip along a branch of its own. Under the caption, guided as the clip is, the result is the clip.
 
@@ -77,8 +76,6 @@ def sample_with_source_branch(
         config: how to sample; `seed` is that of the fresh noise, `eta` is 0.
         mask: 1 where the edit may change the clip and 0 where it is locked, or between; (b, 1, f, h, w) in latent
             pixels or what broadcasts to it.
-        propagate: whether the frames share their offsets along optical flow at high noise
-            (`NoiseSchedule.is_high_noise`).
 
     Yields:
         A SamplingStep for each timestep, falling; its latents are the clip with the offset so far, the last ones the
@@ -104,7 +101,7 @@ def sample_with_source_branch(
         )
     )
     schedule, free = under_prompt.schedule, _as_factor(mask, clip)
-    propagation = FlowPropagation(clip) if propagate else None
+    propagation = FlowPropagation(clip) if config.propagate else None
     offset = torch.zeros_like(clip)
     steps = schedule.steps(config.num_inference_steps, config.denoise)
     branches = _branch(source, clip, schedule, steps, config.seed)

@@ -105,6 +105,11 @@ class EditJob:
         "the two prompts say differently",
         "sampling",
     )
+    propagate: bool | None = _setting(
+        bool,
+        "with source_branch: share what changes among the frames, along the optical flow of the clip",
+        "sampling",
+    )
     denoise: float | None = _setting(
         float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "sampling"
     )

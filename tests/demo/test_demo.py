@@ -29,7 +29,7 @@ def shortened(tuning_steps: int, num_inference_steps: int) -> Preset:
         tuning=replace(BUNDLED.tuning, steps=tuning_steps),
         inversion=replace(BUNDLED.inversion, **short),
         sampling=replace(BUNDLED.sampling, **short),
-        source_branch=replace(BUNDLED.source_branch, **short),
+        source_branch={kind: replace(config, **short) for kind, config in BUNDLED.source_branch.items()},
     )
 
 

@@ -24,6 +24,7 @@ from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw, relative_
 
 CLIP, CAPTION, PROMPT, NEGATIVE = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1), draw(1, 5, 12, seed=2), draw(1, 9, 12)
 CONFIG = SamplingConfig(num_inference_steps=10, guidance_scale=4.0, denoise=0.6)
+ALONE = replace(CONFIG, propagate=False)
 
 
 def edit(video_unet, source, positive=PROMPT, scheduler=EPSILON, config=CONFIG, negative=NEGATIVE, **options) -> Tensor:
@@ -57,7 +58,7 @@ def test_offset_is_the_difference_of_two_guided_steps(video_unet):
     under_prompt, under_caption = (
         guided_denoiser(video_unet, text, NEGATIVE, EPSILON, CONFIG) for text in (PROMPT, CAPTION)
     )
-    for step in sample_with_source_branch(video_unet, source, PROMPT, NEGATIVE, EPSILON, CONFIG, propagate=False):
+    for step in sample_with_source_branch(video_unet, source, PROMPT, NEGATIVE, EPSILON, ALONE):
         t, branch = step.timestep, by_timestep[step.timestep]
         levels = schedule.alpha(t), schedule.alpha(t - 100), "epsilon"
         with torch.no_grad():
@@ -70,7 +71,7 @@ def test_offset_is_the_difference_of_two_guided_steps(video_unet):
 
 def test_the_clip_can_have_a_guidance_of_its_own(video_unet):
     config = replace(CONFIG, num_inference_steps=1, denoise=1.0)
-    unguided = replace(config, source_guidance_scale=1.0)
+    unguided = replace(config, source_guidance_scale=1.0, propagate=False)
     schedule = NoiseSchedule.from_scheduler(EPSILON)
     (t, s), *_ = schedule.steps(1, 1.0)
     (branch,) = _branch(SourceBranch(CLIP, CAPTION), CLIP, schedule, [(t, s)], seed=0)
@@ -79,7 +80,7 @@ def test_the_clip_can_have_a_guidance_of_its_own(video_unet):
         edited = guided_denoiser(video_unet, PROMPT, NEGATIVE, EPSILON, config)(branch, t)
         unedited = guided_denoiser(video_unet, CAPTION, None, EPSILON, config)(branch, t)
     expected = CLIP + ddim_step(branch, edited, *levels) - ddim_step(branch, unedited, *levels)
-    found = edit(video_unet, SourceBranch(CLIP, CAPTION), config=unguided, propagate=False)
+    found = edit(video_unet, SourceBranch(CLIP, CAPTION), config=unguided)
     assert relative_error(found, expected) < 1e-5
     assert relative_error(edit(video_unet, SourceBranch(CLIP, CAPTION), config=config), expected) > 1e-3
 
@@ -90,7 +91,7 @@ def test_guided_away_from_the_caption_an_edit_needs_no_negative_prompt(video_une
     assert torch.equal(found, edit(video_unet, source, config=config, negative=None))
     unguided = replace(CONFIG, source_guidance_scale=1.0)
     assert relative_error(found, edit(video_unet, source, config=unguided, negative=CAPTION)) < 1e-6
-    assert torch.equal(edit(video_unet, source, CAPTION, config=config), CLIP)
+    assert relative_error(edit(video_unet, source, CAPTION, config=config), CLIP) < 1e-5  # passes of one clip and of two
 
 
 def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
@@ -148,7 +149,7 @@ def test_offsets_are_propagated_at_high_noise_only(video_unet):
     for step in steps:
         apart = relative_error(step.latents, step.latents[:, :, :1].expand_as(still))
         assert apart < 5e-3 if step.timestep > 400 else apart > 0.01, step.timestep
-    alone = edit(video_unet, SourceBranch(still, CAPTION), config=config, propagate=False)
+    alone = edit(video_unet, SourceBranch(still, CAPTION), config=replace(config, propagate=False))
     assert relative_error(steps[-1].latents, alone) > 0.01
 
 

@@ -1,6 +1,7 @@
 """The memory estimate against what torch's allocator handed out in real steps of small UNets."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig) -> i
         step = steps.__next__
     elif config.replaces:
         source = SourceBranch(LATENTS, TEXT)
-        steps = sample_with_source_branch(video_unet, source, TEXT, TEXT, EPSILON, config, propagate=False)
+        steps = sample_with_source_branch(video_unet, source, TEXT, TEXT, EPSILON, replace(config, propagate=False))
         next(steps)
         step = steps.__next__
     else:
