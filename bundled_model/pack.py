@@ -1,8 +1,6 @@
 """Pack the trained weights as shipped: a diffusers pipeline folder in float16, with its model card.
 
     python -m bundled_model.pack --model build/unet/model --output tav_core/assets/demo-model
-    python -m bundled_model.pack --model bundled_model/milestones/text_to_image \
-        --vae bundled_model/milestones/autoencoder --output tav_core/assets/demo-model
 
 Tokenizer and noise schedule are made from the code, since no training changes them. preview.json holds the linear map
 from latents to colours that ComfyUI's previews use, by least squares over drawn pictures.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tav_core.demo.world import JOINTS, SIZE, VOCABULARY, Words
 
+READER = Path(__file__).with_name("reader.safetensors")
 FINE, MIDDLE, COARSE = 32, 64, 80  # channels at 32 x 32, 16 x 16 and 8 x 8
 _READ_AT_ONCE = 64
 

@@ -36,7 +36,7 @@ from .page import Shown, write_page
 from .world import caption, draw
 
 SHOWN = "place"  # the edit that shows what tuning is for: the gain is largest where the place is another
-SHOWN_FROM: str | None = None  # how it starts, untuned and tuned; None as the edits do
+SHOWN_FROM: str | None = "inversion"  # how it starts, untuned and tuned; a source branch preserves the motion by itself
 RECONSTRUCTION = InversionConfig(num_inference_steps=6, refinements=6)  # the cheapest within 1 dB: docs/LOG.md
 
 

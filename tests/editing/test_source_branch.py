@@ -91,7 +91,9 @@ def test_guided_away_from_the_caption_an_edit_needs_no_negative_prompt(video_une
     assert torch.equal(found, edit(video_unet, source, config=config, negative=None))
     unguided = replace(CONFIG, source_guidance_scale=1.0)
     assert relative_error(found, edit(video_unet, source, config=unguided, negative=CAPTION)) < 1e-6
-    assert relative_error(edit(video_unet, source, CAPTION, config=config), CLIP) < 1e-5  # passes of one clip and of two
+    assert (
+        relative_error(edit(video_unet, source, CAPTION, config=config), CLIP) < 1e-5
+    )  # passes of one clip and of two
 
 
 def test_a_mask_locks_the_clip_where_it_is_zero(video_unet, source):
