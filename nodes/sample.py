@@ -19,8 +19,8 @@ class Sample(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         guidance = (
-            "How strongly the prompt acts. 7 to 13 for Stable Diffusion, 2.5 for the bundled model; 1 is none, and "
-            "takes half the time."
+            "How strongly the prompt acts. 7 to 13 for Stable Diffusion, 1.5 for the bundled model, 2 for its source "
+            "branch; 1 is none, and takes half the time."
         )
         return io.Schema(
             node_id="TAVSample",
@@ -87,16 +87,16 @@ def _advanced_inputs() -> list[io.Input]:
     eta = "Fresh noise in each step: 0 for none (DDIM), 1 for as much as DDPM adds."
     rescale = "Takes back the contrast that strong guidance adds. 0.7 if colours burn out."
     denoise = (
-        "Share of the steps to run: below 1 starts from within the inversion and changes the clip less. The bundled "
-        "model takes 0.8."
+        "Share of the steps to run: below 1 starts from within the inversion and changes the clip less. 0.8 for a "
+        "source branch."
     )
     start = (
         "inversion is the published way. noise uses only the size of LATENT: the motion then comes from the tuning. "
         "source branch preserves most of the clip; it takes the LATENT of VAE Encode, a caption and denoise 0.6 to 0.8."
     )
     early = (
-        "Guidance at high noise, where the layout is decided; 0 for the same at all levels. With a source branch the "
-        "bundled model takes 4: raise it if the old outline stays."
+        "Guidance at high noise, where the layout is decided; 0 for the same at all levels. Raise it if the old "
+        "outline stays."
     )
     source = (
         "With a source branch: guidance for the clip itself; 0 for that of the edit. 1 preserves more of the clip and "
