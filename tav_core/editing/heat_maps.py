@@ -76,7 +76,7 @@ def heat_maps(
 
 
 def word_heat_maps(maps: Tensor, words: Sequence[tuple[str, Sequence[int]]]) -> list[tuple[str, Tensor]]:
-    """The maps of words: each the mean over its tokens, relative to its largest value in the clip.
+    """The maps of words: each the mean over its tokens, from its smallest value in the clip, 0, to its largest, 1.
 
     Arguments:
         maps: (1, n, f, h, w), of a HeatMapStep.
@@ -91,7 +91,13 @@ def word_heat_maps(maps: Tensor, words: Sequence[tuple[str, Sequence[int]]]) -> 
     if maps.ndim != 5 or maps.shape[0] != 1:
         raise ValueError(f"Maps of one clip are (1, tokens, f, h, w), got {tuple(maps.shape)}.")
     means = [(word, maps[0, list(places)].mean(dim=0)) for word, places in words]
-    return [(word, heat / heat.max().clamp(min=torch.finfo(heat.dtype).tiny)) for word, heat in means]
+    return [(word, _stretched(heat)) for word, heat in means]
+
+
+def _stretched(heat: Tensor) -> Tensor:
+    """From 0 to 1; 0 everywhere if all is alike."""
+    above = heat - heat.min()
+    return above / above.max().clamp(min=torch.finfo(heat.dtype).tiny)
 
 
 def word_mask(

@@ -62,10 +62,14 @@ def test_maps_sum_to_one_over_tokens_and_average_levels(make_unet: MakeUNet) -> 
 
 
 def test_words_take_the_mean_of_their_tokens_and_their_own_scale() -> None:
-    maps = torch.tensor([1.0, 2.0, 4.0, 8.0]).reshape(1, 4, 1, 1, 1) * torch.tensor([0.5, 1.0]).reshape(1, 1, 1, 1, 2)
+    maps = torch.tensor([1.0, 2.0, 4.0, 8.0]).reshape(1, 4, 1, 1, 1) * torch.tensor([0.5, 0.75, 1.0]).reshape(
+        1, 1, 1, 1, 3
+    )
     (one, first), (two, second) = word_heat_maps(maps, [("one", [1]), ("two", [2, 3])])
     assert (one, two) == ("one", "two")
-    assert first.flatten().tolist() == second.flatten().tolist() == [0.5, 1.0]
+    assert first.flatten().tolist() == second.flatten().tolist() == [0.0, 0.5, 1.0]
+    ((_, even),) = word_heat_maps(torch.ones(1, 4, 1, 1, 3), [("one", [1])])
+    assert even.flatten().tolist() == [0.0, 0.0, 0.0]
     with pytest.raises(ValueError, match="Maps of one clip"):
         word_heat_maps(maps[0], [("one", [1])])
 
