@@ -59,7 +59,7 @@ BUNDLED = Preset(
     inversion=InversionConfig(num_inference_steps=_STEPS),
     sampling=SamplingConfig(num_inference_steps=_STEPS, guidance_scale=1.5),
     source_branch={
-        CONTENT: replace(_BRANCH, guide_from_caption=True),
+        CONTENT: replace(_BRANCH, guidance_scale=1.5, high_noise_guidance_scale=2.5, guide_from_caption=True),
         LOOK: replace(
             _BRANCH, source_guidance_scale=1.0, cross_replace_steps=1.0, self_replace_steps=0.6, propagate=False
         ),
