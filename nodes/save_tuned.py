@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from .. import tav_core
-from .adapters.folders import next_tuned_file
+from .adapters.folders import TUNED_SUFFIX, check_prefix, next_tuned_file
 from .adapters.handle import TavModel
 from .sockets import CATEGORY, TavModelSocket, widget
 
@@ -25,6 +25,11 @@ class SaveTuned(io.ComfyNode):
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The same model.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """See `check_prefix`."""
+        return check_prefix(filename_prefix, TUNED_SUFFIX)
 
     @classmethod
     def execute(cls, model: TavModel, filename_prefix: str) -> io.NodeOutput:

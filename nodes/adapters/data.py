@@ -201,15 +201,17 @@ def read_file(path: Path, **request: Any) -> tav_core.VideoClip:
 def read_any_video(video: Any, **request: Any) -> tav_core.VideoClip:
     """Frames of the host's VIDEO, as `tav_core.read_video` chooses them.
 
-    A whole file is read from disk, frame by frame. Frames of another node, and those of a file that may be trimmed
-    (hosts before 0.23 do not tell), are chosen from memory: the host would encode them all for a stream.
+    A file on disk is read frame by frame, within the part that Video Slice chose. Frames of another node, and those of
+    a file on a host before 0.23, which does not give that part, are chosen from memory: the host would encode them all
+    for a stream.
     """
     from ...tav_core.video import choose_frames
 
     source = video.get_stream_source() if isinstance(video, InputImpl.VideoFromFile) else None
-    trimmed = not hasattr(video, "get_active_trim_window") or tuple(video.get_active_trim_window()) != (0.0, 0.0)
-    if isinstance(source, str) and not trimmed:
-        return read_file(Path(source), **request)
+    if isinstance(source, str) and hasattr(video, "get_active_trim_window"):
+        begin, seconds = video.get_active_trim_window()
+        request["start"] = request.get("start", 0.0) + begin
+        return read_file(Path(source), **request, end=begin + seconds if seconds else None)
     components = video.get_components()
     sound = audio_to_core(components.audio)
     return choose_frames(components.images[..., :3], components.frame_rate, sound, **request)

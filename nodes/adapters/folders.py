@@ -15,6 +15,7 @@ from ... import tav_core
 from ...tav_core.checks import check_path, check_text, shown
 
 DATE = re.compile("%date:([^%]+)%")
+LONGEST_NAME = 255  # bytes on Linux, characters on Windows and macOS
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
@@ -34,11 +35,23 @@ def open_store() -> "tav_core.Store":
 
 
 def input_videos() -> list[str]:
-    """Videos and GIFs in the host's input folder and its subfolders, by relative name."""
+    """Videos, GIFs, AVIF and animated WebP files in the host's input folder and its subfolders, by relative name."""
     folder = folder_paths.get_input_directory()
     files, _ = folder_paths.recursive_search(folder)
     videos = {*folder_paths.filter_files_content_types(files, ["video"])}
-    return sorted(videos | {name for name in files if name.lower().endswith(".gif")})
+    videos |= {name for name in files if name.lower().endswith((".gif", ".avif"))}
+    return sorted(
+        videos | {name for name in files if name.lower().endswith(".webp") and _is_animated(Path(folder, name))}
+    )
+
+
+def _is_animated(path: Path) -> bool:
+    from ...tav_core.video.pictures import is_animated_webp
+
+    try:
+        return is_animated_webp(path)
+    except OSError:
+        return False
 
 
 def bundled_clip() -> Path:
@@ -108,6 +121,24 @@ def next_output(prefix: str, suffix: str, width: int, height: int) -> tuple[Path
         ValueError: if it leads out of the output folder.
     """
     return _free_file(prefix, suffix, folder_paths.get_output_directory(), width, height)
+
+
+def check_prefix(prefix: str | None, suffix: str) -> bool | str:
+    """True if files of a prefix can have their full name, else why not, as `validate_inputs` of a node returns it.
+
+    Arguments:
+        prefix: None for a linked one, whose value is not known yet.
+    """
+    if not isinstance(prefix, str):
+        return True
+    name = re.split(r"[/\\]", DATE.sub(lambda found: _dated(found[1], datetime.now()), prefix))[-1]
+    length = len(os.fsencode(f"{name}_00001_{suffix}"))
+    if length <= LONGEST_NAME:
+        return True
+    return (
+        f"Files of filename_prefix {shown(prefix)} would have names of {length} bytes, and at most {LONGEST_NAME} can "
+        "be written. Give a shorter name."
+    )
 
 
 def next_tuned_file(prefix: str) -> Path:

@@ -66,7 +66,9 @@ class EditJob:
     video: str | Path = _option(MISSING, "the clip: a video file, a GIF or a folder of images")
     source_prompt: str = _option(MISSING, "the clip's caption")
     prompt: str = _option(MISSING, "what the edit is to show")
-    output: Path = _option(MISSING, "the edit: NAME.mp4, .webm or .gif", type=Path)
+    output: Path = _option(
+        MISSING, "the edit: NAME.mp4, .webm, .gif, .mkv (FFV1), .mov (ProRes), or a folder of PNG", type=Path
+    )
     negative_prompt: str = _option("", "what to guide away from")
     model: str | Path = _option(DEMO_MODEL, "a local model folder in diffusers' layout (default: the bundled model)")
     num_frames: int = _option(16, "frames to take (default: 16)", type=int)
@@ -158,7 +160,9 @@ class EditJob:
         choices=(AUTO, "float32", "float16", "bfloat16"),
     )
     heat_maps: Path | None = _option(
-        None, "a video of where each word of the prompt acts in the edit: NAME.mp4, .webm or .gif", type=Path
+        None,
+        "a video of where each word of the prompt acts in the edit: NAME.mp4, .webm or .gif",
+        type=Path,
     )
     report: Path | None = _option(None, "a JSON file for settings, versions, times and memory", type=Path)
 

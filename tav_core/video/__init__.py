@@ -1,9 +1,10 @@
 """Read and write video files.
 
-read.py      reads a clip: choose.py chooses its frames, decode.py opens files, picture.py converts frames to RGB
+read.py      reads a clip: choose.py chooses its frames, decode.py opens files (tracks.py, pictures.py, interlace.py),
+             picture.py converts frames to RGB, colour.py HDR and wide gamut to BT.709, sound.py reads the sound
 memory.py    takes a clip from frames that are in memory
 encode.py    writes a clip: output.py checks the arguments, streams.py and png.py write files and folders
-media.py     what reading and writing share
+media.py     what reading and writing share; channels.py mixes many channels to stereo
 """
 
 from .encode import check_output, write_video

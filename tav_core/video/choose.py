@@ -13,19 +13,12 @@ from typing import TypeVar
 
 from ..checks import shown
 from .media import MAX_SIDE, VideoError, as_rate, check_integer, find_images, local_path
+from .timed import Timed
 
 _DEFAULT_IMAGE_RATE = Fraction(8)
 _MAX_COUNT = 10**9  # frames
 _MAX_START = 10**7  # seconds
 FITS = ("crop", "pad", "stretch")
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Anything with a presentation time and a duration in seconds."""
-
-    time: Fraction
-    duration: Fraction
 
 
 T = TypeVar("T", bound=Timed)
@@ -41,6 +34,7 @@ class Request:
     stride: int
     fps: Fraction | None
     image_rate: Fraction
+    end: Fraction | None = None
 
     def __str__(self) -> str:
         pace = f"stride={self.stride}" if self.fps is None else f"fps={self.fps}"
@@ -53,6 +47,7 @@ def check_request(
     start: float,
     stride: int | None,
     fps: float | Fraction | None,
+    end: float | None = None,
 ) -> Request:
     """Check the arguments that choose frames.
 
@@ -65,14 +60,27 @@ def check_request(
         check_integer("num_frames", num_frames, 1, _MAX_COUNT)
     if stride is not None:
         check_integer("stride", stride, 1, _MAX_COUNT)
-    if not isinstance(start, Real) or isinstance(start, bool) or not 0 <= start <= _MAX_START:
-        raise VideoError(f"start must be a time from 0 to {_MAX_START} seconds, not {shown(start)}.")
+    _check_time("start", start)
+    if end is not None:
+        _check_time("end", end)
+        if not end > start:
+            raise VideoError(f"end must be after start={start:g} s, not {end:g} s.")
     rate, image_rate = None if fps is None else as_rate(fps), _DEFAULT_IMAGE_RATE
     local = local_path(path)
     if find_images(local):  # they have no time stamps
         rate, image_rate = None, rate or image_rate
-    exact_start = Fraction(float(start)).limit_denominator(1_000_000)
-    return Request(local, num_frames, exact_start, stride or 1, rate, image_rate)
+    return Request(
+        local, num_frames, _exact(start), stride or 1, rate, image_rate, None if end is None else _exact(end)
+    )
+
+
+def _check_time(name: str, value: object) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= _MAX_START:
+        raise VideoError(f"{name} must be a time from 0 to {_MAX_START} seconds, not {shown(value)}.")
+
+
+def _exact(seconds: float) -> Fraction:
+    return Fraction(float(seconds)).limit_denominator(1_000_000)
 
 
 def check_size(width: int | None, height: int | None, fit: str) -> None:

@@ -1,4 +1,6 @@
-"""Local video files and image folders as a stream of timed frames (PyAV / FFmpeg); their sound is read in sound.py.
+"""Local video files and image folders as a stream of timed frames, by PyAV / FFmpeg and, for some pictures, Pillow.
+
+Sound is read in sound.py.
 
 No file but the one named is ever opened: Python opens it, and FFmpeg gets the open file object, a list of plain media
 formats (no playlists or scripts that name other files) and no network or file protocol at all. Times are exact
@@ -8,41 +10,36 @@ fractions of a second from the beginning of the video track.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .choose import Timed
-from .media import IMAGE_SUFFIXES, MAX_PIXELS, VideoError, find_images, is_truncated
+from .colour import Colours
+from .interlace import deinterlaced
+from .media import IMAGE_SUFFIXES, VideoError, find_images, is_truncated
+from .pictures import open_pictures, pillow_kind
+from .timed import TimedFrame, shown_duration
+from .tracks import DECODER_OPTIONS, frames_of, video_track
 
 SEEK_MARGIN = Fraction(1)  # seconds decoded before the requested time, so that decoders have settled by then
 CLOCK_RESET = Fraction(1)  # seconds; time stamps that jump back further come from joined recordings, not from jitter
 _FORMATS = (
-    "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,webp,"
+    "mov,matroska,avi,dv,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,webp,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
-_LARGE = 2**23  # pixels of a picture; 4K has 8.8 million
-_DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none", **_DECODER_OPTIONS}
+_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
 # Metadata that are not UTF-8 would be an error before PyAV 19.
 _METADATA: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-
-
-@dataclass(frozen=True)
-class TimedFrame(Timed):
-    """A decoded frame, and the width of a pixel over its height."""
-
-    frame: av.VideoFrame
-    pixel_aspect: Fraction
 
 
 @dataclass
@@ -72,12 +69,34 @@ def open_source(path: Path, start: Fraction, image_rate: Fraction) -> Iterator[S
     if images:
         yield Source(_image_frames(images, start, image_rate), image_rate, Fraction(0), has_audio=False)
         return
+    with open_frames(path, start) as source:
+        yield source
+
+
+@contextmanager
+def open_frames(path: Path, start: Fraction = Fraction(0)) -> Iterator[Source]:
+    """Open one file, a video or a picture. Arguments and errors as `open_source`."""
+    kind = pillow_kind(path) if path.is_file() else ""
+    if kind:
+        with open_pictures(path, kind) as pictures:
+            first = next(pictures)
+            yield Source(_pillow_frames(chain([first], pictures)), 1 / first[1], Fraction(0), has_audio=False)
+        return
     with open_file(path) as container:
-        stream = _video_stream(container, path)
+        stream = video_track(container, path)
         rate = stream.guessed_rate or stream.average_rate or Fraction(25)
+        rate = 1 / shown_duration(1 / rate) if _is_animation(container) else rate
         origin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
-        frames = _frames_from(container, stream, path, start, rate)
+        frames = deinterlaced(_frames_from(container, stream, path, start, rate))
         yield Source(frames, rate, origin, has_audio=bool(container.streams.audio))
+
+
+def _pillow_frames(pictures: Iterable[tuple[np.ndarray, Fraction]]) -> Iterator[TimedFrame]:
+    time = Fraction(0)
+    for picture, duration in pictures:
+        kind = "rgba" if picture.shape[2] == 4 else "rgb24"
+        yield TimedFrame(time, duration, av.VideoFrame.from_ndarray(picture, format=kind))
+        time += duration
 
 
 @contextmanager
@@ -94,8 +113,10 @@ def open_file(path: Path) -> Iterator[InputContainer]:
     with path.open("rb") as file:
         # FFmpeg takes an open file with the name of an image for a sequence, whose other files it opens itself.
         content = BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
+        # PyAV before 17.1 crashes if it has options for decoders and streams appear later, as in FLV and MPEG-PS.
+        decoders = {"options": dict(DECODER_OPTIONS)} if content is not file else {}
         try:
-            container = av.open(content, "r", options=dict(_OPEN_OPTIONS), **_METADATA)
+            container = av.open(content, "r", container_options=dict(_OPEN_OPTIONS), **decoders, **_METADATA)
         except (av.FFmpegError, OSError, ValueError) as error:
             if is_truncated(path):
                 raise VideoError(f"The file {path} is truncated and cannot be opened: get a complete copy.") from error
@@ -104,28 +125,13 @@ def open_file(path: Path) -> Iterator[InputContainer]:
             yield container
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if not hasattr(stream, "width"):  # PyAV has no decoder for it
-                raise VideoError(f"The frames of {path} are in an unsupported codec: convert it to .mp4.")
-            # Threads that each decode a frame ahead would hold as many frames as there are cores.
-            stream.thread_type = "AUTO" if stream.width * stream.height < _LARGE else "SLICE"
-            stream.codec_context.options = dict(_DECODER_OPTIONS)
-            if stream.width * stream.height > MAX_PIXELS:
-                size = f"{stream.width} x {stream.height}"
-                raise VideoError(f"The frames of {path} have {size} pixels; at most {MAX_PIXELS} can be read.")
-            return stream
-    raise VideoError(f"The file {path} has no video stream (only sound or text): choose a video.")
-
-
 def _frames_from(
     container: InputContainer, stream: VideoStream, path: Path, start: Fraction, rate: Fraction
 ) -> Iterator[TimedFrame]:
     """Decode from a key frame at or before `start`, or from the beginning if the format cannot seek there."""
     base, first = stream.time_base or Fraction(1), stream.start_time or 0
     frames = _decode(container, stream, rate)
-    if start > SEEK_MARGIN and not _stores_decoding_times(container, stream):
+    if start > SEEK_MARGIN and not (_stores_decoding_times(container, stream) or _is_animation(container)):
         head = None
         try:
             container.seek(first + int((start - SEEK_MARGIN) / base), stream=stream)
@@ -134,7 +140,7 @@ def _frames_from(
             pass
         if head is None or head.time > start:
             with open_file(path) as again:  # such formats cannot seek back to the beginning either
-                yield from _decode(again, _video_stream(again, path), rate)
+                yield from _decode(again, video_track(again, path), rate)
             return
         yield head
     yield from frames
@@ -142,20 +148,28 @@ def _frames_from(
 
 def _decode(container: InputContainer, stream: VideoStream, rate: Fraction) -> Iterator[TimedFrame]:
     base, first = stream.time_base or Fraction(1), stream.start_time or 0
-    time, offset = -1 / rate, Fraction(0)
+    container_colours, codec = Colours.stated_by(stream.codec_context), stream.codec_context.name
+    animation = _is_animation(container)
+    time, duration, offset = -1 / rate, 1 / rate, Fraction(0)
     for stamp, frame in _stamped(container, stream):
-        before, time = time, time + 1 / rate if stamp is None else (stamp - first) * base + offset
+        before = time
+        time += duration if animation else 1 / rate
+        if stamp is not None and not animation:
+            time = (stamp - first) * base + offset
         if time < before - CLOCK_RESET:
             offset += before + 1 / rate - time
             time = before + 1 / rate
         duration = frame.duration * base if frame.duration else 1 / rate
-        yield TimedFrame(time, duration, frame, stream.sample_aspect_ratio or Fraction(1))
+        if animation:
+            duration = shown_duration(duration)
+        colours = Colours.stated_by(frame).otherwise(container_colours)
+        yield TimedFrame(time, duration, frame, stream.sample_aspect_ratio or Fraction(1), colours, codec)
 
 
 def _stamped(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int | None, av.VideoFrame]]:
     """Frames with their time stamps; decoding times, if only these are stored, go to frames in presentation order."""
     if not _stores_decoding_times(container, stream):
-        for frame in container.decode(stream):
+        for frame in frames_of(container, stream):
             yield frame.pts, frame
         return
     stamps: deque[int | None] = deque()
@@ -164,6 +178,11 @@ def _stamped(container: InputContainer, stream: VideoStream) -> Iterator[tuple[i
             stamps.append(packet.dts)
         for frame in packet.decode():
             yield (stamps.popleft() if stamps else None), frame
+
+
+def _is_animation(container: InputContainer) -> bool:
+    """Whether the times of frames follow from their durations as browsers show them: GIF and animated PNG."""
+    return container.format.name in ("gif", "apng")
 
 
 def _stores_decoding_times(container: InputContainer, stream: VideoStream) -> bool:
@@ -175,8 +194,8 @@ def _image_frames(images: list[Path], start: Fraction, rate: Fraction) -> Iterat
     skipped = max(0, int(start * rate) - 1)
     for index, image in enumerate(images[skipped:], skipped):
         try:
-            with open_file(image) as container:
-                timed = next(_decode(container, _video_stream(container, image), rate))
+            with open_frames(image) as source:
+                timed = next(source.frames)
         except (av.FFmpegError, StopIteration) as error:
             raise VideoError(f"The image {image} is damaged or truncated: get a complete copy.") from error
-        yield TimedFrame(index / rate, 1 / rate, timed.frame, timed.pixel_aspect)
+        yield replace(timed, time=index / rate, duration=1 / rate)

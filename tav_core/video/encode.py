@@ -1,4 +1,4 @@
-"""Write frames as a video that plays anywhere: H.264 MP4, VP9 WebM, GIF, or numbered PNG files.
+"""Write frames as a video that plays anywhere, H.264 MP4, VP9 WebM, GIF; or for an editor, FFV1, ProRes or PNG files.
 
 Files are written under a temporary name in the same folder and renamed at the end: after a failure the older file is
 whole and no part of the new one is left.
@@ -19,7 +19,7 @@ import torch
 from ..atomic import flush, replace, temporary_beside
 from ..checks import shown
 from . import png
-from .media import Audio, VideoError, as_rate, check_integer, is_pattern, local_path, rename_held
+from .media import Audio, VideoError, as_rate, check_integer, check_name_lengths, is_pattern, local_path, rename_held
 from .output import Clip
 from .streams import FORMATS, encode_film, encode_gif
 
@@ -37,9 +37,10 @@ def write_video(
     """Write a clip; the name decides the format.
 
     NAME.mp4: H.264, yuv420p, index at the front, AAC sound; an odd width or height gets its last column or row twice,
-    since such files need even ones. NAME.webm: VP9 and Opus. NAME.gif: one palette of 256 colours for the clip; its
-    clock counts hundredths of a second. A name without suffix, or FOLDER/frame_%04d.png: a folder of PNG files. GIF
-    and PNG have no sound, and GIF no metadata: they are left out.
+    since such files need even ones. NAME.webm: VP9 and Opus. NAME.mkv: FFV1, lossless RGB, PCM sound. NAME.mov: ProRes
+    422 HQ, 10 bits, PCM sound, even sizes as well. Colours are tagged as BT.709. NAME.gif: one palette of 256 colours
+    for the clip; its clock counts hundredths of a second. A name without suffix, or FOLDER/frame_%04d.png: a folder of
+    PNG files. GIF and PNG have no sound, and GIF no metadata: they are left out.
 
     Arguments:
         path: of the file or folder; its parent folder is made. An older file is replaced at the end; so is an older
@@ -47,7 +48,8 @@ def write_video(
         frames: (f, h, w, 3), float in [0, 1] (overshoot is clipped) or uint8.
         fps: frames per second, stored exactly as a fraction; floats such as 29.97 mean 30000/1001.
         audio: sound of the frames; cut where the frames end.
-        crf: constant rate factor of H.264 (0 to 51, default 17) or VP9 (0 to 63, default 24); lower is better.
+        crf: constant rate factor of H.264 (0 to 51, default 17) or VP9 (0 to 63, default 24); lower is better. Other
+            formats ignore it.
         metadata: strings by name to store in the file.
         before_frame: called before each frame; an exception of it ends the writing, and no part of the file is left.
 
@@ -63,7 +65,7 @@ def write_video(
         raise VideoError(f"metadata must be strings by name, not {shown(metadata)}.")
     clip = Clip(frames, as_rate(fps), audio, crf, dict(metadata or {}), before_frame)
     suffix = target.suffix.lower()
-    if crf is not None and suffix in FORMATS:
+    if crf is not None and suffix in FORMATS and FORMATS[suffix].max_crf:
         check_integer(f"crf of {suffix}", crf, 0, FORMATS[suffix].max_crf)
     if suffix == ".png":
         png.write_folder(target.parent, target.name, clip)
@@ -96,12 +98,13 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 def _checked_target(path: str | os.PathLike[str]) -> Path:
     target = local_path(path)
+    check_name_lengths(target)
     suffix = target.suffix.lower()
     known = suffix in ("", ".gif", *FORMATS) or (suffix == ".png" and is_pattern(target.name)) or target.is_dir()
     if not known:
         raise VideoError(
-            f"{target.name!r} has no format that can be written: use .mp4, .webm or .gif, a folder's name without"
-            " suffix, or FOLDER/frame_%04d.png."
+            f"{target.name!r} has no format that can be written: use .mp4, .webm, .gif, .mkv (FFV1) or .mov (ProRes),"
+            " a folder's name without suffix, or FOLDER/frame_%04d.png."
         )
     return target
 
@@ -118,11 +121,12 @@ def _write_file(target: Path, clip: Clip) -> None:
     """Write under a temporary name beside the target, then replace the target."""
     suffix = target.suffix.lower()
     movflags = "faststart" + ("+use_metadata_tags" if clip.metadata else "")
-    options = {"movflags": movflags} if suffix == ".mp4" else {}
+    options = {"movflags": movflags} if suffix in (".mp4", ".mov") else {}
+    container_name = {".mkv": "matroska"}.get(suffix, suffix[1:])
     temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(f"file:{temporary}", "w", format=suffix[1:], options=options) as container:
+        with av.open(f"file:{temporary}", "w", format=container_name, options=options) as container:
             container.metadata.update(clip.metadata)
             if suffix == ".gif":
                 encode_gif(container, clip)

@@ -9,11 +9,12 @@ from itertools import islice
 import numpy as np
 import torch
 
-from .choose import Timed, check_count, check_request, check_size, every_nth
+from .choose import check_count, check_request, check_size, every_nth
 from .media import Audio, as_rate
 from .picture import fitted
 from .read import VideoClip
 from .sound import paste
+from .timed import Timed
 
 
 @dataclass(frozen=True)

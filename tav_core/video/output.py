@@ -12,7 +12,7 @@ import torch
 from ..checks import shown
 from .media import MAX_SIDE, Audio, VideoError, check_integer
 
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by the number of channels
+_MAX_CHANNELS = 64
 _MAX_SAMPLE_RATE = 384_000  # Hz
 _MAX_FRAMES = 10**6
 _OVERSHOOT = 0.5  # of pixels beyond [0, 1] that is still clipped, as of decoders
@@ -58,15 +58,18 @@ class Clip:
         if self.audio is not None:
             _check_audio(self.audio)
 
-    def pictures(self) -> Iterator[np.ndarray]:
-        """Each frame as contiguous uint8 (h, w, 3)."""
+    def pictures(self, kind: type[np.uint8] | type[np.uint16] = np.uint8) -> Iterator[np.ndarray]:
+        """Each frame as contiguous uint8 or uint16 (h, w, 3)."""
+        top = np.iinfo(kind).max
         for frame in self.frames:
             if self.before_frame is not None:
                 self.before_frame()
             pixels = frame.detach().cpu() if isinstance(frame, torch.Tensor) else torch.as_tensor(frame)
-            if pixels.dtype != torch.uint8:
-                pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)
-            yield np.ascontiguousarray(pixels.numpy())
+            if pixels.dtype == torch.uint8:
+                picture = pixels.numpy().astype(kind) * kind(top // 255)
+            else:
+                picture = (pixels.float().clamp(0, 1) * top).round().numpy().astype(kind)
+            yield np.ascontiguousarray(picture)
 
 
 def _check_in_memory(name: str, numbers: torch.Tensor | np.ndarray) -> None:
@@ -79,7 +82,7 @@ def _check_audio(audio: Audio) -> None:
     if not isinstance(samples, torch.Tensor):
         raise VideoError(f"audio samples must be a tensor, not {shown(samples)}.")
     _check_in_memory("audio samples", samples)
-    if samples.ndim != 2 or len(samples) not in LAYOUTS or not samples.is_floating_point():
+    if samples.ndim != 2 or not 1 <= len(samples) <= _MAX_CHANNELS or not samples.is_floating_point():
         raise VideoError(f"audio samples must be float (channels, n), not {samples.dtype} {tuple(samples.shape)}.")
     if not samples.isfinite().all():
         raise VideoError("audio holds NaN or infinite samples: check the step that made them.")

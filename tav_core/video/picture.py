@@ -1,8 +1,8 @@
 """Convert a decoded frame to an upright RGB picture of a given size.
 
 YUV is converted to RGB by the matrix and range in the file (as players do, BT.709 for high definition and BT.601 below
-if the file has none); 10 bits and more become 16-bit RGB; transparency is composited over black. HDR transfer curves
-(PQ, HLG) are not tone-mapped, and interlaced video is not deinterlaced.
+if the file has none); 10 bits and more become 16-bit RGB; transparency is composited over black. HDR and wide gamut
+become BT.709 (`colour.py`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import av
 import numpy as np
 
-from .decode import TimedFrame
+from .colour import FULL_RANGE, LIMITED_RANGE, Colours, to_bt709
 from .media import MAX_SIDE, VideoError
+from .timed import TimedFrame
 
-# ISO 23091-2 MatrixCoefficients, by their names in FFmpeg's scale filter
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 # bitexact: without it the result varies by a level or two with the alignment of a picture in memory.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+# Monochrome video of these is of limited range if nothing is stated; of others, such as FFV1, it is of full range.
+_LIMITED_CODECS = {"h264", "hevc", "vp9", "libdav1d", "av1", "libaom-av1", "prores", "mpeg2video", "vvc"}
 
 
 class PictureMaker:
@@ -38,7 +38,9 @@ class PictureMaker:
         self._graph_key: tuple[Any, ...] = ()
 
     def __call__(self, timed: TimedFrame) -> np.ndarray:
-        picture = _flatten(self._to_rgb(timed.frame))
+        colours = timed.colours
+        colours.raise_unless_supported(str(self.path))
+        picture = to_bt709(_flatten(self._to_rgb(timed, colours)), colours)
         aspect = timed.pixel_aspect
         matrix = _display_matrix(timed.frame)
         if matrix is not None:
@@ -65,25 +67,27 @@ class PictureMaker:
                 f"most {MAX_SIDE}: give width and height."
             )
 
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+    def _to_rgb(self, timed: TimedFrame, colours: Colours) -> np.ndarray:
         """(h, w, 3) or, with alpha, (h, w, 4), uint8 or uint16. Frames of the same format share an FFmpeg graph."""
-        key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        frame = timed.frame
+        key = (frame.width, frame.height, frame.format.name, colours)
         if self._graph is None or key != self._graph_key:
-            self._graph, self._graph_key = _rgb_graph(frame), key
+            self._graph, self._graph_key = _rgb_graph(frame, colours), key
         self._graph.push(frame)
-        return self._graph.pull().to_ndarray()
+        picture = self._graph.pull().to_ndarray()
+        if _is_limited_gray(frame, colours, timed.codec):
+            return _full_range(picture, frame.format.components[0].bits)
+        return picture
 
 
-def _rgb_graph(frame: av.VideoFrame) -> av.filter.Graph:
+def _rgb_graph(frame: av.VideoFrame, colours: Colours) -> av.filter.Graph:
     components = frame.format.components
     deep = max(component.bits for component in components) > 8
     alpha = frame.format.has_palette or any(component.is_alpha for component in components)
     args = f"flags={SCALE_FLAGS}"
     if not frame.format.is_rgb and len(components) >= 3:
-        high_definition = frame.width >= 1280 or frame.height > 576
-        matrix = _MATRICES.get(int(frame.colorspace), "bt709" if high_definition else "bt601")
-        full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
-        args += f":in_color_matrix={matrix}:in_range={'pc' if full else 'tv'}"
+        full = colours.range == FULL_RANGE or frame.format.name.startswith("yuvj")
+        args += f":in_color_matrix={colours.matrix_name(frame.width, frame.height)}:in_range={'pc' if full else 'tv'}"
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(
@@ -94,6 +98,21 @@ def _rgb_graph(frame: av.VideoFrame) -> av.filter.Graph:
         graph.add("buffersink"),
     ).configure()
     return graph
+
+
+def _is_limited_gray(frame: av.VideoFrame, colours: Colours, codec: str) -> bool:
+    """Whether a frame is monochrome in limited range, which FFmpeg's scale filter takes for full range."""
+    if not frame.format.name.startswith("gray") or colours.range == FULL_RANGE:
+        return False
+    return colours.range == LIMITED_RANGE or codec in _LIMITED_CODECS
+
+
+def _full_range(picture: np.ndarray, bits: int) -> np.ndarray:
+    """Limited range, 16 to 235 of 8 bits (in units of 2 ** (bits - 8)), to full range; same type."""
+    top = np.iinfo(picture.dtype).max
+    codes = np.arange(top + 1) / top * (2**bits - 1) / 2 ** (bits - 8)
+    table = np.round(np.clip((codes - 16) / 219, 0, 1) * top).astype(picture.dtype)
+    return table[picture]
 
 
 def _flatten(picture: np.ndarray) -> np.ndarray:

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from .choose import Request, at_rate, check_count, check_request, check_size, every_nth
-from .decode import Source, TimedFrame, open_source
+from .decode import Source, open_source
 from .media import Audio, VideoError, is_truncated
 from .picture import PictureMaker
 from .sound import read_audio
+from .timed import TimedFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ def read_video(
     *,
     num_frames: int | None = None,
     start: float = 0.0,
+    end: float | None = None,
     stride: int | None = None,
     fps: float | Fraction | None = None,
     width: int | None = None,
@@ -62,6 +64,7 @@ def read_video(
         path: a local file or folder.
         num_frames: how many frames to return, all of which are held in memory; None for all up to the end.
         start: seconds after the source's first frame; the frame nearest to it is the first of the clip.
+        end: seconds after the source's first frame at which it is taken to end; None for its own end.
         stride: take every stride-th frame of the source (default 1).
         fps: in place of stride, take the frames nearest to start + k / fps; frames repeat if the source is slower. For
             images, which have no time stamps, it is the rate of the images (default 8), and all are taken.
@@ -76,14 +79,14 @@ def read_video(
     Raises:
         VideoError: if an argument is out of range, or a file is missing, empty, truncated, too short or not a video.
     """
-    request = check_request(path, num_frames, start, stride, fps)
+    request = check_request(path, num_frames, start, stride, fps, end)
     check_size(width, height, fit)
     make_picture = PictureMaker(request.path, width, height, fit)
     pictures: list[np.ndarray] = []
     times: list[Fraction] = []
     try:
         with open_source(request.path, request.start, request.image_rate) as source:
-            chosen = islice(_chosen(_calling_before(source, before_frame), request), num_frames)
+            chosen = islice(_chosen(_until_end(source, request.end, before_frame), request), num_frames)
             for picture, time in _converted(chosen, make_picture):
                 pictures.append(picture)
                 times.append(time)
@@ -97,8 +100,11 @@ def read_video(
     return VideoClip(_as_tensor(pictures), rate, audio, *size, tuple(float(time) for time in times))
 
 
-def _calling_before(source: Source, before_frame: Callable[[], object] | None) -> Iterator[TimedFrame]:
+def _until_end(source: Source, end: Fraction | None, before_frame: Callable[[], object] | None) -> Iterator[TimedFrame]:
     for timed in source:
+        if end is not None and timed.time >= end:
+            source.end = end
+            return
         if before_frame is not None:
             before_frame()
         yield timed

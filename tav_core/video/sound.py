@@ -9,17 +9,22 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from .decode import CLOCK_RESET, SEEK_MARGIN, open_file
+from .channels import mixed
 from .media import Audio, VideoError, is_truncated
+from .tracks import sound_track
 
 _MAX_SOUND_DRIFT = 0.05  # seconds between the time stamps of sound and its number of samples that count as rounding
 _MAX_SAMPLES = 2**28  # of sound, in all channels: 46 minutes of stereo at 48 kHz, 1 GiB
 
 
 def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
-    """The first sound track from `begin` (on the file's clock) for some seconds, silent where it has gaps.
+    """The sound track from `begin` (on the file's clock) for some seconds, silent where it has gaps.
+
+    `sound_track` chooses it, and `mixed` mixes seven channels, or more than eight, to stereo.
 
     Returns:
         Samples (channels, round(seconds * sample_rate)), or None if the file has no sound within that time.
@@ -31,7 +36,10 @@ def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
     faults: list[av.FFmpegError] = []
     try:
         with open_file(path) as container:
-            for position, rate, block in _sound_blocks(container, begin, faults):
+            stream = sound_track(container, path)
+            if stream is None:
+                return None
+            for position, rate, block in _sound_blocks(container, stream, begin, faults):
                 if not samples.size:
                     samples = _silence(path, len(block), max(1, round(seconds * rate)))
                 overlaps |= paste(samples, block, position)
@@ -42,7 +50,7 @@ def read_audio(path: Path, begin: Fraction, seconds: Fraction) -> Audio | None:
             faults.append(error)
     if faults and not samples.size:
         raise VideoError(f"The sound of {path} cannot be decoded ({faults[0]}): remove or convert it.") from faults[0]
-    return Audio(torch.from_numpy(samples), rate) if overlaps else None
+    return mixed(Audio(torch.from_numpy(samples), rate)) if overlaps else None
 
 
 def _silence(path: Path, channels: int, length: int) -> np.ndarray:
@@ -56,7 +64,7 @@ def _silence(path: Path, channels: int, length: int) -> np.ndarray:
 
 
 def _sound_blocks(
-    container: InputContainer, begin: Fraction, faults: list[av.FFmpegError]
+    container: InputContainer, stream: AudioStream, begin: Fraction, faults: list[av.FFmpegError]
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Sound from shortly before `begin` on: position of the first sample from `begin`, sample rate, (channels, n).
 
@@ -65,12 +73,13 @@ def _sound_blocks(
     """
     if begin > SEEK_MARGIN:
         container.seek(int((begin - SEEK_MARGIN) * av.time_base))
-    resampler, kind, first = av.AudioResampler(format="flt"), None, None
+    resampler, kind, first = None, None, None
     clock, left_out = _Clock(begin), 0
-    for decoded in _decoded_sound(container, faults):
+    for decoded in _decoded_sound(container, stream, faults):
         first = first or decoded
-        if kind not in (None, kind := (decoded.format.name, decoded.layout.name, decoded.sample_rate)):
+        if kind != (kind := (decoded.format.name, decoded.layout.name, decoded.sample_rate)):
             resampler = av.AudioResampler(format="flt", layout=first.layout, rate=first.sample_rate)
+        assert resampler is not None
         for frame in resampler.resample(decoded):
             # Interleaved: PyAV cannot convert eight planar channels.
             block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
@@ -100,8 +109,10 @@ class _Clock:
         return place
 
 
-def _decoded_sound(container: InputContainer, faults: list[av.FFmpegError]) -> Iterator[av.AudioFrame]:
-    for packet in container.demux(container.streams.audio[0]):
+def _decoded_sound(
+    container: InputContainer, stream: AudioStream, faults: list[av.FFmpegError]
+) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(stream):
         try:
             yield from packet.decode()
         except av.FFmpegError as fault:  # for example of a packet that begins before the position of a seek

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+import av
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -26,8 +29,48 @@ set_verbosity_error()
 
 WORDS = 652  # that the bundled tokenizer knows
 FEW_PIXELS = 2**20
-KINDS = ("mp4", "webm", "gif", "png", "tuned weights", "model")
+CASES = Path(__file__).parents[1] / "video" / "cases"
+MADE = ("mp4", "webm", "gif", "png", "mkv", "mov", "webp", "avif", "tif")
+KEPT = ("hlg.mov", "vp9a.webm", "flv.flv", "ac4.mp4", "av1gray.mp4", "anim.webp")  # in CASES
+KINDS = (*MADE, *KEPT, "mpg", "interlaced", "tuned weights", "model")
 MEMORY = {"tuned weights": GIB // 4, "model": GIB // 4}  # bytes beyond the process's own; 2 GiB for videos
+
+
+def make_good(folder: Path, kind: str) -> Path:
+    """A small file of one of the kinds of videos and pictures."""
+    if kind in KEPT:
+        return Path(shutil.copy(CASES / kind, folder / f"good{Path(kind).suffix}"))
+    if kind in ("webp", "avif", "tif"):
+        return make_pictures(folder / f"good.{kind}")
+    if kind in ("mpg", "interlaced"):
+        return make_film(folder / ("good.mpg" if kind == "mpg" else "good.mp4"))
+    return make_video(folder, f".{kind}")
+
+
+def make_pictures(path: Path) -> Path:
+    """An animation with an alpha channel, or JPEG in TIFF."""
+    noise = torch.randint(256, (4, 32, 48, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).numpy()
+    images = [Image.fromarray(picture) for picture in noise]
+    if path.suffix == ".tif":
+        images[0].convert("RGB").save(path, compression="jpeg")
+    else:
+        images[0].save(path, save_all=True, append_images=images[1:], duration=50)
+    return path
+
+
+def make_film(path: Path) -> Path:
+    """MPEG-2, or interlaced H.264."""
+    codec, options = ("mpeg2video", {}) if path.suffix == ".mpg" else ("libx264", {"flags": "+ildct+ilme"})
+    noise = torch.randint(256, (6, 32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).numpy()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for index, picture in enumerate(noise):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
 
 
 def make_video(folder: Path, suffix: str) -> Path:
@@ -112,5 +155,5 @@ def read_mutated(kind: str, folder: Path, count: int) -> Report:
     if kind == "tuned weights":
         good = make_tuned(folder)
         return read_all(read_tuned, good, broken_files(good, count), memory)
-    good = make_video(folder, f".{kind}")
+    good = make_good(folder, kind)
     return read_all(read_any_video, good, broken_files(good, count), memory)
