@@ -13,7 +13,8 @@ _BACK_CENTRE = 4  # of seven channels, 6.1
 def mixed(audio: Audio) -> Audio:
     """The sound as float32 on the CPU, mixed to stereo if `LAYOUTS` has no name for its number of channels.
 
-    Weights are those of ITU-R BS.775; others go to the left and the right in turn. Each side's weights add up to 1, so that nothing clips.
+    Weights are those of ITU-R BS.775. Others than the front centre and the low frequencies go to the left and the right
+    in turn. Each side's weights add up to 1, so that nothing clips.
     """
     samples = audio.samples.detach().cpu().float()
     count = len(samples)

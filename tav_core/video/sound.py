@@ -12,8 +12,8 @@ import torch
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from .decode import CLOCK_RESET, SEEK_MARGIN, open_file
 from .channels import mixed
+from .decode import CLOCK_RESET, SEEK_MARGIN, open_file
 from .media import Audio, VideoError, is_truncated
 from .tracks import sound_track
 
