@@ -1,4 +1,7 @@
-"""Base models from disk: a local folder in diffusers' layout, or the bundled model. Nothing is downloaded."""
+"""Base models from disk: a local folder in diffusers' layout, a checkpoint in one file, or the bundled model.
+
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..checks import check_choice, check_device, check_integer, check_path
 from ..unet.families import COMPUTE_DTYPES
-from .folder import NETWORKS, PARTS, ModelError, check_folder, check_network, check_scheduler, check_size
+from .folder import (
+    NETWORKS,
+    PARTS,
+    ModelError,
+    check_folder,
+    check_network,
+    check_scheduler,
+    check_size,
+    find_variant,
+)
+from .single_file import is_single_file, read_single_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
@@ -55,24 +68,37 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> BaseModel:
-    """Load a base model from a local folder in diffusers' layout.
+    """Load a base model from a local folder in diffusers' layout, or from a single-file checkpoint.
 
     Arguments:
-        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, or "demo" for the bundled
-            model.
+        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, whose weights may be
+            sharded or of a variant such as fp16 alone; a .safetensors file of Stable Diffusion 1 or 2 (see
+            `single_file.read_single_file`); or "demo" for the bundled model.
         device, dtype: of the three networks; the type or its name, such as "float16".
 
     Returns:
         The parts, in evaluation mode, with no parameter requiring a gradient.
 
     Raises:
-        ModelError: if the folder or a part of it is missing, incomplete or unreadable, or its weights are pickled.
+        ModelError: if the folder, the file or a part of it is missing, incomplete or unreadable, its weights are
+            pickled, or it is another kind of model.
         ValueError: if the device cannot be used here, or the type is not one to compute in.
     """
     weight_dtype: Any = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
     check_choice("dtype", weight_dtype, COMPUTE_DTYPES)
     check_device(torch.device(device))
     folder = ASSETS / "demo-model" if path_or_name == DEMO_MODEL else check_path(path_or_name, ModelError)
+    if is_single_file(folder) and not folder.is_dir():
+        loaded = read_single_file(folder, weight_dtype)
+    else:
+        loaded = _read_folder(folder, weight_dtype)
+    _check_tokenizer(folder, loaded["tokenizer"], loaded["text_encoder"])
+    for part in NETWORKS:
+        loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
+    return BaseModel(**loaded)
+
+
+def _read_folder(folder: Path, weight_dtype: torch.dtype) -> dict[str, Any]:
     check_folder(folder)
     loaded: dict[str, Any] = {}
     for part in PARTS:
@@ -84,10 +110,7 @@ def load_model(
                 f"The {part} of the model in {folder} cannot be read: {reason}. "
                 f"Copy the model again, or save it once more with save_pretrained(safe_serialization=True)."
             ) from error
-    _check_tokenizer(folder, loaded["tokenizer"], loaded["text_encoder"])
-    for part in NETWORKS:
-        loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
-    return BaseModel(**loaded)
+    return loaded
 
 
 def read_network(part: Path, dtype: torch.dtype) -> Any:
@@ -103,6 +126,7 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
     """
     config = check_network(part)
     options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
+    options["variant"] = find_variant(part)
     if part.name in DIFFUSERS:
         kind = DIFFUSERS[part.name]
         with torch.device("meta"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ CONVERT = "convert them with save_pretrained(safe_serialization=True), and keep 
 LARGEST_NUMBER = 2**20  # in a configuration; the largest in use is a vocabulary of some 50,000
 LARGEST_COUNT = 64  # of layers and blocks; the largest in use is 32
 ATTENTION = (None, "eager", "sdpa")  # transformers would download other implementations
+# Parts of the names of pipelines, and kinds of UNets by their number of input channels
+_OTHER_PIPELINES = {
+    "Cascade": "a cascade", "Wuerstchen": "a cascade", "Kandinsky": "a cascade", "IFPipeline": "a cascade",
+    "Inpaint": "an inpainting model", "StableDiffusion3": "a flow-matching model", "Flux": "a flow-matching model",
+    "Pix2Pix": "an InstructPix2Pix model", "Depth2Img": "a depth model", "Upscale": "an upscaling model",
+}  # fmt: skip
+_INPUTS = {"9": "an inpainting model", "8": "an InstructPix2Pix model", "5": "a depth model", "7": "an upscaling model"}
 COUNTS = ("layers_per_block", "transformer_layers_per_block", "num_hidden_layers")
 
 
@@ -36,6 +44,7 @@ def check_folder(folder: Path) -> None:
             f"There is no model folder at {folder}. "
             'Give a local folder in diffusers\' layout, or "demo" for the bundled model.'
         )
+    _raise_unless_stable_diffusion(folder)
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise ModelError(
@@ -55,6 +64,52 @@ def check_folder(folder: Path) -> None:
             )
 
 
+def find_variant(part: Path) -> str | None:
+    """The variant of a network's weights, such as "fp16", if there are none without; of several, fp16 or the first."""
+    names = [file.name for file in part.glob("*.safetensors*")]
+    if any(re.fullmatch(r"[^.]+\.safetensors(\.index\.json)?", name) for name in names):
+        return None
+    # NAME.fp16.safetensors; in shards NAME.fp16-00001-of-00002.safetensors, of older versions NAME-00001-of-00002.fp16.
+    found = {match[1] for name in names if (match := re.fullmatch(r"[^.]+\.([^.]+?)(-\d+-of-\d+)?\.safetensors", name))}
+    return "fp16" if "fp16" in found else min(found, default=None)
+
+
+def _raise_unless_stable_diffusion(folder: Path) -> None:
+    """Raise if the folder's own files name a pipeline, a network or a scheduler of another kind of model.
+
+    Raises:
+        ModelError: with the kind.
+    """
+    for file, key, kinds in (
+        ("model_index.json", "_class_name", _OTHER_PIPELINES),
+        ("scheduler/scheduler_config.json", "_class_name", {"Flow": "a flow-matching model", "EDM": "an EDM model"}),
+        ("scheduler/scheduler_config.json", "prediction_type", {"flow": "a flow-matching model"}),
+        ("transformer/config.json", "_class_name", {"": "a diffusion transformer"}),
+    ):
+        value = _stated(folder / file, key)
+        kind = None if value is None else next((name for part, name in kinds.items() if part in value), None)
+        if kind is not None:
+            raise ModelError(_not_taken(folder, f"{kind} ({value})"))
+    channels = _stated(folder / "unet" / "config.json", "in_channels")
+    if channels in _INPUTS:
+        raise ModelError(_not_taken(folder, f"{_INPUTS[channels]} ({channels} input channels)"))
+    if _stated(folder / "unet" / "config.json", "projection_class_embeddings_input_dim") == "2560":
+        raise ModelError(_not_taken(folder, "the SDXL refiner"))
+
+
+def _not_taken(folder: Path, kind: str) -> str:
+    return f"The model in {folder} is {kind}, which Tune-A-Video does not take: give one of Stable Diffusion 1 or 2."
+
+
+def _stated(file: Path, key: str) -> str | None:
+    """A value of a JSON file as text; None if it is not there, or the file cannot be read, as is found later."""
+    try:
+        value = _read_json(file).get(key)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return None if value is None else str(value)
+
+
 def check_network(part: Path) -> dict[str, Any]:
     """Raise unless all shards are safetensors files of this folder and the configuration is within limits.
 
@@ -64,7 +119,7 @@ def check_network(part: Path) -> dict[str, Any]:
     Raises:
         ValueError: with the reason.
     """
-    for index in part.glob("*.index.json"):
+    for index in part.glob("*.index*.json"):
         for shard in {*_read_json(index).get("weight_map", {}).values()}:
             if Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise ValueError(f"{index.name} names {shard!r}. Weights in other files are never opened: {CONVERT}.")

@@ -1,8 +1,8 @@
 """The colours that a stream and its container state, and the conversion of HDR and wide gamut to BT.709.
 
 Codes are those of ISO 23091-2 (ITU-T H.273). HDR becomes display light as in ITU-R BT.2100: PQ in absolute units, HLG
-of a display of 1,000 cd/m2. The system gamma of HLG, 1.2, acts on each channel, as in zimg, by which most such files are
-made and converted, and not on luminance; neutral colours are the same. Reference white, 203 cd/m2 (ITU-R BT.2408),
+of a display of 1,000 cd/m2. The system gamma of HLG, 1.2, acts on each channel, as in zimg, by which most such files
+are made and converted, and not on luminance; neutral colours are the same. Reference white, 203 cd/m2 (ITU-R BT.2408),
 becomes 1.0. Light up to `KNEE` is unchanged; brighter light is compressed smoothly, by the same factor in all channels.
 Display light of SDR is that of ITU-R BT.1886, a power of 2.4.
 """
