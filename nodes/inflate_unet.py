@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from .. import tav_core
 from .adapters.convert import noise_schedule, to_diffusers
@@ -41,4 +41,12 @@ class InflateUNet(io.ComfyNode):
     def execute(cls, model: Any, precision: str = "auto", group_norm: str = "video") -> io.NodeOutput:
         schedule = noise_schedule(model)
         unet = to_diffusers(model, compute_dtype(model, precision))
-        return io.NodeOutput(hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model))
+        held = hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model)
+        return io.NodeOutput(held, ui=ui.PreviewText(_recognised(schedule)))
+
+
+def _recognised(schedule: tav_core.NoiseSchedule) -> str:
+    """What the model predicts, and whether its last noise level holds no signal."""
+    kind = "velocity (v-prediction)" if schedule.prediction_type == "v_prediction" else "noise (epsilon)"
+    zero = ", zero terminal SNR" if schedule.has_zero_snr else ""
+    return f"The model predicts {kind}{zero}."

@@ -17,6 +17,7 @@ BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
 )  # fmt: skip
 PREDICTION_TYPES = ("epsilon", "v_prediction")
+_ZERO_SNR = 1e-4  # of alphas_cumprod at the noisiest level
 HIGH_NOISE = 0.4  # share of the timesteps, from the clean end, above which sampling decides on layout and outlines
 
 
@@ -72,6 +73,11 @@ class NoiseSchedule:
                 f"Betas must lie in [0, 1], not as {shown(betas)} has them; pass the model's own scheduler."
             )
         return cls(alphas_cumprod, prediction_type)
+
+    @property
+    def has_zero_snr(self) -> bool:
+        """Whether the noisiest level holds next to no signal (arXiv:2305.08891). Usual schedules end at 0.0047."""
+        return float(self.alphas_cumprod[-1]) < _ZERO_SNR
 
     @property
     def num_train_timesteps(self) -> int:

@@ -89,7 +89,7 @@ def _prediction(state: dict[str, Tensor], marks: set[str]) -> dict[str, Any]:
     }
 
 
-def _networks(state: dict[str, Tensor], shapes: ldm.Shapes, dtype: torch.dtype) -> dict[str, nn.Module]:
+def _networks(state: dict[str, Tensor], shapes: ldm.Shapes, dtype: torch.dtype) -> dict[str, Any]:
     unet_config, vae_config = ldm.unet_config(shapes), ldm.vae_config(shapes)
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)

@@ -74,7 +74,7 @@ def check_request(
     )
 
 
-def _check_time(name: str, value: object) -> None:
+def _check_time(name: str, value: float) -> None:
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= _MAX_START:
         raise VideoError(f"{name} must be a time from 0 to {_MAX_START} seconds, not {shown(value)}.")
 

@@ -114,7 +114,7 @@ def open_file(path: Path) -> Iterator[InputContainer]:
         # FFmpeg takes an open file with the name of an image for a sequence, whose other files it opens itself.
         content = BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
         # PyAV before 17.1 crashes if it has options for decoders and streams appear later, as in FLV and MPEG-PS.
-        decoders = {"options": dict(DECODER_OPTIONS)} if content is not file else {}
+        decoders: Any = {"options": dict(DECODER_OPTIONS)} if content is not file else {}
         try:
             container = av.open(content, "r", container_options=dict(_OPEN_OPTIONS), **decoders, **_METADATA)
         except (av.FFmpegError, OSError, ValueError) as error:

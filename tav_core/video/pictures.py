@@ -37,7 +37,7 @@ def pillow_kind(path: Path) -> str:
     if head[:4] in (b"II*\0", b"MM\0*"):
         try:
             with Image.open(path, formats=[TIFF]) as image:
-                return TIFF if image.tag_v2.get(_COMPRESSION) in _JPEG else ""  # type: ignore[attr-defined]
+                return TIFF if image.tag_v2.get(_COMPRESSION) in _JPEG else ""
         except _FAULTS:
             return ""
     return ""

@@ -68,6 +68,68 @@ def test_dates_in_a_prefix_follow_the_host(server: Server) -> None:
     assert (saved["subfolder"], saved["filename"]) in expected
 
 
+@pytest.mark.parametrize("form, codec", [("mkv", "ffv1"), ("mov", "prores"), ("png", "png")])
+def test_files_for_an_editor(server: Server, form: str, codec: str) -> None:
+    """Saved files lie in the output folder; the node shows what browsers can."""
+    prompt = saved_clip()
+    prompt[prompts.SAVE]["inputs"] |= dict(filename_prefix="for editors v1.0/clip", format=form)
+    prompt["size"] = node("GetVideoComponents", video=[prompts.SAVE, 0])
+    prompt["seen"] = node("PreviewImage", images=["size", 0])
+    outcome = server.run(prompt)
+    assert outcome.files(prompts.SAVE)
+    assert len(outcome.files("seen")) == 4
+    folder = server.base / "output" / "for editors v1.0"
+    path = next(folder.iterdir()) if form == "png" else next(folder.glob(f"*.{form}"))
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    assert len(files) == (4 if form == "png" else 1)
+    with av.open(str(files[0])) as container:
+        context = container.streams.video[0].codec_context
+        assert context.name == codec
+        assert form == "png" or context.color_primaries == 1
+    for file in files:
+        file.unlink()
+    if path.is_dir():
+        path.rmdir()
+
+
+@pytest.mark.parametrize("form", ["mp4", "png"])
+def test_names_that_are_too_long_are_refused_before_anything_runs(server: Server, form: str) -> None:
+    prompt = saved_clip()
+    prompt[prompts.SAVE]["inputs"] |= dict(filename_prefix="long/" + "x" * 250, format=form)
+    with pytest.raises(Refused, match="would have names of 2[5-9][0-9] bytes, and at most 255 can be written"):
+        server.run(prompt)
+
+
+def test_a_slice_of_a_video_with_wide_pixels(server: Server) -> None:
+    """Frames 4 to 7 of 10 a second, whose pixels are twice as wide as high: a square is 16 of 32 pixels wide."""
+    with av.open(str(server.base / "input" / "wide.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for index in range(12):
+            picture = np.full((64, 64, 3), 20 * index, np.uint8)
+            picture[24:40, 28:36] = 255
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    cut = {
+        "file": node("LoadVideo", file="wide.mp4"),
+        "cut": node("Video Slice", video=["file", 0], start_time=0.4, duration=0.4, strict_duration=False),
+    }
+    prompt = cut | saved_clip(video=["cut", 0], width=128, height=64)
+    prompt[prompts.SAVE]["inputs"]["format"] = "mkv"
+    server.run(prompt)
+    path = max((server.base / "output").glob("clip*.mkv"))
+    with av.open(str(path)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [round(float(picture[0, 0, 0]) / 20) for picture in pictures] == [4, 5, 6, 7]
+    bright = pictures[0][..., 0] > 180
+    assert (int(bright.any(0).sum()), int(bright.any(1).sum())) == (16, 16)
+    where, message = server.error_of(cut | saved_clip(video=["cut", 0], num_frames=5))
+    assert where == "clip" and "ask for at most 4" in message
+
+
 @pytest.mark.skipif(os.name == "nt", reason="There it is the system's own separator.")
 def test_file_in_a_subfolder_by_its_windows_name(server: Server, tmp_path: Any) -> None:
     file = write_video(tmp_path / "grey.mp4", torch.full((4, 64, 64, 3), 0.5), Fraction(10))

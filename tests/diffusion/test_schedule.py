@@ -205,3 +205,8 @@ def test_plain_noise_depends_on_its_seed_alone() -> None:
     assert torch.equal(plain_noise((1, 4, 3, 5, 5), seed=7), plain_noise((1, 4, 3, 5, 5), seed=7))
     assert not torch.equal(plain_noise((1, 4, 3, 5, 5), seed=7), plain_noise((1, 4, 3, 5, 5), seed=8))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("config, zero", [(EPSILON, False), (EPSILON | {"rescale_betas_zero_snr": True}, True)])
+def test_zero_terminal_snr_is_recognised(config, zero):
+    assert NoiseSchedule.from_scheduler(config).has_zero_snr is zero

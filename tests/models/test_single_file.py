@@ -60,7 +60,7 @@ TOP = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "ti
 
 
 def unet_name(key: str, levels: int) -> str:
-    """With one layer a level: two blocks a level on the way down, the second of which samples down; two on the way up."""
+    """With one layer a level: two blocks a level on the way down, the second of which samples down; two up."""
     for name, old in TOP.items():
         if key.startswith(name + "."):
             return key.replace(name, old, 1)
