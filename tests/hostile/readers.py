@@ -83,7 +83,7 @@ def make_video(folder: Path, suffix: str) -> Path:
 
 
 def read_any_video(path: Path) -> None:
-    """Two frames, or the one of a TIFF, at a fixed size, then all that there is of a small picture. A .png is a sequence of its own."""
+    """Two frames, or one of a TIFF, at a fixed size, then all of a small picture. A .png is a sequence of its own."""
     num_frames = 1 if path.suffix == ".tif" else 2
     if path.suffix == ".png":
         path, num_frames = path.with_name(path.stem[:-5] + "%05d.png"), 1
