@@ -9,12 +9,21 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tav_core import ClipEditor, InversionConfig, SamplingConfig, Store, TuningConfig, VideoUNet, load_model
+from tav_core import (
+    ClipEditor,
+    InversionConfig,
+    SamplingConfig,
+    Store,
+    TuningConfig,
+    VideoUNet,
+    load_model,
+    trainable_parameters,
+)
 from tav_core.demo.edits import changes
 from tav_core.presets import BUNDLED, CONTENT, LOOK
-from tav_core.unet.adapters import TEMPORAL, QueryTemporal
+from tav_core.unet.adapters import TEMPORAL
 
 TRAINED = ("published", "without temporal attention", "all weights")
 
@@ -97,9 +106,8 @@ class Edited:
         self.way = way
         kept = store if way.trained == "published" else None
         self.editor = ClipEditor(load_model(model), frames, caption, attention=way.attention, store=kept)
-        _train(self.editor, way.trained)
         if way.tuning is not None:
-            for _ in self.editor.tune(way.tuning):
+            for _ in self.editor.tune(way.tuning, parameters=_trained(self.editor.video_unet, way.trained)):
                 pass
         if way.start_from == "inversion":
             for _ in self.editor.invert(way.inversion):
@@ -113,34 +121,10 @@ class Edited:
         return torch.stack(list(self.editor.deflicker(frames))) if way.deflicker else frames
 
 
-def _train(editor: ClipEditor, trained: str) -> None:
-    """Choose the weights that tuning trains."""
-    if trained == "published":
-        return
-    video_unet = editor.video_unet
-    adapter = _AllWeights(video_unet) if trained == "all weights" else _QueriesAlone(video_unet.blocks)
-    video_unet.requires_grad_(False)
-    video_unet.adapter = adapter
-    for parameter in adapter.parameters().values():
-        parameter.requires_grad_(True)
-
-
-class _QueriesAlone(QueryTemporal):
-    """The published weights but for the temporal attention, which stays as inflation made it and adds nothing."""
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        return {name: parameter for name, parameter in super().parameters().items() if TEMPORAL not in name}
-
-
-class _AllWeights(QueryTemporal):
-    """All weights of the UNet."""
-
-    def __init__(self, video_unet: VideoUNet):
-        self.unet = video_unet.unet
-        super().__init__(video_unet.blocks)
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        return dict(self.unet.named_parameters())
-
-    def reset(self) -> None:
-        """Nothing: the model was just loaded. Drawing the temporal attention anew would change nothing either."""
+def _trained(video_unet: VideoUNet, trained: str) -> list[str] | None:
+    """The names of the weights that tuning trains; None for the published ones."""
+    if trained == "all weights":
+        return [name for name, _ in video_unet.unet.named_parameters()]
+    if trained == "without temporal attention":  # which stays as inflation made it and adds nothing
+        return [name for name in trainable_parameters(video_unet) if TEMPORAL not in name]
+    return None

@@ -69,8 +69,16 @@ def unet_denoiser(
         scheduler: what `NoiseSchedule.from_scheduler` takes.
         text: text embeddings (b, n, d), any device.
         compute_dtype: see `UNetDenoiser`.
+
+    Raises:
+        ValueError: the scheduler says that the model predicts something else than it does, as far as that is known.
     """
     schedule = NoiseSchedule.from_scheduler(scheduler)
+    if video_unet.prediction_type not in (None, schedule.prediction_type):
+        raise ValueError(
+            f"This model predicts {video_unet.prediction_type!r}, the scheduler given says "
+            f"{schedule.prediction_type!r}: give the scheduler that came with the model, model.scheduler."
+        )
     return UNetDenoiser(video_unet, schedule, as_conditioning(text).to(video_unet.device), compute_dtype)
 
 

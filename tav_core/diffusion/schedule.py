@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_integer, check_number, shown
+from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_choice, check_integer, check_number, shown
 
 BETA_KEYS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr"
 )  # fmt: skip
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _ZERO_SNR = 1e-4  # of alphas_cumprod at the noisiest level
+SPACINGS = ("leading", "trailing", "linspace")
 HIGH_NOISE = 0.4  # share of the timesteps, from the clean end, above which sampling decides on layout and outlines
 
 
@@ -28,14 +29,16 @@ class NoiseSchedule:
     Attributes:
         alphas_cumprod: a_t for each training timestep, (num_train_timesteps,), float64 on the CPU, falling.
         prediction_type: "epsilon" or "v_prediction".
+        timestep_spacing: how `timesteps` are spread, in diffusers' words; "leading" as published.
     """
 
     alphas_cumprod: Tensor
     prediction_type: str
+    timestep_spacing: str = "leading"
 
     @classmethod
     def from_scheduler(cls, scheduler: Any) -> "NoiseSchedule":
-        """Read betas and prediction type, and nothing else, from a diffusers scheduler or from its config.
+        """Read betas, prediction type and spacing of timesteps, and nothing else, from a scheduler or its config.
 
         Arguments:
             scheduler: a diffusers scheduler, its config (a mapping), or a NoiseSchedule, which is returned as it is.
@@ -72,7 +75,7 @@ class NoiseSchedule:
             raise ValueError(
                 f"Betas must lie in [0, 1], not as {shown(betas)} has them; pass the model's own scheduler."
             )
-        return cls(alphas_cumprod, prediction_type)
+        return cls(alphas_cumprod, prediction_type, config.get("timestep_spacing") or "leading")
 
     @property
     def has_zero_snr(self) -> bool:
@@ -101,7 +104,7 @@ class NoiseSchedule:
         """The timesteps of sampling, falling; inversion takes them in rising order.
 
         "Leading" spacing with an offset of one, as published: 981, 961, .. 1 for 50 steps of 1000. The offset is left
-        out where it would pass the last timestep of training.
+        out where it would pass the last timestep of training. "Trailing": 999, 979, .. 19; "linspace": 999, .. 0.
 
         To start partway, give latents at the level of the first timestep returned: either
         `add_noise(latents, noise, timesteps[0])`, or the step of `invert` that has this timestep.
@@ -111,7 +114,10 @@ class NoiseSchedule:
             denoise: the share of them that is run, in (0, 1]; those with the least noise are kept, at least one.
         """
         check_number("denoise", denoise, 0, 1, without="low")
+        check_choice("timestep_spacing", self.timestep_spacing, SPACINGS)
         stride = self.stride(num_inference_steps)
+        if self.timestep_spacing != "leading":
+            return self._spread(num_inference_steps)[-max(1, round(denoise * num_inference_steps)) :]
         offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
         kept = max(1, round(denoise * num_inference_steps))
         return [index * stride + offset for index in reversed(range(kept))]
@@ -122,8 +128,20 @@ class NoiseSchedule:
         Arguments:
             num_inference_steps, denoise: see `timesteps`.
         """
+        timesteps = self.timesteps(num_inference_steps, denoise)
+        if self.timestep_spacing != "leading":
+            return list(zip(timesteps, [*timesteps[1:], -1], strict=True))
         stride = self.stride(num_inference_steps)
-        return [(t, t - stride) for t in self.timesteps(num_inference_steps, denoise)]
+        return [(t, t - stride) for t in timesteps]
+
+    def _spread(self, num_inference_steps: int) -> list[int]:
+        """All timesteps, falling, as diffusers spreads them where spacing is not leading."""
+        last = self.num_train_timesteps - 1
+        if self.timestep_spacing == "trailing":
+            stride = self.num_train_timesteps / num_inference_steps
+            return [round(self.num_train_timesteps - index * stride) - 1 for index in range(num_inference_steps)]
+        gaps = max(1, num_inference_steps - 1)
+        return [round(index * last / gaps) for index in reversed(range(num_inference_steps))]
 
     def is_high_noise(self, timestep: int) -> bool:
         """Whether a timestep belongs to the noisy part, in which sampling decides on the layout."""
@@ -162,6 +180,21 @@ class NoiseSchedule:
         # The type first, then the device: some devices have no float64.
         signal, sigma = alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
         return signal.to(like.device), sigma.to(like.device)
+
+
+def raise_unless_ddim(scheduler: Any) -> None:
+    """Raise unless a scheduler makes DDIM steps. A config and a NoiseSchedule make none, and are read for noise levels.
+
+    Raises:
+        ValueError: for another scheduler of diffusers, whose steps would not be taken.
+    """
+    kinds = {kind.__name__ for kind in type(scheduler).__mro__}
+    if hasattr(scheduler, "step") and not kinds & {"DDIMScheduler", "DDIMInverseScheduler"}:
+        name = type(scheduler).__name__
+        raise ValueError(
+            f"The steps are those of DDIM, and {name} makes others: give it as `sampler`, and the model's DDIM "
+            "scheduler as `scheduler`; or give NoiseSchedule.from_scheduler(scheduler), to read its noise levels alone."
+        )
 
 
 def plain_noise(shape: tuple[int, ...], seed: int) -> Tensor:

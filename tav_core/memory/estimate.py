@@ -23,6 +23,7 @@ from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import SamplingConfig
 from ..editing.prompt_to_prompt import Controlled, PromptToPrompt, replaced_kinds
 from ..tuning.config import TuningConfig
+from ..tuning.objective import Objective
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
 
@@ -67,6 +68,7 @@ def estimate_memory(
     height: int,
     width: int,
     dtype: torch.dtype | None = None,
+    objective: Objective | None = None,
 ) -> MemoryEstimate:
     """Estimate the memory of one step of tuning or sampling.
 
@@ -75,26 +77,30 @@ def estimate_memory(
         config: of tuning or sampling.
         num_frames, height, width: of the latents: a side of 64 is 512 pixels.
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
+        objective: the loss of tuning; None for that of the config.
 
     Returns:
         The estimate. It takes seconds for any size; equal ones are cached.
     """
     dtype = dtype or video_unet.dtype
-    key = (_architecture(video_unet), _options(config), num_frames, height, width, dtype)
+    if objective is None and isinstance(config, TuningConfig):
+        objective = config.objective
+    key = (_architecture(video_unet), _options(config), objective, num_frames, height, width, dtype)
     if key not in _estimates:
-        _estimates[key] = _dry_run(video_unet, config, (num_frames, height, width), dtype)
+        _estimates[key] = _dry_run(video_unet, config, objective, (num_frames, height, width), dtype)
     return _estimates[key]
 
 
 def _dry_run(
     video_unet: VideoUNet,
     config: TuningConfig | SamplingConfig,
+    objective: Objective | None,
     size: tuple[int, int, int],
     dtype: torch.dtype,
 ) -> MemoryEstimate:
     trained = trainable_parameters(video_unet)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
-        step = _Step(video_unet, config)
+        step = _Step(video_unet, config, objective)
         state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
@@ -112,14 +118,15 @@ def _dry_run(
 def _architecture(video_unet: VideoUNet) -> str:
     """A digest of the model's modules with their sizes, and of options that their printed form lacks."""
     attention = [(block.attention, block.temporal_positions) for block in video_unet.blocks.values()]
-    return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), attention)).encode()).hexdigest()
+    options = attention, video_unet.adapter.names
+    return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), options)).encode()).hexdigest()
 
 
 def _options(config: TuningConfig | SamplingConfig) -> tuple:
     """The settings that change a step's size."""
     if isinstance(config, TuningConfig):
         passes = config.gradient_accumulation_steps
-        return "tuning", config.objective, config.gradient_checkpointing, config.compute_dtype, passes
+        return "tuning", config.gradient_checkpointing, config.compute_dtype, passes
     return "sampling", config.guided, config.guidance_rescale == 0, replaced_kinds(config)
 
 
@@ -162,9 +169,9 @@ def _without_storage(video_unet: VideoUNet, trained: set[int], dtype: torch.dtyp
 class _Step(nn.Module):
     """One step, as a module, so that `functional_call` replaces the weights during the backward pass too."""
 
-    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig):
+    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig, objective: Objective | None):
         super().__init__()
-        self.video_unet, self.config = video_unet, config
+        self.video_unet, self.config, self.objective = video_unet, config, objective
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
         self._run = min(2, self._passes)  # the second adds to the first's gradients, as all others do
         self._schedule = NoiseSchedule(torch.empty(TIMESTEP + 1, dtype=torch.float64), "v_prediction")
@@ -189,7 +196,8 @@ class _Step(nn.Module):
         self.video_unet.context.checkpointing = config.gradient_checkpointing
         for _ in range(self._run):
             noise, timesteps = torch.empty_like(latents), torch.full(latents.shape[:1], TIMESTEP)
-            config.objective(denoiser, latents, noise, timesteps).backward()
+            assert self.objective is not None, "estimate_memory takes that of the config"
+            self.objective(denoiser, latents, noise, timesteps).backward()
 
 
 def _sample(denoiser: UNetDenoiser, latents: Tensor, config: SamplingConfig) -> None:

@@ -62,16 +62,18 @@ def tune_clip(
     *,
     store: Store | None = None,
     preview: PreviewConfig | None = None,
+    **own: Any,
 ) -> TuningRun:
     """Tune, see `tav_core.tune`. Only updates that the store lacks are made.
 
     Arguments:
         video_unet, latents, caption, scheduler, config: as `tune` takes them.
+        own: parameters, objective, noise and timesteps, as `tune` takes them.
         store: of tunings; None to save nothing.
         preview: of the edit; None for none. The model may be moved away while a preview is shown, and is to be back
             before the next item is taken.
     """
-    updates: Any = (tune if store is None else store.tune)(video_unet, latents, caption, scheduler, config)
+    updates: Any = (tune if store is None else store.tune)(video_unet, latents, caption, scheduler, config, **own)
     losses = [step.loss for step in getattr(updates, "steps", [])]
 
     def left() -> Iterator[TuningStep | Preview]:

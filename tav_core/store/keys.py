@@ -12,9 +12,9 @@ are. A default may change freely: `NEUTRAL` does not follow it.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import diffusers
@@ -25,9 +25,10 @@ from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import InversionConfig
 from ..tuning.config import TuningConfig
-from ..unet.adapters import QueryTemporal
+from ..tuning.objective import NoisePrediction
+from ..unet.adapters import Adapter
 from ..unet.modules import ClipGroupNorm, ClipResnet
-from ..unet.video_unet import VideoUNet, trainable_parameters
+from ..unet.video_unet import VideoUNet, plain_module, trainable_parameters
 from .files import digest
 
 ALGORITHM = 2  # to be raised when the same inputs give other bits
@@ -53,7 +54,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "compute_dtype": None,
     },
     "InversionConfig": {"num_inference_steps": 50, "refinements": 0, "tolerance": 1e-5},
-    "SpatioTemporalBlock": {"attention": "sparse_causal", "temporal_positions": False},
+    "SpatioTemporalBlock": {"attention": "sparse_causal", "temporal_positions": False, "temporal": True},
 }
 
 # The frozen weights are most of a model: 3.4 GB take seconds. Their digest is reused while the model holds the same
@@ -68,6 +69,7 @@ def result_key(
     scheduler: Any,
     config: TuningConfig | InversionConfig,
     tag: str = "",
+    given: Mapping[str, Any] | None = None,
 ) -> str:
     """The key of a tuning or an inversion that is about to run.
 
@@ -75,18 +77,21 @@ def result_key(
         video_unet: with the weights from which the run starts.
         latents, encoder_hidden_states, scheduler, config: as `tune` or `invert` takes them.
         tag: names a change of the model that its weights and options do not show.
+        given: the other arguments of `tune`: parameters, objective, noise and timesteps.
 
     Returns:
         32 hexadecimal digits.
     """
-    if not tag and (changed := next(_changes(video_unet), "")):
+    video_unet, given = plain_module(video_unet), given or {}
+    objective = given.get("objective") or getattr(config, "objective", None)
+    if not tag and (changed := next(_changes(video_unet, objective), "")):
         raise ValueError(
             f"The model has {changed}: its results cannot be told from the plain model's. Name the change, "
             'Store(folder, tag="my change"), or run without a store.'
         )
     schedule = NoiseSchedule.from_scheduler(scheduler)
     text = as_conditioning(encoder_hidden_states).text
-    inputs = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod}
+    inputs = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod, **_draws(given)}
     parts = {
         "run": type(config).__name__,
         "config": _settings(config),
@@ -97,15 +102,42 @@ def result_key(
         "trained": digest(trainable_parameters(video_unet)),
         "device": video_unet.device.type,
         "versions": [ALGORITHM, torch.__version__, diffusers.__version__],
-    } | ({"tag": tag} if tag else {})
+    }
+    parts |= ({"tag": tag} if tag else {}) | _given_parts(video_unet, config, given)
+    if isinstance(config, InversionConfig) and schedule.timestep_spacing != "leading":
+        parts["timestep_spacing"] = schedule.timestep_spacing
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 
-def _changes(video_unet: VideoUNet) -> Iterator[str]:
-    """What changes the model's results and is no weight and no option."""
+def _draws(given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Noise and timesteps that the caller gave, by name."""
+    draws = {kind: given[kind] for kind in ("noise", "timesteps") if given.get(kind) is not None}
+    return {f"{kind}.{i}": torch.as_tensor(value) for kind, values in draws.items() for i, value in enumerate(values)}
+
+
+def _given_parts(
+    video_unet: VideoUNet, config: TuningConfig | InversionConfig, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where a tuning differs from one that is given a config alone: the weights it trains, and its loss."""
+    parts: dict[str, Any] = {}
+    if given.get("parameters", video_unet.adapter.names) != video_unet.adapter.names:
+        parts["parameters"] = given["parameters"]
+    objective = given.get("objective")
+    if objective is not None and objective != getattr(config, "objective", None):
+        kind = objective if isinstance(objective, type(_given_parts)) else type(objective)
+        parts["objective"] = f"{kind.__module__}.{kind.__qualname__}"
+        if is_dataclass(objective):
+            parts["objective"] = [parts["objective"], asdict(cast(Any, objective))]
+    return parts
+
+
+def _changes(video_unet: VideoUNet, objective: Any = None) -> Iterator[str]:
+    """What changes a result and is no weight and no option."""
+    if objective is not None and type(objective) is not NoisePrediction:
+        yield f"an objective of its own ({getattr(objective, '__name__', type(objective).__name__)})"
     if video_unet.context.control is not None:
         yield "an attention control"
-    if type(video_unet.adapter) is not QueryTemporal:
+    if type(video_unet.adapter) is not Adapter:
         yield f"an adapter of its own ({type(video_unet.adapter).__name__})"
     known = (*LIBRARIES, __name__.removesuffix("store.keys"))
     for name, module in video_unet.named_modules():

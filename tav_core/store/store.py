@@ -10,8 +10,8 @@ resumes from the last state saved. On the CPU the result is that of an uninterru
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -27,13 +27,14 @@ from ..editing.inversion import InversionStep, invert
 from ..tuning.config import TuningConfig, TuningStep
 from ..tuning.state import TuningState
 from ..tuning.tune import tune
-from ..unet.video_unet import VideoUNet, check_inputs
+from ..unet.video_unet import VideoUNet, check_inputs, trainable_parameters
 from .files import read_metadata
 from .folder import FORMATS, EntryFolder
 from .keys import result_key
+from .lock import RunLock
 from .runs import StoredInversion, StoredTuning
 from .saver import StateSaver
-from .tuned import apply_tuned
+from .tuned import model_notes
 
 MAX_BYTES = 20 * 10**9
 SAVE_EVERY = 50
@@ -81,16 +82,21 @@ class Store(EntryFolder):
         encoder_hidden_states: Tensor | Conditioning,
         scheduler: Any,
         config: TuningConfig = TuningConfig(),
+        *,
+        parameters: Iterable[str] | None = None,
+        **own: Any,
     ) -> StoredTuning:
         """Tune as `tav_core.tune` does, from the state in the store.
 
-        The store is read at once, and weights found there are loaded into the model; updates are made one by one. The
-        model's present weights are part of the key: call `video_unet.reset()` before, to find what was tuned from the
-        image model. The state is saved every `save_every` updates, and whenever the run ends early: by `close`, by an
-        interruption, or by an error between or within updates. States that are not finite are not saved.
+        The store is read at once, and weights found there are loaded into the model; updates are made one by one. While
+        another process computes the same tuning, this waits for it. The model's present weights are part of the key:
+        call `video_unet.reset()` before, to find what was tuned from the image model. The state is saved every
+        `save_every` updates, and whenever the run ends early: by `close`, by an interruption, or by an error between or
+        within updates. States that are not finite are not saved.
 
         Arguments:
-            video_unet, latents, encoder_hidden_states, scheduler, config: see `tav_core.tune`.
+            video_unet, latents, encoder_hidden_states, scheduler, config, parameters: see `tav_core.tune`.
+            own: objective, noise and timesteps, see `tav_core.tune`. One of your own needs a store with a `tag`.
 
         Returns:
             The updates that are left to make; none if the tuning was finished before.
@@ -101,8 +107,24 @@ class Store(EntryFolder):
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
         check_type("config", config, TuningConfig)
-        key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config, self.tag)
-        state = TuningState(video_unet, config)
+        state = TuningState(video_unet, config, parameters)
+        given = {"parameters": list(state.parameters), **own}
+        key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config, self.tag, given)
+        if (finished := self._load_tuning(key, state)) is not None:
+            return StoredTuning(key, finished, iter(()))
+        lock = RunLock(self.folder, key)
+        lock.acquire(video_unet.before_call)
+        if (finished := self._load_tuning(key, state)) is not None:  # by the process that held the lock
+            lock.release()
+            return StoredTuning(key, finished, iter(()))
+        about = f"{config.steps} steps, learning rate {config.learning_rate:g}, seed {config.seed}, {_size(latents)}"
+        save = partial(self._save_tuning, key, state, config, about, video_unet)
+        saver = StateSaver(state, config, save, every=self.save_every, share=self.save_share)
+        updates = tune(video_unet, latents, encoder_hidden_states, scheduler, config, state=state, **own)
+        return StoredTuning(key, state.steps, _releasing(lock, saver.over(updates)))
+
+    def _load_tuning(self, key: str, state: TuningState) -> list[TuningStep] | None:
+        """The updates of a finished tuning, which is loaded; None without one, after an unfinished one is loaded."""
         with self._locked():
             finished = self._get("tuned", key)
             begun = None if finished else self._get("run", key)
@@ -110,16 +132,12 @@ class Store(EntryFolder):
                 remove(self._path("run", key))
         if finished is not None:
             tensors, metadata = finished
-            apply_tuned(video_unet, tensors)
-            return StoredTuning(key, _read_steps(metadata), iter(()))
+            state.adapter.load(tensors)
+            return _read_steps(metadata)
         if begun is not None:
             tensors, metadata = begun
             state.load_state_dict(tensors, _read_steps(metadata))
-        about = f"{config.steps} steps, learning rate {config.learning_rate:g}, seed {config.seed}, {_size(latents)}"
-        save = partial(self._save_tuning, key, state, config, about)
-        saver = StateSaver(state, config, save, every=self.save_every, share=self.save_share)
-        updates = tune(video_unet, latents, encoder_hidden_states, scheduler, config, state=state)
-        return StoredTuning(key, state.steps, saver.over(updates))
+        return None
 
     def invert(
         self,
@@ -188,7 +206,9 @@ class Store(EntryFolder):
             found = self._get("reconstruction", key)
         return None if found is None else float(found[0]["decibels"])
 
-    def _save_tuning(self, key: str, state: TuningState, config: TuningConfig, about: str) -> None:
+    def _save_tuning(
+        self, key: str, state: TuningState, config: TuningConfig, about: str, video_unet: VideoUNet
+    ) -> None:
         """Save the state, after the last update the weights alone, unless another process saved as many updates."""
         made = len(state.steps)
         steps = json.dumps([[step.loss, step.learning_rate] for step in state.steps])
@@ -196,7 +216,10 @@ class Store(EntryFolder):
             if self._path("tuned", key).is_file():
                 return
             if made == config.steps:
-                self._put("tuned", key, state.weights(), {"steps": steps, "about": about})
+                notes = model_notes(video_unet)
+                self._put(
+                    "tuned", key, dict(trainable_parameters(video_unet)), notes | {"steps": steps, "about": about}
+                )
                 remove(self._path("run", key))
             elif made > self._saved_steps(key):
                 metadata = {"steps": steps, "made": str(made), "about": f"{made} of {about}"}
@@ -206,6 +229,15 @@ class Store(EntryFolder):
         with suppress(FileNotFoundError):
             return int(read_metadata(self._path("run", key), FORMATS["run"])["made"])
         return 0
+
+
+def _releasing(lock: RunLock, updates: Generator[TuningStep, None, None]) -> Generator[TuningStep, None, None]:
+    """The updates, after which the lock is released, however they end."""
+    try:
+        with closing(updates):
+            yield from updates
+    finally:
+        lock.release()
 
 
 def _read_steps(metadata: dict[str, str]) -> list[TuningStep]:

@@ -1,7 +1,7 @@
 """Tuned weights on disk: one safetensors file with the trained tensors alone, under their published names.
 
 Query projections are stored as they are after tuning, not as differences. So the strength of a tuning is measured from
-the image model's queries, which `QueryTemporal.base_queries` holds; the temporal output projection starts at zero and
+the image model's queries, which `Adapter.base` holds; the temporal output projection starts at zero and
 is measured from there.
 """
 
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..checks import check_choice, check_path, check_text, check_type, shown
 from ..unet.families import COMPUTE_DTYPES
-from ..unet.video_unet import DEFAULTS, VideoUNet, trainable_parameters
+from ..unet.video_unet import DEFAULTS, VideoUNet, check_video_unet, trainable_parameters
 from .files import raise_if_damaged, read_file, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
+TRAINED, OWN = "trained", "own set"  # in the metadata of a file whose set of weights is not the published one
 
 
 def save_tuned(
@@ -33,8 +34,8 @@ def save_tuned(
         video_unet: the tuned model.
         path: of the .safetensors file; folders are made, a file of this name is replaced.
         dtype: the type to store, None for that of the weights (float32).
-        metadata: strings to store with them by name, such as the caption; "format", "version", "checksum" and the
-            options of inflation are reserved.
+        metadata: strings to store with them by name, such as the caption; "format", "version", "checksum", "trained"
+            and the options of inflation are reserved.
 
     Returns:
         The path.
@@ -43,7 +44,7 @@ def save_tuned(
         TypeError, ValueError: if an argument has another type or value, for example metadata that are no strings.
         OSError: if it cannot be written, for example to a full disk; an old file of this name is whole then.
     """
-    check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_video_unet(video_unet)
     check_choice("dtype", dtype, (None, *COMPUTE_DTYPES))
     metadata = metadata or {}
     check_type("metadata", metadata, Mapping, "give strings by name")
@@ -55,16 +56,22 @@ def save_tuned(
     tensors = {name: weight.detach().to(dtype or weight.dtype) for name, weight in weights.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # The metadata may be those of a file that was loaded into another model.
-    notes = {name: text for name, text in metadata.items() if name not in DEFAULTS}
-    options = {name: str(value) for name, value in video_unet.inflation.items() if value != DEFAULTS[name]}
-    write_file(path, tensors, notes | options | {"format": FORMAT})
+    notes = {name: text for name, text in metadata.items() if name not in (*DEFAULTS, TRAINED)}
+    write_file(path, tensors, notes | model_notes(video_unet) | {"format": FORMAT})
     return path
+
+
+def model_notes(video_unet: VideoUNet) -> dict[str, str]:
+    """What a file of tuned weights says of its model: the options of inflation and the set, where not as published."""
+    options = {name: str(value) for name, value in video_unet.inflation.items() if value != DEFAULTS[name]}
+    return options if video_unet.adapter.is_published else options | {TRAINED: OWN}
 
 
 def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength: float = 1.0) -> dict[str, str]:
     """Load a file of `save_tuned` into a model. If it raises, the model is unchanged.
 
-    Each call measures the strength from the image model, not from the weights that were loaded before.
+    Each call measures the strength from the image model, not from the weights that were loaded before. The set of
+    trained weights becomes that of the file.
 
     Arguments:
         video_unet: a model inflated from the same base.
@@ -78,23 +85,24 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
         FileNotFoundError: if there is no such file.
         ValueError: if it has another format, is damaged, belongs to another model, or holds NaN or infinity.
     """
-    check_type("video_unet", video_unet, VideoUNet, "call inflate(unet) first")
+    check_video_unet(video_unet)
     path = check_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No tuned weights at {path}.")
     tensors, metadata = read_file(path, FORMAT)
+    own_set = metadata.get(TRAINED) == OWN
     try:
-        video_unet.adapter.raise_unless_ours(tensors)
-        _raise_unless_inflated_alike(metadata, video_unet)
+        raise_unless_inflated_alike(metadata, video_unet)
+        video_unet.adapter.raise_unless_ours(tensors, own_set=own_set)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     raise_if_damaged(path, tensors, metadata)
-    apply_tuned(video_unet, tensors, strength=strength)
+    video_unet.adapter.load(tensors, strength, own_set=own_set)
     return metadata
 
 
 def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strength: float = 1.0) -> None:
-    """Load trained tensors into a model at a strength, see `QueryTemporal.load`.
+    """Load trained tensors into a model at a strength, see `Adapter.load`.
 
     Raises:
         ValueError: if names or shapes are not the model's, or a number is not finite.
@@ -102,7 +110,7 @@ def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strengt
     video_unet.adapter.load(tensors, strength)
 
 
-def _raise_unless_inflated_alike(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
+def raise_unless_inflated_alike(metadata: Mapping[str, str], video_unet: VideoUNet) -> None:
     for name, value in video_unet.inflation.items():
         tuned_with = metadata.get(name, str(DEFAULTS[name]))
         if tuned_with != str(value):

@@ -6,7 +6,7 @@ and the scale of float16's loss. All of it lies as tensors in one flat mapping, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -26,16 +26,24 @@ class TuningState:
     Arguments:
         video_unet: the model to tune; its trained weights are part of the state and are not copied.
         config: how to tune.
+        parameters: names of the weights to tune; None for `trainable_parameters`.
 
     Attributes:
+        adapter: of the model.
+        parameters: the weights that are tuned, by name.
         steps: the updates made so far, those before a `load_state_dict` included.
         whole: False while an update is made, and for good if one was interrupted: weights and moments are of two steps.
     """
 
-    def __init__(self, video_unet: VideoUNet, config: TuningConfig):
+    def __init__(self, video_unet: VideoUNet, config: TuningConfig, parameters: Iterable[str] | None = None):
         self.steps: list[TuningStep] = []
         self.whole = True
-        self.parameters = trainable_parameters(video_unet)
+        self.adapter = video_unet.adapter
+        if parameters is None:
+            self.parameters = trainable_parameters(video_unet)
+        else:
+            self.parameters = video_unet.adapter.find(parameters)
+            video_unet.adapter.choose(self.parameters)
         half = (config.compute_dtype or video_unet.dtype) == torch.float16
         with torch.inference_mode(False):
             self.optimizer = torch.optim.AdamW(

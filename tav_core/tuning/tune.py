@@ -2,11 +2,12 @@
 
     minimise  E over noise, t  of  objective(model under the caption, x_0, noise, t)
 
-over the query projections of sparse-causal and cross-attention and over the whole temporal attention; everything else
-stays frozen. x_0 and the caption's embedding come from outside, encoded once.
+over the query projections of sparse-causal and cross-attention and over the whole temporal attention, or any other
+weights; everything else stays frozen. x_0 and the caption's embedding come from outside, encoded once.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -20,6 +21,7 @@ from ..diffusion.denoiser import UNetDenoiser, to_float32, unet_denoiser
 from ..diffusion.schedule import NoiseSchedule
 from ..unet.video_unet import VideoUNet, check_inputs, trainable_parameters
 from .config import TuningConfig, TuningStep
+from .objective import Objective
 from .state import TuningState
 
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
@@ -35,6 +37,8 @@ def tune(
     scheduler: Any,
     config: TuningConfig = TuningConfig(),
     *,
+    parameters: Iterable[str] | None = None,
+    objective: Objective | None = None,
     noise: Sequence[Tensor] | Tensor | None = None,
     timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None = None,
     state: TuningState | None = None,
@@ -50,6 +54,10 @@ def tune(
         encoder_hidden_states: its caption's embedding, (b, n, d).
         scheduler: a diffusers scheduler or its config, read for betas and prediction type.
         config: how to tune.
+        parameters: names of the weights to tune, of `video_unet.unet.named_parameters()`, or a mapping with these
+            names. They become the set that `trainable_parameters`, `save_tuned`, `load_tuned`, `reset` and the strength
+            follow, together with those that are tuned already. None for the present set, at first the published one.
+        objective: the loss of each forward pass; None for that of the config.
         noise: the noise of each forward pass, in place of drawn ones, each like `latents`.
         timesteps: the timestep of each forward pass, each an int or (b,).
         state: of this model and config. It is updated in place; a state that was loaded resumes where it stopped, to
@@ -63,15 +71,21 @@ def tune(
             while a smaller scale of the loss may bring the gradient into range.
         RuntimeError: if an update of the state was interrupted.
         TypeError, ValueError: if a shape, a type, a number or an option does not fit.
+
+    Warns:
+        UserWarning: a flag `requires_grad` was set that no set of weights follows.
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
     check_type("config", config, TuningConfig)
     schedule = NoiseSchedule.from_scheduler(scheduler)
-    parameters = list(trainable_parameters(video_unet).values())
-    _raise_unless_precise(video_unet, parameters, config)
+    named = state.parameters if state and parameters is None else parameters
+    trained = trainable_parameters(video_unet) if named is None else video_unet.adapter.find(named)
+    _raise_unless_precise(video_unet, list(trained.values()), config)
+    if named is None:
+        _warn_of_other_flags(video_unet, trained)
     video_unet.adapter.freeze_scale()
-    state = state or TuningState(video_unet, config)
-    if any(ours is not theirs for ours, theirs in zip(parameters, state.parameters.values(), strict=True)):
+    state = state or TuningState(video_unet, config, named)
+    if {name: id(p) for name, p in trained.items()} != {name: id(p) for name, p in state.parameters.items()}:
         raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
     state.resume()
     draws = _draws(latents, schedule, config, state, noise, timesteps)
@@ -79,19 +93,25 @@ def tune(
         clip = to_float32(latents, video_unet.device).detach().clone()
         caption = as_conditioning(encoder_hidden_states).detach()
     denoiser = unet_denoiser(video_unet, schedule, caption, config.compute_dtype)
-    with _prepared(video_unet, parameters, config):
+    loss = objective or config.objective
+    with _prepared(video_unet, list(trained.values()), config):
         while len(state.steps) < config.steps:
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
-                _update(denoiser, clip, config, state, islice(draws, config.gradient_accumulation_steps))
+                _update(denoiser, clip, loss, config, state, islice(draws, config.gradient_accumulation_steps))
             yield state.steps[-1]
 
 
 def _update(
-    denoiser: UNetDenoiser, clip: Tensor, config: TuningConfig, state: TuningState, draws: Iterable[Draw]
+    denoiser: UNetDenoiser,
+    clip: Tensor,
+    objective: Objective,
+    config: TuningConfig,
+    state: TuningState,
+    draws: Iterable[Draw],
 ) -> None:
     """Forward and backward passes, and the update."""
-    step, losses, objective = len(state.steps) + 1, [], config.objective
+    step, losses = len(state.steps) + 1, []
     for noise, timestep in draws:
         loss = objective(denoiser, clip, to_float32(noise, clip.device), timestep)
         _raise_unless_finite("loss", loss, step, config)
@@ -145,7 +165,8 @@ def _raise_unless_precise(video_unet: VideoUNet, parameters: list[nn.Parameter],
     if wrong:
         raise ValueError(
             f"Weights that train rest in float32, got {wrong}: updates of 1e-5 would be rounded away. "
-            "Choose the type before inflate(), and move the inflated model with .to(device) only."
+            "Choose the type before inflate(), and move the inflated model with .to(device) only; for weights of your "
+            "own choice load the model in float32."
         )
     if compute_dtype == torch.float32 and video_unet.dtype in (torch.float16, torch.bfloat16):
         raise ValueError(f"compute_dtype float32 needs a model loaded in float32, got one in {video_unet.dtype}.")
@@ -153,6 +174,23 @@ def _raise_unless_precise(video_unet: VideoUNet, parameters: list[nn.Parameter],
         raise ValueError("Tuning in float16 needs a CUDA device for loss scaling. Use bfloat16 or float32.")
     if any(parameter.is_inference() for parameter in video_unet.parameters()):
         raise ValueError("This model was moved under torch.inference_mode() and cannot train. Move it outside of it.")
+
+
+def _warn_of_other_flags(video_unet: VideoUNet, trained: Mapping[str, nn.Parameter]) -> None:
+    """Warn if flags `requires_grad` mean another set of weights, since they are not what is followed."""
+    ours = {id(parameter) for parameter in trained.values()}
+    unet = video_unet.unet.named_parameters()
+    others = [name for name, parameter in unet if parameter.requires_grad and id(parameter) not in ours]
+    frozen = [name for name, parameter in trained.items() if not parameter.requires_grad]
+    if others or 0 < len(frozen) < len(trained):
+        found = (
+            f"requires a gradient and is not trained ({len(others)} such weights)" if others else "is trained anyway"
+        )
+        warnings.warn(
+            f"{(others or frozen)[0]} {found}: tuning does not follow requires_grad. Name the weights to tune, "
+            "tune(..., parameters=names).",
+            stacklevel=3,
+        )
 
 
 def _raise_unless_finite(what: str, value: Tensor, step: int, config: TuningConfig) -> None:

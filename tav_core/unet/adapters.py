@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import check_number
 from .block import SpatioTemporalBlock
-from .modules import base_layer
 
 MAX_STRENGTH = 100
 TRAINED = (
@@ -17,36 +16,97 @@ TRAINED = (
 )  # fmt: skip
 TEMPORAL, TEMPORAL_OUTPUT = ".attn_temp.", ".attn_temp.to_out."
 TEMPORAL_SEED = 0
+WRAPPED = ".base_layer"  # peft's name for the layer inside its own
 
 
-class QueryTemporal:
-    """As published: the query projections of both old attentions, and the whole temporal attention.
+class Adapter:
+    """One set of weights of a UNet, which is tuned, saved, loaded, reset and scaled together.
+
+    At first the published set: the query projections of both old attentions, and the whole temporal attention.
+    `choose` takes another. A weight has the name that it has without a LoRA of peft around its layer.
 
     Arguments:
-        blocks: the spatio-temporal blocks by their name in the UNet, with the image model's queries in them.
+        unet: the inflated UNet.
+        blocks: its spatio-temporal blocks by their name, with the image model's queries in them.
 
     Attributes:
-        base_queries: these queries by name, on the CPU. Strength is measured from them.
+        names: of the weights in the set.
+        base: the untuned weights by name, on the CPU, from which strength is measured. Those of the temporal attention
+            are left out: its output projection is zero at first, and the others act through it alone.
     """
 
-    def __init__(self, blocks: Mapping[str, SpatioTemporalBlock]):
+    def __init__(self, unet: nn.Module, blocks: Mapping[str, SpatioTemporalBlock]):
+        self.unet = unet
         self.blocks = dict(blocks)
-        self.base_queries = {
-            name: parameter.detach().to("cpu", copy=True)
-            for name, parameter in self.parameters().items()
-            if TEMPORAL not in name
-        }
+        known = [
+            f"{block}.{layer}.{kind}" for block in blocks for layer in TRAINED for kind in ("weight", "bias")
+        ]  # in the order of the published list
+        weights = self._all()
+        self._published = [name for name in known if name in weights]
+        self._temporal = {name for name in self._published if TEMPORAL in name}
+        self.names = list(self._published)
+        self.base: dict[str, Tensor] = {}
+        self._remember(weights)
         self._scale = 1.0
         self._tuned: dict[str, Tensor] | None = None  # the tuning at strength 1, while another one is applied
 
+    @property
+    def is_published(self) -> bool:
+        """Whether the set is the published one."""
+        return self.names == self._published
+
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters by their name in the UNet, the published list. A LoRA on these layers is not among them."""
-        return {
-            f"{block_name}.{layer}.{name}": parameter
-            for block_name, block in self.blocks.items()
-            for layer in TRAINED
-            for name, parameter in base_layer(block.get_submodule(layer)).named_parameters()
-        }
+        """The parameters of the set by their name in the UNet."""
+        weights = self._all()
+        if gone := [name for name in self.names if name not in weights]:
+            raise ValueError(f"The UNet has lost {gone[0]}, which tuning trains: put its layer back, or call reset().")
+        return {name: weights[name] for name in self.names}
+
+    def choose(self, names: Iterable[str]) -> None:
+        """Take another set. Weights that are tuned already stay in it, so that it holds all that is not untuned.
+
+        Their present values are the untuned ones, from which strength is measured.
+
+        Arguments:
+            names: of parameters of the UNet, with or without ".base_layer". A mapping gives its keys.
+
+        Raises:
+            ValueError: there is none, or the UNet has no such parameter.
+        """
+        chosen = list(self.find(names))
+        if chosen == self.names:
+            return
+        self.freeze_scale()
+        if self.is_tuned():
+            chosen = [*self.names, *(name for name in chosen if name not in self.names)]
+        self.names = chosen
+        self._remember(self._all())
+
+    def find(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Parameters of the UNet, in the set or not, by their names without peft's wrapper.
+
+        Raises:
+            ValueError: there is none, or the UNet has no such parameter.
+        """
+        if isinstance(names, str):
+            raise TypeError(f'parameters are several names: give a list, ["{names}"].')
+        chosen, weights = dict.fromkeys(str(name).replace(WRAPPED, "") for name in names), self._all()
+        remedy = "give names of `video_unet.unet.named_parameters()`."
+        if not chosen:
+            raise ValueError(f"parameters names no weight: {remedy}")
+        if unknown := [name for name in chosen if name not in weights]:
+            raise ValueError(f"The UNet has no parameter {unknown[0]!r}: {remedy}")
+        return {name: weights[name] for name in chosen}
+
+    def is_tuned(self) -> bool:
+        """Whether a weight of the set differs from the untuned one."""
+        weights = self.parameters()
+        for name, weight in weights.items():
+            if name in self.base and not torch.equal(weight.detach().cpu(), self.base[name].to(weight.dtype)):
+                return True
+            if name not in self.base and TEMPORAL_OUTPUT in name and weight.detach().any():
+                return True
+        return False
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the weights as they are now, on the CPU."""
@@ -54,31 +114,37 @@ class QueryTemporal:
             return {name: weight.detach().to("cpu", copy=True) for name, weight in self.parameters().items()}
 
     def reset(self) -> None:
-        """Go back to the untuned weights: the image model's queries, and a temporal attention that adds nothing."""
+        """Go back to the untuned weights and the published set: a temporal attention that adds nothing."""
         with torch.inference_mode(False), torch.no_grad():
-            parameters = self.parameters()
-            for name, base in self.base_queries.items():
-                parameters[name].copy_(base)
+            weights = self._all()
+            for name in self.base.keys() & weights.keys():  # a LoRA may have been removed
+                weights[name].copy_(self.base[name])
             generator = torch.Generator().manual_seed(TEMPORAL_SEED)
             for block in self.blocks.values():
                 block.initialise_temporal(generator)
+        self.names = list(self._published)
         self.freeze_scale()
 
-    def load(self, tensors: Mapping[str, Tensor], scale: float = 1.0) -> None:
+    def load(self, tensors: Mapping[str, Tensor], scale: float = 1.0, *, own_set: bool = False) -> None:
         """Load tuned weights at a strength: base + scale (tuned - base), all of them or none.
 
-        For the queries base is `base_queries`, for the temporal output projection it is zero; the other temporal
-        weights, which act through it alone, are taken as they are. At 0 the model computes what the image model does.
+        The untuned weights are `base`, and zero for the temporal output projection; the other temporal weights, which
+        act through it alone, are taken as they are. At 0 the model computes what the image model does.
 
         Arguments:
             tensors: tuned weights by name, any floating type, on the CPU or the model's device.
             scale: 1 for the tuned weights to the bit, 0 for the image model; others extend or fade the tuning.
+            own_set: take the set of these tensors, whichever it is. Otherwise it must be the present set or the
+                published one.
 
         Raises:
             ValueError: if names or shapes are not the model's, or a number is not finite.
         """
         check_number("strength", scale, -MAX_STRENGTH, MAX_STRENGTH)
-        self.raise_unless_ours(tensors)
+        names = self.raise_unless_ours(tensors, own_set=own_set)
+        if names != self.names:
+            self.reset()
+            self.choose(names)
         self._apply(tensors, scale)
         self._scale, self._tuned = scale, None if scale == 1 else dict(tensors)
 
@@ -97,39 +163,65 @@ class QueryTemporal:
         self._apply(self._tuned, scale)
         self._scale = scale
 
+    @property
+    def tuned(self) -> dict[str, Tensor]:
+        """The weights of the tuning at strength 1, on the CPU, whichever strength is applied."""
+        return self.state_dict() if self._tuned is None else dict(self._tuned)
+
     def freeze_scale(self) -> None:
         """Let the weights as they are now be the tuning at strength 1."""
         self._scale, self._tuned = 1.0, None
 
-    def _apply(self, tensors: Mapping[str, Tensor], scale: float) -> None:
-        with torch.inference_mode(False), torch.no_grad():
-            for name, parameter in self.parameters().items():
-                tuned = tensors[name].to(device=parameter.device, dtype=parameter.dtype)
-                if name in self.base_queries:
-                    tuned = torch.lerp(self.base_queries[name].to(tuned), tuned, scale)
-                elif TEMPORAL_OUTPUT in name:
-                    tuned = scale * tuned
-                parameter.copy_(tuned)
-
-    def raise_unless_ours(self, tensors: Mapping[str, Tensor]) -> None:
+    def raise_unless_ours(self, tensors: Mapping[str, Tensor], *, own_set: bool = False) -> list[str]:
         """Check that tuned weights belong to this model.
+
+        Returns:
+            Their names, in the order of the set.
 
         Raises:
             ValueError: if names or shapes are not the model's, or a number is not finite.
         """
-        parameters = self.parameters()
-        missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
+        weights, given = self._all(), tensors.keys()
+        sets = [self.names, self._published, *([list(given)] if own_set else [])]
+        names = next((names for names in sets if set(names) == given), self.names)
+        missing, unknown = set(names) - given, (given - set(names)) | (given - weights.keys())
         if missing or unknown:
             example = min(missing | unknown)
             raise ValueError(
                 f"These tuned weights belong to another model: {len(missing)} tensors are missing and {len(unknown)} "
                 f"unknown, such as {example}. Load the base model that was tuned."
             )
-        for name, parameter in parameters.items():
-            if tensors[name].shape != parameter.shape:
+        for name in names:
+            if tensors[name].shape != weights[name].shape:
                 raise ValueError(
                     f"These tuned weights belong to another model: {name} has shape {tuple(tensors[name].shape)}, "
-                    f"this model's is {tuple(parameter.shape)}. Load the base model that was tuned."
+                    f"this model's is {tuple(weights[name].shape)}. Load the base model that was tuned."
                 )
             if not torch.isfinite(tensors[name]).all():
                 raise ValueError(f"{name} holds a number that is not finite: the tuning diverged. Tune again.")
+        return list(names)
+
+    def _apply(self, tensors: Mapping[str, Tensor], scale: float) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            for name, parameter in self.parameters().items():
+                tuned = tensors[name].to(device=parameter.device, dtype=parameter.dtype)
+                if name in self.base:
+                    tuned = torch.lerp(self.base[name].to(tuned), tuned, scale)
+                elif TEMPORAL_OUTPUT in name:
+                    tuned = scale * tuned
+                parameter.copy_(tuned)
+
+    def _all(self) -> dict[str, nn.Parameter]:
+        """All parameters of the UNet by name."""
+        return {name.replace(WRAPPED, ""): parameter for name, parameter in self.unet.named_parameters()}
+
+    def _remember(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep the untuned values of all weights in the set that cannot be made anew."""
+        for name in self.names:
+            if name not in self.base and not self._acts_through_zero(name):
+                self.base[name] = weights[name].detach().to("cpu", copy=True)
+
+    def _acts_through_zero(self, name: str) -> bool:
+        """Whether a weight is of a temporal attention whose output projection is in the set too."""
+        block = name.partition(TEMPORAL)[0]
+        return name in self._temporal and f"{block}{TEMPORAL_OUTPUT}0.weight" in self.names

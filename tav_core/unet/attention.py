@@ -13,7 +13,7 @@ prompt-to-prompt does, or look at the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ SCORES_AT_ONCE = 2**26
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionSite:
     """Where in the model an attention is.
 
@@ -47,6 +47,9 @@ class AttentionSite:
         heads: the number of heads.
         scale: the factor of the scores, 1 / sqrt(d).
         num_frames: f.
+        timesteps: of each clip, (b,).
+        size: height and width of the frames here; s = height * width.
+        to_first: whether attn1 is sparse-causal, to the first and the former frame, or within each frame.
     """
 
     block: str
@@ -54,6 +57,9 @@ class AttentionSite:
     heads: int
     scale: float
     num_frames: int
+    timesteps: Tensor | None = None
+    size: tuple[int, int] = (0, 0)
+    to_first: bool = False
 
 
 class AttentionControl(Protocol):
@@ -70,11 +76,55 @@ class AttentionControl(Protocol):
         """
 
 
-def attention_probabilities(q: Tensor, k: Tensor, site: AttentionSite) -> Tensor:
-    """What each query attends to in the text of its clip: (b f, s, heads d), (b, n, heads d) -> (b, f, heads, s, n)."""
+def attention_probabilities(q: Tensor, k: Tensor, site: AttentionSite, *, mean: bool = False) -> Tensor:
+    """What each query attends to, of the queries and keys that a control is given.
+
+    Arguments:
+        q, k: as an AttentionControl gets them.
+        site: which attention they are of.
+        mean: whether to take the mean over the heads, without making all of them at once.
+
+    Returns:
+        (b, f, heads, s, k), float32, heads 1 for the mean, each row a distribution over the keys:
+        attn2 the n tokens of the text; attn_temp the f frames, at the same position; attn1 2 s positions, those of the
+        first frame and then of the former one, which for the first two frames are the same frame twice, half of the
+        probability each; within each frame (attention="per_frame") its own s positions.
+    """
     queries = rearrange(q.float(), "(b f) s (h d) -> b f h s d", f=site.num_frames, h=site.heads)
-    keys = rearrange(k.float(), "b n (h d) -> b 1 h d n", h=site.heads)
-    return (queries @ keys * site.scale).softmax(dim=-1)
+    if site.kind == "attn2":
+        keys = rearrange(k.float(), "b n (h d) -> b 1 h d n", h=site.heads)
+        return torch.cat([_softmax(piece, keys, site, mean) for piece in _pieces(queries, keys)], dim=3)
+    keys = rearrange(k.float(), "(b f) s (h d) -> b f h d s", f=site.num_frames, h=site.heads)
+    if site.kind == "attn_temp":
+        over_time = rearrange(queries, "b f h s d -> b s h f d"), rearrange(keys, "b f h d s -> b s h d f")
+        return rearrange(_softmax(*over_time, site, mean), "b s h f k -> b f h s k")
+    frames = []
+    for frame in range(site.num_frames):
+        seen = keys[:, frame] if not site.to_first else torch.cat([keys[:, 0], keys[:, max(0, frame - 1)]], dim=-1)
+        pieces = _pieces(queries[:, frame, None], seen[:, None])
+        frames.append(torch.cat([_softmax(piece, seen[:, None], site, mean) for piece in pieces], dim=3))
+    return torch.cat(frames, dim=1)
+
+
+def _pieces(queries: Tensor, keys: Tensor) -> Sequence[Tensor]:
+    """The queries (b, f, h, s, d) in pieces whose scores are not too many at once."""
+    of_a_position = queries[:, :, :, 0, 0].numel() * keys.shape[-1]
+    return queries.split(max(1, SCORES_AT_ONCE // of_a_position), dim=3)
+
+
+def _softmax(queries: Tensor, keys: Tensor, site: AttentionSite, mean: bool) -> Tensor:
+    """(..., h, s, d) and (..., h, d, k) to probabilities (..., h, s, k), or to their mean over the heads."""
+    found = (queries @ keys * site.scale).softmax(dim=-1)
+    return found.mean(dim=-3, keepdim=True) if mean else found
+
+
+def _size_of(positions: int, size: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a layer by its number of positions: the latents', halved and rounded up some times."""
+    height, width = size
+    while height * width > positions:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    assert height * width == positions, "a layer of the UNet that is no halving of the latents"
+    return height, width
 
 
 class ClipAttention(nn.Module):
@@ -112,7 +162,10 @@ class ClipAttention(nn.Module):
         """The weighted values (b f, s, c) from projected queries, keys and values, by the control if there is one."""
         if self.context.control is None:
             return attend(query, key, value)
-        site = AttentionSite(self.block, self.kind, self.heads, self.scale, self.context.num_frames)
+        context, to_first = self.context, isinstance(self, SparseCausalAttention)
+        size = _size_of(query.shape[1], context.size)
+        of_call = context.num_frames, context.timesteps, size
+        site = AttentionSite(self.block, self.kind, self.heads, self.scale, *of_call, to_first)
         return self.context.control(query, key, value, site=site, attend=attend)
 
     def _project_out(self, attended: Tensor) -> Tensor:

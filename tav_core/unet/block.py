@@ -14,6 +14,7 @@ one, so that all that follows is done for some positions at once, of all frames.
 from collections.abc import Callable
 from functools import partial
 from math import ceil
+from typing import Any
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -45,10 +46,16 @@ class SpatioTemporalBlock(nn.Module):
         context: shared by the whole model.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
         temporal_positions: whether the temporal attention is given the position of each frame in the clip.
+        temporal: False to leave the temporal attention out (an ablation); `attn_temp` is None then.
     """
 
     def __init__(
-        self, block: BasicTransformerBlock, context: FrameContext, attention: str, temporal_positions: bool = False
+        self,
+        block: BasicTransformerBlock,
+        context: FrameContext,
+        attention: str,
+        temporal_positions: bool = False,
+        temporal: bool = True,
     ):
         super().__init__()
         to_frames = SparseCausalAttention if attention == "sparse_causal" else SelfAttention
@@ -58,7 +65,13 @@ class SpatioTemporalBlock(nn.Module):
         self.context = context
         self.attention = attention
         self.temporal_positions = temporal_positions
+        self.temporal = temporal
+        self.norm_temp: nn.LayerNorm | None = None
+        self.attn_temp: Any = None
+        if temporal:
+            self._add_temporal(block)
 
+    def _add_temporal(self, block: BasicTransformerBlock) -> None:
         like = base_layer(block.attn1.to_q).weight
         dim, affine = block.norm1.normalized_shape[0], block.norm1.elementwise_affine
         self.norm_temp = nn.LayerNorm(dim, block.norm1.eps, affine, device=like.device, dtype=like.dtype)
@@ -72,7 +85,7 @@ class SpatioTemporalBlock(nn.Module):
                 upcast_attention=block.attn1.upcast_attention,
             )
         attn_temp = attn_temp.to(torch.promote_types(like.dtype, torch.float32)).to_empty(device=like.device)
-        self.attn_temp = TemporalAttention(attn_temp, context)
+        self.attn_temp = TemporalAttention(attn_temp, self.context)
 
     def initialise_temporal(self, generator: torch.Generator) -> None:
         """Draw the temporal projections as nn.Linear does, and set the output projection to zero: an exact identity.
@@ -80,6 +93,8 @@ class SpatioTemporalBlock(nn.Module):
         Arguments:
             generator: a CPU generator, so that the weights are the same on every device.
         """
+        if not self.temporal:
+            return
         for projection in (self.attn_temp.to_q, self.attn_temp.to_k, self.attn_temp.to_v):
             bound = projection.in_features**-0.5
             for parameter in base_layer(projection).parameters():
@@ -108,6 +123,8 @@ class SpatioTemporalBlock(nn.Module):
     def _at_positions(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The rest of the block for some positions, since no position needs another one: (b f, p, c) -> (b f, p, c)."""
         hidden_states = checkpoint_cheap(self.context, self._attend_text, hidden_states, key, value)
+        if not self.temporal:
+            return hidden_states
         return checkpoint_cheap(self.context, self._attend_time, hidden_states)
 
     def _attend_text(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -116,6 +133,7 @@ class SpatioTemporalBlock(nn.Module):
         return hidden_states + self.ff(self.norm3(hidden_states))
 
     def _attend_time(self, hidden_states: Tensor) -> Tensor:
+        assert self.norm_temp is not None, "called with a temporal attention alone"
         normed = self.norm_temp(hidden_states)
         if self.temporal_positions:
             num_frames = self.context.num_frames

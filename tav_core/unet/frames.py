@@ -23,11 +23,14 @@ class FrameContext:
         num_frames: 1 but during a call of VideoUNet, so that the inner UNet called by itself takes images.
         checkpointing: the level of gradient checkpointing; set while tuning runs, by `tune` alone.
         control: an AttentionControl (`attention.py`); set by `VideoUNet.controlled` alone.
+        timesteps: of each clip, (b,), and size: height and width of the latents; for the control, during a call.
     """
 
     num_frames: int = 1
     checkpointing: bool | str = False
     control: Callable[..., Tensor] | None = None
+    timesteps: torch.Tensor | None = None
+    size: tuple[int, int] = (0, 0)
 
     @contextmanager
     def counting(self, num_frames: int) -> Iterator[None]:

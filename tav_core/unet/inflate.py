@@ -12,6 +12,9 @@ kinds of module are replaced:
 The new temporal attention ends in a zero projection, so that the inflated model starts as the image model exactly.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
@@ -34,6 +37,7 @@ def inflate(
     *,
     group_norm: str = "video",
     attention: str = "sparse_causal",
+    temporal: bool = True,
     temporal_positions: bool = False,
 ) -> VideoUNet:
     """Inflate a text-to-image UNet, in place.
@@ -43,6 +47,7 @@ def inflate(
         group_norm: "video" pools the statistics of the resnets' norms over the clip, as published and as published
             weights need it; "frame" keeps the image model's own.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).
+        temporal: False to add no temporal attention (an ablation).
         temporal_positions: add an encoding of the frame's number to what the temporal attention reads (`positions.py`).
             As published it cannot tell the order of frames. Weights tuned with it are of no use without it.
 
@@ -55,16 +60,20 @@ def inflate(
     """
     check_choice("group_norm", group_norm, GROUP_NORM_MODES)
     check_choice("attention", attention, ATTENTION_MODES)
+    check_choice("temporal", temporal, (False, True))
     check_choice("temporal_positions", temporal_positions, (False, True))
+    if temporal_positions and not temporal:
+        raise ValueError("temporal_positions are read by the temporal attention: leave one of the two options out.")
     raise_unless_supported(unet)
     context = FrameContext()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
-        _replace_modules(unet, context, group_norm, attention, temporal_positions)
         options: dict[str, str | bool] = {
             "group_norm": group_norm,
             "attention": attention,
             "temporal_positions": temporal_positions,
+            "temporal": temporal,
         }
+        _replace_modules(unet, context, options)
         video_unet = VideoUNet(unet, context, options)
         video_unet.reset()
         video_unet.requires_grad_(False)
@@ -74,14 +83,14 @@ def inflate(
     return video_unet
 
 
-def _replace_modules(
-    unet: UNet2DConditionModel, context: FrameContext, group_norm: str, attention: str, temporal_positions: bool
-) -> None:
+def _replace_modules(unet: UNet2DConditionModel, context: FrameContext, options: Mapping[str, Any]) -> None:
     """Replace the modules of the table above; their weights are shared, not copied."""
+    group_norm = options["group_norm"]
+    of_blocks = {name: options[name] for name in ("attention", "temporal_positions", "temporal")}
     for name, module in list(unet.named_modules()):
         parent, _, child = name.rpartition(".")
         if isinstance(module, BasicTransformerBlock):
-            block = SpatioTemporalBlock(module, context, attention, temporal_positions)
+            block = SpatioTemporalBlock(module, context, **of_blocks)
             setattr(unet.get_submodule(parent), child, block)
         elif isinstance(module, Transformer2DModel):
             setattr(unet.get_submodule(parent), child, ClipTransformer(module))

@@ -14,7 +14,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
 from .checkpointing import checkpoint_cheap, checkpoint_whole
@@ -197,7 +196,6 @@ class _FrozenConvolution(torch.autograd.Function):
         return F.conv2d(images, weight, bias, *options)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # Under autocast the forward pass casts the weight; the backward pass has to cast it too.
         grad = conv2d_input(ctx.input_shape, ctx.weight.to(grad_output.dtype), grad_output, *ctx.options)

@@ -11,7 +11,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from tav_core import InversionConfig, Store, TuningConfig, VideoUNet, inflate
 from tav_core.store import keys
 from tav_core.store.keys import CHANGES_ROUNDING, NEUTRAL, result_key
-from tav_core.unet.adapters import QueryTemporal
+from tav_core.unet.adapters import Adapter
 from tav_core.unet.block import SpatioTemporalBlock
 from tests.conftest import EPSILON, MakeUNet, draw
 from tests.tuning.test_tuning_state import LATENTS, TEXT
@@ -92,7 +92,11 @@ def test_neutral_values_never_change() -> None:
     )
     inversion = dict(num_inference_steps=50, refinements=0, tolerance=1e-5)
     assert keys._settings(TuningConfig(**tuning)) == keys._settings(InversionConfig(**inversion)) == {}
-    assert NEUTRAL["SpatioTemporalBlock"] == {"attention": "sparse_causal", "temporal_positions": False}
+    assert NEUTRAL["SpatioTemporalBlock"] == {
+        "attention": "sparse_causal",
+        "temporal_positions": False,
+        "temporal": True,
+    }
 
 
 def test_settings_that_differ_are_in_the_key() -> None:
@@ -117,10 +121,10 @@ def replaced(video_unet: VideoUNet) -> None:
 
 
 def adapted(video_unet: VideoUNet) -> None:
-    class Own(QueryTemporal):
+    class Own(Adapter):
         pass
 
-    video_unet.adapter = Own(video_unet.blocks)
+    video_unet.adapter = Own(video_unet.unet, video_unet.blocks)
 
 
 def controlled(video_unet: VideoUNet) -> None:

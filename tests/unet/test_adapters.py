@@ -45,8 +45,8 @@ def test_scale_is_a_line_from_the_image_model_to_the_tuning(video_unet: VideoUNe
     adapter.load(tuned, scale)
     assert adapter.scale == scale
     for name, weight in adapter.state_dict().items():
-        if name in adapter.base_queries:
-            expected = adapter.base_queries[name] + scale * (tuned[name] - adapter.base_queries[name])
+        if name in adapter.base:
+            expected = adapter.base[name] + scale * (tuned[name] - adapter.base[name])
         else:
             expected = scale * tuned[name] if ".to_out." in name else tuned[name]
         torch.testing.assert_close(weight, expected)

@@ -65,22 +65,47 @@ def test_control_replaces_the_result(video_unet: VideoUNet, kind: str) -> None:
     torch.testing.assert_close(got, video_unet(LATENTS, 500, TEXT))
 
 
-def test_probabilities_are_those_of_the_attention(video_unet: VideoUNet) -> None:
-    results: list[tuple[Tensor, Tensor]] = []
+@pytest.mark.parametrize("attention", ["sparse_causal", "per_frame"])
+def test_probabilities_are_those_of_the_attention(make_unet: MakeUNet, attention: str) -> None:
+    """Of all three kinds: with the values of the keys that they stand for they give what the model computes."""
+    results: list[tuple[str, Tensor, Tensor]] = []
 
     def compare(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
         out = attend(q, k, v)
+        found = attention_probabilities(q, k, site)  # b f h s k
+        values = v.unflatten(-1, (site.heads, -1))  # (b f) s h d, of the text b n h d
         if site.kind == "attn2":
-            values = v.unflatten(-1, (site.heads, -1)).transpose(1, 2)[:, None]  # b 1 h n d
-            weighted = attention_probabilities(q, k, site) @ values  # b f h s d
-            results.append((weighted.transpose(2, 3).flatten(3).flatten(0, 1), out))
+            seen = values[:, None, None]  # b 1 1 n h d
+        else:
+            frames = values.unflatten(0, (-1, site.num_frames))  # b f s h d
+            if site.kind == "attn_temp":
+                seen = frames.transpose(1, 2)[:, None]  # b 1 s f h d
+            elif attention == "per_frame":
+                seen = frames[:, :, None]  # b f 1 s h d
+            else:
+                former = frames[:, [0, 0, 1]]
+                seen = torch.cat([frames[:, :1].expand_as(former), former], dim=2)[:, :, None]  # b f 1 2s h d
+        sums = (found.permute(0, 1, 3, 4, 2)[..., None] * seen).sum(4 - 1)  # b f s h d
+        results.append((site.kind, sums.flatten(3).flatten(0, 1), out))
         return out
 
-    with video_unet.controlled(compare):
-        video_unet(LATENTS, 500, TEXT)
-    assert len(results) == len(video_unet.blocks)
-    for weighted, out in results:
+    model = inflate(make_unet("sd1"), attention=attention).requires_grad_(False)
+    with model.controlled(compare):
+        model(LATENTS, 500, TEXT)
+    assert [kind for kind, _, _ in results] == ["attn1", "attn2", "attn_temp"] * len(model.blocks)
+    for _, weighted, out in results:
         torch.testing.assert_close(weighted, out)
+
+
+def test_a_site_has_timesteps_and_size(video_unet: VideoUNet) -> None:
+    watch = Watch()
+    with video_unet.controlled(watch):
+        video_unet(LATENTS, torch.tensor([3, 4]), TEXT)
+    assert {tuple(site.timesteps.tolist()) for site in watch.sites} == {(3, 4)}
+    assert {site.size for site in watch.sites} == {(8, 8), (4, 4)}
+    assert all(
+        shape[0][1] == site.size[0] * site.size[1] for site, shape in zip(watch.sites, watch.shapes, strict=True)
+    )
 
 
 def test_second_control_is_refused_and_an_error_ends_the_first(video_unet: VideoUNet) -> None:
