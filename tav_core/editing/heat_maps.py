@@ -18,8 +18,8 @@ from torch import Tensor
 from ..checks import MAX_SEED, check_integer
 from ..conditioning import Conditioning
 from ..diffusion.denoiser import to_float32, unet_denoiser
-from ..unet.attention import Attend, AttentionSite, attention_probabilities
 from ..unet.video_unet import VideoUNet, check_inputs
+from .attention_maps import AttentionMap, record_attention
 
 NUM_LEVELS = 8
 
@@ -66,13 +66,13 @@ def heat_maps(
     check_integer("seed", seed, 0, MAX_SEED)
     denoiser = unet_denoiser(video_unet, scheduler, text)
     schedule, clip = denoiser.schedule, to_float32(latents, video_unet.device)
-    recorder = _Recorder(clip.shape[-2:])
+    found = _Sum(clip.shape[-2:])
     generator = torch.Generator().manual_seed(seed)
     for timestep in schedule.timesteps(num_levels):
         noise = torch.randn(clip.shape, generator=generator).to(clip.device)
-        with torch.no_grad(), video_unet.controlled(recorder):
+        with torch.no_grad(), record_attention(video_unet, kinds=("attn2",), each=found.add):
             denoiser(schedule.add_noise(clip, noise, timestep), timestep)
-        yield HeatMapStep(timestep, recorder.mean())
+        yield HeatMapStep(timestep, found.mean())
 
 
 def word_heat_maps(maps: Tensor, words: Sequence[tuple[str, Sequence[int]]]) -> list[tuple[str, Tensor]]:
@@ -129,22 +129,17 @@ def word_mask(
     return (large >= threshold).float() if threshold else large
 
 
-class _Recorder:
-    """An AttentionControl that sums the probabilities of cross-attention, and changes nothing."""
+class _Sum:
+    """The sum of the maps of cross-attention, at the size of the latents."""
 
     def __init__(self, size: torch.Size):
         self.size, self.count = size, 0
         self.total: Tensor | None = None
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
-        if site.kind == "attn2":
-            found = attention_probabilities(q, k, site).mean(dim=2)  # b f s n
-            self._add(found.transpose(-1, -2))
-        return attend(q, k, v)
-
-    def _add(self, found: Tensor) -> None:
-        batch, frames, tokens, positions = found.shape
-        images = found.reshape(batch * frames, tokens, *_size_of(positions, self.size))
+    def add(self, found: AttentionMap) -> None:
+        images = found.probabilities[:, :, 0].transpose(-1, -2)  # b f n s
+        batch, frames = images.shape[:2]
+        images = images.reshape(batch * frames, images.shape[2], *found.size)
         large = F.interpolate(images, tuple(self.size), mode="bilinear", align_corners=False)
         large = large.unflatten(0, (batch, frames)).transpose(1, 2)  # b n f h w
         self.total = large if self.total is None else self.total + large
@@ -153,12 +148,3 @@ class _Recorder:
     def mean(self) -> Tensor:
         assert self.total is not None, "the model has cross-attention: inflate() checks it"
         return self.total / self.count
-
-
-def _size_of(positions: int, size: Sequence[int]) -> tuple[int, int]:
-    """Height and width of a layer by its number of positions: the latents', halved and rounded up some times."""
-    height, width = size
-    while height * width > positions:
-        height, width = (height + 1) // 2, (width + 1) // 2
-    assert height * width == positions, "a layer of the UNet that is no halving of the latents"
-    return height, width
