@@ -27,6 +27,7 @@ def edit(
     config: SamplingConfig = SamplingConfig(),
     *,
     mask: Tensor | None = None,
+    sampler: Any = None,
 ) -> Iterator[SamplingStep]:
     """Sample an edit from latents, see `sample`, or along a source branch, see `sample_with_source_branch`.
 
@@ -34,19 +35,24 @@ def edit(
         start: latents at the level of the first timestep, (b, c, f, h, w), or the clip that the edit preserves.
         video_unet, positive, negative, scheduler, config: as both take them.
         mask: of a source-preserving edit.
+        sampler: of an edit without a source branch, as `sample` takes it.
 
     Yields:
         A SamplingStep for each timestep, falling; the last one holds the edit.
 
     Raises:
-        ValueError: a mask without a source branch, or as the two say.
+        ValueError: a mask without a source branch, a sampler with one, or as the two say.
     """
     if isinstance(start, SourceBranch):
+        if sampler is not None:
+            raise ValueError(
+                "A source-preserving edit takes DDIM steps: leave the sampler out, or start from inversion or noise."
+            )
         return sample_with_source_branch(video_unet, start, positive, negative, scheduler, config, mask=mask)
     if mask is not None:
         raise ValueError(MASK_ALONE)
     refuse_source_settings(config)
-    return sample(video_unet, start, positive, negative, scheduler, config)
+    return sample(video_unet, start, positive, negative, scheduler, config, sampler=sampler)
 
 
 def refuse_source_settings(config: SamplingConfig) -> None:

@@ -19,6 +19,7 @@ from ..checks import check_type, raise_unless_finite
 from ..conditioning import Conditioning
 from ..diffusion.ddim import ddim_inverse_step, undo_ddim_step
 from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
+from ..diffusion.schedule import raise_unless_ddim
 from ..unet.video_unet import VideoUNet, check_inputs
 from .config import InversionConfig
 
@@ -51,7 +52,7 @@ def invert(
         video_unet: the inflated model, tuned on the clip.
         latents: the clean clip, (b, c, f, h, w), scaled by the VAE's factor; any floating type and device.
         encoder_hidden_states: (b, n, d); published is the embedding of the empty prompt.
-        scheduler: a diffusers scheduler or its config, read for betas and prediction type.
+        scheduler: the model's DDIM scheduler or its config, read for betas, prediction type and spacing of timesteps.
         config: how to invert.
 
     Yields:
@@ -64,6 +65,7 @@ def invert(
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
     check_type("config", config, InversionConfig)
+    raise_unless_ddim(scheduler)
     denoiser = unet_denoiser(video_unet, scheduler, encoder_hidden_states)
     for step in ddim_invert(denoiser, to_float32(latents, video_unet.device), config):
         yield InversionStep(step.timestep, step.latents.to(latents.device))

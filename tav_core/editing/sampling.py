@@ -1,40 +1,32 @@
 """Sampling the edit: DDIM with classifier-free guidance from the inverted noise (arXiv:2212.11565, section 3.3).
 
     prediction = negative + guidance_scale (positive - negative)        `diffusion/guidance.py`
-    x_s = step(x_t, prediction)                                         `diffusion/ddim.py`
+    x_s = step(x_t, prediction)                                         `editing/samplers.py`, `diffusion/ddim.py`
 
 for each timestep t, falling, with s the next one below.
 """
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..checks import check_type, raise_unless_finite
+from ..checks import check_type
 from ..conditioning import Conditioning
-from ..diffusion.ddim import ddim_step
 from ..diffusion.denoiser import Denoiser, to_float32, unet_denoiser
 from ..diffusion.guidance import CFG
+from ..diffusion.schedule import NoiseSchedule, raise_unless_ddim
 from ..unet.attention import AttentionControl
 from ..unet.video_unet import VideoUNet, check_inputs
 from .config import SamplingConfig
 from .prompt_to_prompt import Controlled
+from .samplers import SamplingStep as SamplingStep
+from .samplers import as_sampler
+from .samplers import ddim_sample as ddim_sample
 
-
-@dataclass(frozen=True)
-class SamplingStep:
-    """One step of sampling.
-
-    Attributes:
-        timestep: of the prediction; `latents` lie one step below.
-        latents: (b, c, f, h, w), float32, on the device of the noise given.
-    """
-
-    timestep: int
-    latents: Tensor
+LEAST_LIKENESS = 0.1  # of neighbouring pixels, as a share of the signal's
+DEVIATIONS = 4  # by which chance must be smaller
 
 
 def sample(
@@ -44,6 +36,8 @@ def sample(
     negative: Tensor | Conditioning | None,
     scheduler: Any,
     config: SamplingConfig = SamplingConfig(),
+    *,
+    sampler: Any = None,
 ) -> Iterator[SamplingStep]:
     """Sample a clip under a prompt.
 
@@ -53,8 +47,9 @@ def sample(
             with denoise below 1 what `NoiseSchedule.timesteps` says. Any floating type and device.
         positive: the embedding of the edit's prompt, (b, n, d).
         negative: the embedding to guide away from, (b, m, d), m may differ from n; None without guidance.
-        scheduler: a diffusers scheduler or its config, read for betas and prediction type.
+        scheduler: the model's DDIM scheduler or its config, read for betas, prediction type and spacing of timesteps.
         config: how to sample.
+        sampler: a `Sampler`, or a scheduler of diffusers that is to make the steps; None for DDIM, as published.
 
     Yields:
         A SamplingStep for each timestep, falling; the last one holds the edit.
@@ -62,30 +57,18 @@ def sample(
     Raises:
         FloatingPointError: if a step gives numbers that are not finite.
         TypeError, ValueError: if a shape, a type or a number does not fit, or guidance lacks a negative embedding.
+
+    Warns:
+        UserWarning: with denoise below 1, the latents look like noise that holds nothing of a clip.
     """
     check_sampling(video_unet, noise, config, negative, positive=positive)
+    run = as_sampler(sampler)
+    if sampler is not None:
+        scheduler = NoiseSchedule.from_scheduler(scheduler)
     denoiser = guided_denoiser(video_unet, positive, negative, scheduler, config)
-    for step in ddim_sample(denoiser, to_float32(noise, video_unet.device), config):
+    _warn_of_pure_noise(noise, denoiser.schedule, config)
+    for step in run(denoiser, to_float32(noise, video_unet.device), config):
         yield SamplingStep(step.timestep, step.latents.to(noise.device))
-
-
-def ddim_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Iterator[SamplingStep]:
-    """DDIM over any denoiser.
-
-    Arguments:
-        denoiser: what predicts.
-        x_t: latents at the level of the first timestep, (b, c, f, h, w), float32, on the denoiser's device.
-        config: read for steps, denoise, eta and seed.
-    """
-    schedule, generator = denoiser.schedule, torch.Generator().manual_seed(config.seed)
-    for t, s in schedule.steps(config.num_inference_steps, config.denoise):
-        with torch.no_grad():
-            prediction = denoiser(x_t, t)
-            fresh = torch.randn(x_t.shape, generator=generator).to(x_t.device) if config.eta > 0 else None
-            levels = schedule.alpha(t), schedule.alpha(s)
-            x_t = ddim_step(x_t, prediction, *levels, schedule.prediction_type, config.eta, fresh)
-        raise_unless_finite(x_t, f"Sampling at timestep {t}")
-        yield SamplingStep(t, x_t)
 
 
 def check_sampling(
@@ -115,7 +98,12 @@ def guided_denoiser(
     config: SamplingConfig,
     control: AttentionControl | None = None,
 ) -> Denoiser:
-    """The model under a prompt, guided as the config says. A control acts on the positive prediction alone."""
+    """The model under a prompt, guided as the config says, for DDIM steps. A control acts on the positive part alone.
+
+    Raises:
+        ValueError: the scheduler makes other steps than DDIM.
+    """
+    raise_unless_ddim(scheduler)
     plain = unet_denoiser(video_unet, scheduler, positive)
     under_positive = plain if control is None else Controlled(plain, video_unet, control)
     if not config.guided or negative is None:
@@ -123,3 +111,24 @@ def guided_denoiser(
     under_negative = unet_denoiser(video_unet, plain.schedule, negative)
     scales = config.guidance_scale, config.guidance_rescale, config.high_noise_guidance_scale
     return CFG(under_positive, under_negative, *scales)
+
+
+def _warn_of_pure_noise(latents: Tensor, schedule: NoiseSchedule, config: SamplingConfig) -> None:
+    """Warn if sampling starts partway from latents in which nothing of a clip is to be seen.
+
+    Neighbouring pixels of a clip are alike, those of noise are not: their correlation is a large part of the share of
+    the signal at that level. Nothing is said where so few pixels do not tell.
+    """
+    share = schedule.alpha(schedule.timesteps(config.num_inference_steps, config.denoise)[0])
+    least = LEAST_LIKENESS * share
+    if config.denoise == 1 or least * latents.numel() ** 0.5 < DEVIATIONS:
+        return
+    x = latents.detach().float()
+    pairs = [(x[..., 1:, :], x[..., :-1, :]), (x[..., 1:], x[..., :-1]), (x[:, :, 1:], x[:, :, :-1])]
+    likeness = max(float((first * second).sum()) for first, second in pairs) / float(x.square().sum())
+    if likeness < least:
+        warnings.warn(
+            f"Sampling starts partway (denoise {config.denoise}), where latents are to hold the clip, but they look "
+            "like pure noise: set denoise to 1, or start from schedule.add_noise(clip, noise, timesteps[0]).",
+            stacklevel=3,
+        )

@@ -95,6 +95,7 @@ def load_model(
     _check_tokenizer(folder, loaded["tokenizer"], loaded["text_encoder"])
     for part in NETWORKS:
         loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
+    loaded["unet"].prediction_type = loaded["scheduler"].config.prediction_type  # nothing in the UNet shows it
     return BaseModel(**loaded)
 
 

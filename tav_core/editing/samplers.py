@@ -1,0 +1,173 @@
+"""Samplers: what takes latents from noise to a clip, over any denoiser.
+
+DDIM is the published one and the default. A function of this form is another, and so is a scheduler of diffusers, which
+runs as it stands: its own timesteps, its own steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks import raise_unless_finite
+from ..diffusion.ddim import ddim_step
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.schedule import NoiseSchedule
+from .config import SamplingConfig
+
+SAME_LEVELS = 1e-3  # by which alphas_cumprod of one model may differ from one scheduler to another
+FEW_STRIDES = 2  # steps of the schedule that the first timestep of a scheduler may lie from ours
+
+
+@dataclass(frozen=True)
+class SamplingStep:
+    """One step of sampling.
+
+    Attributes:
+        timestep: of the prediction; `latents` lie one step below.
+        latents: (b, c, f, h, w), float32, on the device of the noise given.
+    """
+
+    timestep: int
+    latents: Tensor
+
+
+# sampler(denoiser, x_t, config): from latents at the level of the first of denoiser.schedule.timesteps(
+# config.num_inference_steps, config.denoise), (b, c, f, h, w), float32, a SamplingStep for each step.
+Sampler = Callable[[Denoiser, Tensor, SamplingConfig], Iterator[SamplingStep]]
+
+
+def ddim_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Iterator[SamplingStep]:
+    """DDIM over any denoiser.
+
+    Arguments:
+        denoiser: what predicts.
+        x_t: latents at the level of the first timestep, (b, c, f, h, w), float32, on the denoiser's device.
+        config: read for steps, denoise, eta and seed.
+    """
+    schedule, generator = denoiser.schedule, torch.Generator().manual_seed(config.seed)
+    for t, s in schedule.steps(config.num_inference_steps, config.denoise):
+        with torch.no_grad():
+            prediction = denoiser(x_t, t)
+            fresh = torch.randn(x_t.shape, generator=generator).to(x_t.device) if config.eta > 0 else None
+            levels = schedule.alpha(t), schedule.alpha(s)
+            x_t = ddim_step(x_t, prediction, *levels, schedule.prediction_type, config.eta, fresh)
+        raise_unless_finite(x_t, f"Sampling at timestep {t}")
+        yield SamplingStep(t, x_t)
+
+
+def as_sampler(sampler: Any) -> Sampler:
+    """A sampler from a sampler, a scheduler of diffusers, or None for DDIM.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if sampler is None:
+        return ddim_sample
+    if hasattr(sampler, "set_timesteps") and hasattr(sampler, "step"):
+        return DiffusersSampler(sampler)
+    if not callable(sampler):
+        raise TypeError(
+            f"A sampler is a function (denoiser, x_t, config) or diffusers' scheduler, not {type(sampler).__name__}."
+        )
+    return _checked(sampler)
+
+
+def _checked(sampler: Sampler) -> Sampler:
+    """The sampler without gradients, with each of its steps checked."""
+
+    def run(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Iterator[SamplingStep]:
+        steps = iter(sampler(denoiser, x_t, config))
+        while True:
+            with torch.no_grad():  # no mode is held across a yield
+                step = next(steps, None)
+            if step is None:
+                return
+            if not isinstance(step, SamplingStep) or step.latents.shape != x_t.shape:
+                raise TypeError(
+                    f"A sampler yields SamplingStep(timestep, latents), with latents of {tuple(x_t.shape)}."
+                )
+            raise_unless_finite(step.latents, f"Sampling at timestep {step.timestep}")
+            yield step
+
+    return run
+
+
+@dataclass(frozen=True, eq=False)
+class DiffusersSampler:
+    """A scheduler of diffusers as a sampler: DPM-Solver++, UniPC, Euler and others.
+
+    It takes its own timesteps. Of the config it is given steps, denoise, and eta and seed where it adds noise. Euler's
+    and similar schedulers scale latents by sqrt(1 + sigma^2); that is done here, so that the latents that go in and out
+    are those of all other samplers.
+
+    Attributes:
+        scheduler: made from the model's own, `DPMSolverMultistepScheduler.from_config(model.scheduler.config)`; copied
+            for each run.
+    """
+
+    scheduler: Any
+
+    def __call__(self, denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Iterator[SamplingStep]:
+        """See `Sampler`.
+
+        Raises:
+            ValueError: the scheduler has other noise levels or another prediction type than the model, or starts from
+                another level.
+        """
+        scheduler, schedule = copy.deepcopy(self.scheduler), denoiser.schedule
+        self._raise_unless_of(schedule)
+        timesteps, skipped = self._start(scheduler, schedule, config, x_t.device)
+        scaled = float(scheduler.init_noise_sigma) != 1
+        sigmas = scheduler.sigmas.tolist() if scaled else [0.0] * (len(scheduler.timesteps) + 1)
+        options = self._options(scheduler, config)
+        x = x_t * (1 + sigmas[skipped] ** 2) ** 0.5
+        for index, t in enumerate(timesteps, skipped):
+            with torch.no_grad():
+                prediction = denoiser(scheduler.scale_model_input(x, t), t)
+                x = scheduler.step(prediction, t, x, **options).prev_sample
+            raise_unless_finite(x, f"Sampling at timestep {int(t)}")
+            yield SamplingStep(int(t), (x / (1 + sigmas[index + 1] ** 2) ** 0.5).float())
+
+    def _start(
+        self, scheduler: Any, schedule: NoiseSchedule, config: SamplingConfig, device: torch.device
+    ) -> tuple[Tensor, int]:
+        """Its timesteps from the share of the schedule that is run, and how many are skipped."""
+        steps = config.num_inference_steps
+        scheduler.set_timesteps(steps, device=device)
+        ours = schedule.timesteps(steps, config.denoise)
+        order, found = getattr(scheduler, "order", 1), len(scheduler.timesteps)
+        skipped = (steps - len(ours)) * order
+        if skipped and found > steps * order:  # PNDM
+            raise ValueError(f"{type(scheduler).__name__} begins with steps of its own: set denoise to 1.")
+        if skipped and hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(skipped)
+        first = float(scheduler.timesteps[skipped])
+        if skipped and abs(first - ours[0]) > FEW_STRIDES * schedule.num_train_timesteps / steps:
+            raise ValueError(
+                f"This scheduler would start at timestep {first:.0f}, the latents lie at {ours[0]}: choose another "
+                "timestep_spacing, or set denoise to 1."
+            )
+        return scheduler.timesteps[skipped:], skipped
+
+    def _options(self, scheduler: Any, config: SamplingConfig) -> dict[str, Any]:
+        taken = inspect.signature(scheduler.step).parameters
+        options = {"eta": config.eta, "generator": torch.Generator().manual_seed(config.seed)}
+        return {name: value for name, value in options.items() if name in taken}
+
+    def _raise_unless_of(self, schedule: NoiseSchedule) -> None:
+        remedy = (
+            "Make it from the model's own, such as DPMSolverMultistepScheduler.from_config(model.scheduler.config)."
+        )
+        name, levels = type(self.scheduler).__name__, getattr(self.scheduler, "alphas_cumprod", None)
+        if self.scheduler.config.get("prediction_type", "epsilon") != schedule.prediction_type:
+            raise ValueError(f"The model predicts {schedule.prediction_type}, this {name} another quantity. {remedy}")
+        ours = schedule.alphas_cumprod
+        if levels is None or len(levels) != len(ours) or (levels.double().cpu() - ours).abs().max() > SAME_LEVELS:
+            raise ValueError(f"This {name} has other noise levels than the model. {remedy}")
