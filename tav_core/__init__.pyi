@@ -3,23 +3,32 @@
 from . import evaluation as evaluation
 from . import metrics as metrics
 from .conditioning import Conditioning as Conditioning
+from .diffusion.ddim import clean_and_noise as clean_and_noise
 from .diffusion.denoiser import Denoiser as Denoiser
 from .diffusion.denoiser import UNetDenoiser as UNetDenoiser
+from .diffusion.denoiser import unet_denoiser as unet_denoiser
 from .diffusion.guidance import CFG as CFG
 from .diffusion.schedule import NoiseSchedule as NoiseSchedule
 from .diffusion.schedule import plain_noise as plain_noise
+from .editing.attention_maps import AttentionMap as AttentionMap
+from .editing.attention_maps import AttentionRecorder as AttentionRecorder
+from .editing.attention_maps import record_attention as record_attention
 from .editing.config import InversionConfig as InversionConfig
 from .editing.config import SamplingConfig as SamplingConfig
 from .editing.deflicker import deflicker as deflicker
 from .editing.edit import edit as edit
+from .editing.edit import inverted_start as inverted_start
 from .editing.heat_maps import HeatMapStep as HeatMapStep
 from .editing.heat_maps import heat_maps as heat_maps
 from .editing.heat_maps import word_heat_maps as word_heat_maps
 from .editing.inversion import InversionStep as InversionStep
+from .editing.inversion import ddim_invert as ddim_invert
 from .editing.inversion import invert as invert
 from .editing.reconstruction import reconstruct as reconstruct
 from .editing.reconstruction import reconstruction_snr as reconstruction_snr
-from .editing.sampling import SamplingStep as SamplingStep
+from .editing.samplers import Sampler as Sampler
+from .editing.samplers import SamplingStep as SamplingStep
+from .editing.samplers import ddim_sample as ddim_sample
 from .editing.sampling import sample as sample
 from .editing.source_branch import (
     SourceBranch as SourceBranch,
@@ -77,9 +86,10 @@ from .tuning.objective import NoisePrediction as NoisePrediction
 from .tuning.objective import Objective as Objective
 from .tuning.state import TuningState as TuningState
 from .tuning.tune import tune as tune
-from .unet.adapters import QueryTemporal as QueryTemporal
+from .unet.adapters import Adapter as Adapter
 from .unet.attention import AttentionControl as AttentionControl
 from .unet.attention import AttentionSite as AttentionSite
+from .unet.attention import attention_probabilities as attention_probabilities
 from .unet.inflate import inflate as inflate
 from .unet.video_unet import VideoUNet as VideoUNet
 from .unet.video_unet import trainable_parameters as trainable_parameters

@@ -11,12 +11,16 @@ The autoencoder and the text encoder run once, here; tuning, inversion and sampl
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 
-from .checks import check_choice, check_text, check_type
+from .checks import check_choice, check_tensor, check_text, check_type
+from .conditioning import Conditioning
 from .diffusion.schedule import NoiseSchedule
 from .editing.config import InversionConfig, SamplingConfig
 from .editing.deflicker import deflicker
@@ -32,65 +36,96 @@ from .models.codec import align_prompts, decode_latents, encode_frames, encode_p
 from .stages.invert import invert_clip
 from .stages.tune import tune_clip
 from .store import Store
-from .store.keys import weight_marks
+from .store.clip import load_clip, save_clip
+from .store.sharing import ClipWeights
 from .tuning.config import TuningConfig, TuningStep
 from .unet.inflate import inflate
-from .unet.video_unet import trainable_parameters
+from .unet.video_unet import VideoUNet, plain_module
+
+Prompt: TypeAlias = str | Tensor | Conditioning  # text, or its embedding (1, n, d)
 
 
 class ClipEditor:
-    """A base model inflated for one clip, and that clip's latents.
+    """A video model and one clip: its latents, its tuning, its inversion.
+
+    Several editors may share a model. Each has weights of its own, which are put into the model when it runs.
 
     Arguments:
-        model: its UNet is inflated in place and must not have been inflated before.
-        frames: (f, h, w, 3) in [0, 1], height and width multiples of 8.
-        source_prompt: the caption of the clip, under which it is tuned.
-        group_norm, attention, temporal_positions: as `inflate` takes them.
+        model: a base model, whose UNet is inflated in place unless an editor has done so; or an inflated UNet, with
+            latents for frames, embeddings for prompts, and `scheduler`.
+        frames: (f, h, w, 3) in [0, 1], height and width multiples of 8; or latents, (1, c, f, h, w), scaled by the
+            VAE's factor.
+        source_prompt: the caption of the clip, under which it is tuned; text, or its embedding (1, n, d).
         store: of tunings and inversions; None to save nothing.
+        scheduler: of the model, where it is an inflated UNet.
+        inflation: group_norm, attention, temporal and temporal_positions, as `inflate` takes them.
 
     Attributes:
-        latents: the clip's, (1, c, f, h, w), scaled by the VAE's factor.
-        video_unet: the inflated UNet.
+        latents: the clip's, (1, c, f, h, w), scaled by the VAE's factor. Read them; another clip is another editor.
+        video_unet: the inflated UNet, with the weights of this clip in it; for `trainable_parameters`, `save_tuned`,
+            `record_attention` and the like. If you change its weights, invert again.
         schedule: the noise levels of the model.
-        trajectory: the steps of the last inversion by the weights as they are; empty without one.
+        trajectory: the steps of the last inversion by the weights as they are, from low noise to high, each with its
+            timestep and latents; empty without one.
+
+    Raises:
+        TypeError, ValueError: an argument has another type or shape, or the model was inflated with other options.
     """
 
     def __init__(
         self,
-        model: BaseModel,
+        model: BaseModel | VideoUNet,
         frames: Tensor,
-        source_prompt: str,
+        source_prompt: Prompt,
         *,
-        group_norm: str = "video",
-        attention: str = "sparse_causal",
-        temporal_positions: bool = False,
         store: Store | None = None,
+        scheduler: Any = None,
+        **inflation: Any,
     ):
-        check_type("model", model, BaseModel, "load one with load_model()")
-        check_text("source_prompt", source_prompt)
-        self.model = model
+        if not isinstance(plain_module(model), VideoUNet):
+            check_type("model", model, BaseModel, "load one with load_model(), or give an inflated UNet")
+        _check_prompt("source_prompt", source_prompt)
+        self.model = model if isinstance(model, BaseModel) else None
         self.store = store
         self.source_prompt = source_prompt
-        self.frames = frames
-        self.latents = encode_frames(model, frames)
-        self.video_unet = inflate(
-            model.unet, group_norm=group_norm, attention=attention, temporal_positions=temporal_positions
-        )
+        check_tensor("frames", frames)
+        self._frames = None if frames.ndim == 5 else frames
+        self.latents = frames if frames.ndim == 5 else encode_frames(self._base_model("frames"), frames)
+        if scheduler is None and self.model is None:
+            raise TypeError("An inflated UNet does not show its noise levels: give scheduler=, that of its model.")
+        self.schedule = NoiseSchedule.from_scheduler(scheduler or self._base_model("a scheduler").scheduler)
+        self._weights = ClipWeights(_inflated(model, inflation))
         self.trajectory: list[InversionStep] = []
-        self._inverted_with: object = None  # marks of the weights of the inversion
-        self.schedule = NoiseSchedule.from_scheduler(model.scheduler)
+        self._inverted_with = -1  # the version of the weights of the inversion
         self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
-    def tune(self, config: TuningConfig = TuningConfig()) -> Iterator[TuningStep]:
+    @property
+    def video_unet(self) -> VideoUNet:
+        """The inflated UNet, with the weights of this clip in it."""
+        return self._weights.hold()
+
+    @property
+    def frames(self) -> Tensor:
+        """The clip, (f, h, w, 3) in [0, 1]; decoded where the editor was given latents."""
+        if self._frames is None:
+            self._frames = self.decode(self.latents)
+        return self._frames
+
+    def tune(self, config: TuningConfig = TuningConfig(), **own: Any) -> Iterator[TuningStep]:
         """Tune the untuned model on the clip under its caption.
 
         An earlier tuning and its inversion are discarded. With a store only updates that it lacks are made.
+
+        Arguments:
+            config: how to tune.
+            own: parameters, objective, noise and timesteps, as `tav_core.tune` takes them.
         """
         self.trajectory = []
         self.video_unet.reset()
         caption = self._embed(self.source_prompt)
-        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, store=self.store)
-        return cast(Iterator[TuningStep], run)  # without a preview, updates are all that it yields
+        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, store=self.store, **own)
+        # Without a preview, updates are all that it yields.
+        return self._weights.during(cast(Iterator[TuningStep], run))
 
     def set_strength(self, strength: float) -> None:
         """Fade or extend the tuning: 1 as tuned, 0 the image model. An inversion by other weights is discarded.
@@ -104,45 +139,50 @@ class ClipEditor:
         if strength != before:
             self.trajectory = []
 
-    def invert(self, config: InversionConfig = InversionConfig(), prompt: str = "") -> Iterator[InversionStep]:
+    def invert(self, config: InversionConfig = InversionConfig(), prompt: Prompt = "") -> Iterator[InversionStep]:
         """Invert the clip under `prompt`, the empty one as published, for `edit`."""
         text, scheduler = self._embed(prompt), self.schedule
         run = invert_clip(self.video_unet, self.latents, text, scheduler, config, store=self.store, check=False)
-        self.trajectory, self._inverted_with = run.trajectory, self._weights()
-        return cast(Iterator[InversionStep], run)  # unchecked, it samples nothing
+        self.trajectory, self._inverted_with = run.trajectory, self._weights.version()
+        return self._weights.during(cast(Iterator[InversionStep], run))  # unchecked, it samples nothing
 
-    def reconstruct(self, prompt: str = "") -> Iterator[SamplingStep]:
+    def reconstruct(self, prompt: Prompt = "") -> Iterator[SamplingStep]:
         """Sample the inverted clip again, under the prompt of the inversion and without guidance.
 
         Raises:
             RuntimeError: there is no inversion.
         """
-        return reconstruct(self.video_unet, self._inverted(), self._embed(prompt), self.schedule)
+        return self._weights.during(reconstruct(self.video_unet, self._inverted(), self._embed(prompt), self.schedule))
 
     def edit(
         self,
-        prompt: str,
+        prompt: Prompt,
         config: SamplingConfig = SamplingConfig(),
         *,
-        negative_prompt: str = "",
+        negative_prompt: Prompt = "",
         noise: Tensor | None = None,
         start_from: str = "inversion",
         mask: Tensor | None = None,
+        sampler: Any = None,
     ) -> Iterator[SamplingStep]:
         """Sample under another prompt.
 
         Arguments:
-            prompt, negative_prompt: what the edit is to show, and what to guide away from.
+            prompt, negative_prompt: what the edit is to show, and what to guide away from; text or embedding (1, n, d).
             config: how to sample.
             noise: to start from, (1, c, f, h, w), in place of the inverted clip or of drawn noise.
             start_from: "inversion" for the inverted clip, as published; "noise" for fresh noise of the config's seed;
                 "source_branch" for a source-preserving edit (`editing/source_branch.py`), which needs no inversion.
             mask: where a source-preserving edit may change the clip, 1, and where it is locked, 0: (f, height, width),
                 or (1, height, width) for all frames.
+            sampler: in place of DDIM, as `sample` takes it: a `Sampler` or a scheduler of diffusers.
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
             ValueError: an unknown `start_from`, or one that does not go with the other arguments.
+
+        Warns:
+            UserWarning: the config has a seed, which has no effect on what is asked for.
         """
         check_choice("start_from", start_from, START_FROM)
         if noise is not None and start_from == "source_branch":
@@ -151,16 +191,21 @@ class ClipEditor:
             )
         if mask is not None and start_from != "source_branch":
             raise ValueError(MASK_ALONE)
-        if negative_prompt and config.guide_from_caption:
+        if config.guide_from_caption and not (isinstance(negative_prompt, str) and negative_prompt == ""):
             raise ValueError("guide_from_caption takes the place of a negative prompt: leave out one of them.")
-        positive, negative = self._embed(prompt), self._embed(negative_prompt)
+        if config.seed and config.eta == 0 and sampler is None and (noise is not None or start_from == "inversion"):
+            warnings.warn(
+                f"seed {config.seed} has no effect: at eta 0 nothing is drawn, and the start is given.", stacklevel=2
+            )
+        prompts = self._embed(prompt), self._embed(negative_prompt)
         start = self._start(start_from, config, prompt) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)
-        return edit(self.video_unet, start, positive, negative, self.schedule, config, mask=free)
+        options: dict[str, Any] = dict(mask=free, sampler=sampler)
+        return self._weights.during(edit(self.video_unet, start, *prompts, self.schedule, config, **options))
 
     def try_strengths(
         self,
-        prompt: str,
+        prompt: Prompt,
         config: SamplingConfig = SamplingConfig(),
         *,
         strengths: Sequence[float] = STRENGTHS,
@@ -188,13 +233,13 @@ class ClipEditor:
             yield from self.edit(prompt, config, **options)
 
         texts = self._embed(prompt), self._embed(self.source_prompt)
-        items = search_strength(self.video_unet, edited, *texts, self.schedule, strengths)
+        items = self._weights.during(search_strength(self.video_unet, edited, *texts, self.schedule, strengths))
         try:
             yield from (item for item in items if isinstance(item, Trial))
         finally:
             self.trajectory = []
 
-    def heat_maps(self, prompt: str, latents: Tensor | None = None) -> Iterator[HeatMapStep]:
+    def heat_maps(self, prompt: Prompt, latents: Tensor | None = None) -> Iterator[HeatMapStep]:
         """Where each token of a prompt acts (`editing/heat_maps.py`), for `word_heat_maps`.
 
         Arguments:
@@ -202,15 +247,37 @@ class ClipEditor:
             latents: of an edit, (1, c, f, h, w); None for the clip.
         """
         clip = self.latents if latents is None else latents
-        return heat_maps(self.video_unet, clip, self._embed(prompt), self.schedule)
+        return self._weights.during(heat_maps(self.video_unet, clip, self._embed(prompt), self.schedule))
 
     def word_heat_maps(self, prompt: str, maps: Tensor) -> list[tuple[str, Tensor]]:
         """The words of a prompt with their maps, each (f, h, w) in [0, 1], from those of its tokens (1, n, f, h, w)."""
-        return word_heat_maps(maps, prompt_words(self.model, prompt))
+        return word_heat_maps(maps, prompt_words(self._base_model("words"), prompt))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1]."""
-        return decode_latents(self.model, latents)
+    def decode(self, latents: Tensor, *, differentiable: bool = False) -> Tensor:
+        """(1, c, f, h, w) -> frames (f, 8 h, 8 w, 3) in [0, 1], with gradients for the latents where asked."""
+        return decode_latents(self._base_model("decoding"), latents, differentiable=differentiable)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Save the tuning, its strength, and the inversion if the weights are still those that made it.
+
+        Arguments:
+            path: of the .safetensors file; a file of this name is replaced.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        valid = self._inverted_with == self._weights.version()
+        return save_clip(path, self.video_unet, self.latents, self.trajectory if valid else [])
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Load what `save` wrote for the same clip. The tuning, strength and inversion become those of the file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is damaged, or of another model or clip; nothing is changed then.
+        """
+        self.trajectory = load_clip(path, self.video_unet, self.latents).trajectory
+        self._inverted_with = self._weights.version()
 
     def deflicker(self, edit: Tensor) -> Iterator[Tensor]:
         """Deflicker an edit, and restore what the autoencoder lost of the clip, see `editing/deflicker.py`.
@@ -225,10 +292,11 @@ class ClipEditor:
             self._round_trip = self.decode(self.latents)
         return deflicker(edit, self.frames, self._round_trip)
 
-    def _start(self, start_from: str, config: SamplingConfig, prompt: str) -> Tensor | SourceBranch:
+    def _start(self, start_from: str, config: SamplingConfig, prompt: Prompt) -> Tensor | SourceBranch:
         """What sampling starts from."""
         if start_from == "source_branch":
-            alignment = align_prompts(self.model, self.source_prompt, prompt)
+            texts = [text for text in (self.source_prompt, prompt) if isinstance(text, str)]
+            alignment = align_prompts(self._base_model("text"), *texts) if len(texts) == 2 else None
             return SourceBranch(self.latents, self._embed(self.source_prompt), alignment=alignment)
         if start_from == "noise":
             return fresh_noise(tuple(self.latents.shape), config)
@@ -237,12 +305,44 @@ class ClipEditor:
     def _inverted(self) -> list[InversionStep]:
         if not self.trajectory:
             raise RuntimeError("The clip has not been inverted since it was last tuned: run invert() to its end first.")
-        if self._inverted_with != self._weights():
+        if self._inverted_with != self._weights.version():
             raise RuntimeError("The weights have changed since the clip was inverted: run invert() again.")
         return self.trajectory
 
-    def _weights(self) -> object:
-        return weight_marks(trainable_parameters(self.video_unet))
+    def _embed(self, prompt: Prompt) -> Tensor | Conditioning:
+        _check_prompt("a prompt", prompt)
+        return encode_prompts(self._base_model("text"), [prompt]) if isinstance(prompt, str) else prompt
 
-    def _embed(self, prompt: str) -> Tensor:
-        return encode_prompts(self.model, [prompt])
+    def _base_model(self, what: str) -> BaseModel:
+        if self.model is None:
+            raise RuntimeError(
+                f"An inflated UNet alone has no autoencoder and no text encoder, and {what} needs one: give latents "
+                "and embeddings, and decode with decode_latents(model, latents)."
+            )
+        return self.model
+
+
+def _check_prompt(name: str, prompt: object) -> None:
+    if not isinstance(prompt, (Tensor, Conditioning)):
+        check_text(name, prompt)
+
+
+def _inflated(model: BaseModel | VideoUNet, inflation: dict[str, Any]) -> VideoUNet:
+    """The inflated UNet of a model, which stays with it, so that another editor finds it.
+
+    Raises:
+        ValueError: it was inflated with other options.
+    """
+    if not isinstance(model, BaseModel):
+        video_unet = model
+    elif "_video_unet" in vars(model.unet):
+        (video_unet,) = vars(model.unet)["_video_unet"]
+    else:
+        video_unet = inflate(model.unet, **inflation)
+        vars(model.unet)["_video_unet"] = (video_unet,)  # in a tuple, which is no module of the UNet
+    if other := {name: value for name, value in inflation.items() if video_unet.inflation.get(name) != value}:
+        name, value = next(iter(other.items()))
+        raise ValueError(
+            f"This model is inflated with {name}={video_unet.inflation.get(name)!r}, not {value!r}: load it anew."
+        )
+    return video_unet

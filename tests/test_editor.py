@@ -8,8 +8,12 @@ import torch
 from tav_core import (
     ClipEditor,
     InversionConfig,
+    NoisePrediction,
     SamplingConfig,
     TuningConfig,
+    encode_frames,
+    encode_prompts,
+    inflate,
     load_model,
     plain_noise,
     trainable_parameters,
@@ -208,3 +212,126 @@ def test_an_inversion_by_other_weights_is_not_sampled(editor: ClipEditor, change
         next(iter(weights.values())).data.add_(0.01)
     with pytest.raises(RuntimeError, match=r"weights have changed .* run invert\(\) again"):
         editor.edit(CAPTION, SamplingConfig(num_inference_steps=2))
+
+
+PROMPT, SHORT = "a red ring on a forest background", SamplingConfig(STEPS, guidance_scale=3.0)
+
+
+def tuned(editor: ClipEditor, seed: int = 0) -> list[float]:
+    return [step.loss for step in editor.tune(TuningConfig(steps=2, learning_rate=1e-2, seed=seed))]
+
+
+def test_an_inflated_model_with_latents_and_embeddings_gives_the_same_edit(frames):
+    whole, model = ClipEditor(load_model(), frames, CAPTION), load_model()
+    words = {text: encode_prompts(model, [text]) for text in (CAPTION, PROMPT, "")}
+    parts = ClipEditor(inflate(model.unet), encode_frames(model, frames), words[CAPTION], scheduler=model.scheduler)
+    assert tuned(parts) == tuned(whole)
+    last(whole.invert(InversionConfig(STEPS)))
+    last(parts.invert(InversionConfig(STEPS), words[""]))
+    made = last(parts.edit(words[PROMPT], SHORT, negative_prompt=words[""]))
+    assert torch.equal(made, last(whole.edit(PROMPT, SHORT)))
+    for call in (lambda: parts.edit("a star", SHORT), lambda: parts.decode(made)):
+        with pytest.raises(RuntimeError, match="An inflated UNet alone has no autoencoder and no text encoder"):
+            call()
+    with pytest.raises(TypeError, match="give scheduler="):
+        ClipEditor(parts.video_unet, parts.latents, words[CAPTION])
+
+
+def test_a_base_model_takes_latents_and_shows_them(frames):
+    model = load_model()
+    editor = ClipEditor(model, encode_frames(model, frames), CAPTION)
+    assert torch.equal(editor.frames, editor.decode(editor.latents)) and editor.frames.shape == frames.shape
+
+
+def test_clips_share_a_model_and_keep_their_weights_strength_and_inversion(frames):
+    """As if each had a model of its own, in whichever order their steps are taken."""
+    clips, prompts = (frames, frames.flip(2)), (CAPTION, "a ring")
+
+    def results(first: ClipEditor, second: ClipEditor) -> list[object]:
+        runs = [editor.tune(TuningConfig(steps=2, learning_rate=1e-2)) for editor in (first, second)]
+        losses = [next(run).loss for run in runs] + [next(run).loss for run in runs] + [next(run, None) for run in runs]
+        first.set_strength(0.5)
+        for editor in (first, second):
+            last(editor.invert(InversionConfig(STEPS)))
+        edits = [first.edit(PROMPT, SHORT), second.edit(PROMPT, SHORT)]
+        latents = [next(run).latents for run in edits] + [last(run) for run in edits]
+        strengths = [editor.video_unet.adapter.scale for editor in (first, second)]
+        return [losses, strengths, *latents]
+
+    alone = results(*(ClipEditor(load_model(), *clip) for clip in zip(clips, prompts, strict=True)))
+    model = load_model()
+    shared = results(*(ClipEditor(model, *clip) for clip in zip(clips, prompts, strict=True)))
+    assert alone[:2] == shared[:2] and shared[1] == [0.5, 1.0]
+    assert all(torch.equal(one, other) for one, other in zip(alone[2:], shared[2:], strict=True))
+
+
+def test_a_clip_starts_untuned_after_another_one_is_gone(frames):
+    model = load_model()
+    first = ClipEditor(model, frames, CAPTION)
+    untuned = {name: weight.detach().clone() for name, weight in trainable_parameters(first.video_unet).items()}
+    tuned(first)
+    del first
+    second = ClipEditor(model, frames, CAPTION)
+    assert all(torch.equal(weight, untuned[name]) for name, weight in trainable_parameters(second.video_unet).items())
+    with pytest.raises(ValueError, match="inflated with attention='sparse_causal', not 'per_frame'"):
+        ClipEditor(model, frames, CAPTION, attention="per_frame")
+
+
+def test_save_and_load_bring_back_tuning_strength_and_inversion(editor, frames, tmp_path):
+    tuned(editor)
+    editor.set_strength(0.5)
+    last(editor.invert(InversionConfig(STEPS)))
+    expected = last(editor.edit(PROMPT, SHORT))
+    editor.save(tmp_path / "clip.safetensors")
+    other = ClipEditor(load_model(), frames, CAPTION)
+    other.load(tmp_path / "clip.safetensors")
+    assert other.video_unet.adapter.scale == 0.5
+    assert torch.equal(last(other.edit(PROMPT, SHORT)), expected)
+    editor.set_strength(1.0)
+    other.set_strength(1.0)
+    weights = trainable_parameters(editor.video_unet)
+    assert all(torch.equal(weight, weights[name]) for name, weight in trainable_parameters(other.video_unet).items())
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        other.edit(PROMPT, SHORT)
+
+
+def test_a_stale_inversion_is_not_saved_and_another_clip_is_refused(editor, frames, tmp_path):
+    last(editor.invert(InversionConfig(STEPS)))
+    with torch.no_grad():
+        next(iter(trainable_parameters(editor.video_unet).values())).add_(0.01)
+    editor.save(tmp_path / "clip.safetensors")
+    editor.load(tmp_path / "clip.safetensors")
+    with pytest.raises(RuntimeError, match="not been inverted"):
+        editor.edit(PROMPT, SHORT)
+    other = ClipEditor(load_model(), frames.flip(2), CAPTION)
+    before = {name: weight.detach().clone() for name, weight in trainable_parameters(other.video_unet).items()}
+    with pytest.raises(ValueError, match="saved of another clip"):
+        other.load(tmp_path / "clip.safetensors")
+    assert all(torch.equal(weight, before[name]) for name, weight in trainable_parameters(other.video_unet).items())
+
+
+def test_decoding_is_differentiable_where_asked(editor):
+    latents = editor.latents.clone().requires_grad_()
+    assert not editor.decode(latents).requires_grad
+    with torch.no_grad():
+        shown = editor.decode(latents, differentiable=True)
+    assert torch.equal(shown, editor.decode(latents))
+    shown[0].mean().backward()
+    assert latents.grad[:, :, 0].any() and not latents.grad[:, :, 1].any(), "each frame is decoded alone"
+
+
+def test_a_seed_without_effect_warns(editor, recwarn):
+    last(editor.invert(InversionConfig(STEPS)))
+    for options, effect in (({"start_from": "noise"}, True), ({"start_from": "source_branch"}, True), ({}, False)):
+        editor.edit(PROMPT, replace(SHORT, seed=3), **options)
+        assert bool([w for w in recwarn if "seed 3 has no effect" in str(w.message)]) is not effect
+    editor.edit(PROMPT, replace(SHORT, seed=3, eta=0.5))
+    assert len(recwarn) == 1
+
+
+def test_own_weights_and_losses_reach_tuning(editor):
+    names = [name for name, _ in editor.video_unet.unet.named_parameters() if "conv_in" in name]
+    for _ in editor.tune(TuningConfig(steps=1), parameters=names, objective=NoisePrediction(5.0)):
+        pass
+    assert list(trainable_parameters(editor.video_unet)) == names
+    assert len(tuned(editor)) == 2 and len(trainable_parameters(editor.video_unet)) == 49

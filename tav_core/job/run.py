@@ -95,7 +95,7 @@ class _Run:
 
     def __init__(self, job: EditJob, progress: Progress):
         self.job, self.progress = job, progress
-        self.settings = job.settings()
+        self.settings = _with_seed_where_drawn(job, job.settings())
         self.options: dict[str, Any] = {}  # of `ClipEditor.edit`
         self.seconds = dict.fromkeys(("tune", "invert", "sample", "decode"), 0.0)
         self.trials: tuple[Trial, ...] = ()
@@ -180,6 +180,13 @@ class _Run:
         """All steps of a stage, shown and timed."""
         with _timed(self.seconds, label):
             return list(self.progress(steps, label, total))
+
+
+def _with_seed_where_drawn(job: EditJob, settings: Settings) -> Settings:
+    """The settings without a seed of sampling where sampling draws nothing."""
+    if job.starts_from != "inversion" or settings.sampling.eta:
+        return settings
+    return replace(settings, sampling=replace(settings.sampling, seed=SamplingConfig.seed))
 
 
 @contextmanager

@@ -108,12 +108,12 @@ def encode_frames(model: BaseModel, frames: torch.Tensor) -> torch.Tensor:
     return rearrange(latents * vae.config.scaling_factor, "f c h w -> 1 c f h w").float()
 
 
-@torch.no_grad()
-def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
+def decode_latents(model: BaseModel, latents: torch.Tensor, *, differentiable: bool = False) -> torch.Tensor:
     """Frames of a clip's latents, decoded one at a time.
 
     Arguments:
         latents: (1, c, f, h, w).
+        differentiable: whether gradients reach the latents, which stores the activations of the decoder for all frames.
 
     Returns:
         (f, 8 h, 8 w, 3) for Stable Diffusion's autoencoder, float32 in [0, 1], on the CPU.
@@ -126,7 +126,9 @@ def decode_latents(model: BaseModel, latents: torch.Tensor) -> torch.Tensor:
     check_clip(latents, model.vae.config.latent_channels)
     check_integer("the number of clips to decode", len(latents), 1, 1)
     vae = model.vae
-    scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
-    images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])
+    with torch.set_grad_enabled(differentiable):
+        scaled = rearrange(latents / vae.config.scaling_factor, "1 c f h w -> f c h w").to(vae.device, vae.dtype)
+        images = torch.cat([vae.decode(z).sample.float().cpu() for z in scaled.split(1)])
+        frames = rearrange((images / 2 + 0.5).clamp(0, 1), "f c h w -> f h w c")
     raise_unless_finite(images, "Decoding")
-    return rearrange((images / 2 + 0.5).clamp(0, 1), "f c h w -> f h w c")
+    return frames
