@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tav_core
 from tav_core import BUNDLED_CLIPS, presets
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "python.md"
@@ -26,6 +27,25 @@ def code() -> str:
         for index, line in enumerate(block[1].splitlines()):
             lines[first + index] = line
     return "\n".join(lines)
+
+
+def blocks() -> list[str]:
+    return re.findall(r"(?ms)^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"))
+
+
+def test_the_ablation_is_short_and_takes_public_names_alone() -> None:
+    (ablation,) = [block for block in blocks() if "VARIANTS" in block]
+    assert len(ablation.splitlines()) < 60
+    assert "import" not in ablation, "it needs no more than the imports of the first block"
+    names = set(re.findall(r"\btav\.(\w+)", ablation))
+    assert names and names <= set(tav_core.__all__)
+
+
+def test_the_guide_imports_public_names_alone() -> None:
+    """Those of tav_core itself, and of the modules that docs/api.md has."""
+    imports = set(re.findall(r"from (tav_core[\w.]*) import", code()))
+    assert imports <= {"tav_core.presets", "tav_core.viz.heat_maps"}
+    assert set(re.findall(r"\btav\.(\w+)", code())) <= set(tav_core.__all__)
 
 
 @pytest.mark.slow
