@@ -200,9 +200,10 @@ def test_a_scheduler_of_another_prediction_type_is_refused() -> None:
     """As far as the model's own is known: that of load_model."""
     model = tav.load_model()
     video_unet, text = inflate(model.unet), torch.zeros(1, 77, model.text_encoder.config.hidden_size)
+    clip = torch.zeros(1, model.unet.config.in_channels, 2, 8, 8)
     for run in (tune, invert):
         with pytest.raises(ValueError, match=r"predicts 'v_prediction', .* says 'epsilon': .*model.scheduler"):
-            next(run(video_unet, CLIP, text, DDIMScheduler()))
+            next(run(video_unet, clip, text, DDIMScheduler()))
 
 
 def smooth(clip: Tensor) -> Tensor:
