@@ -209,7 +209,7 @@ def source_preserving(workflow: Workflow, model: tuple[str, int], prompt: str) -
         "TAVSample",
         **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
         **dict(steps=config.num_inference_steps, guidance=config.guidance_scale, denoise=config.denoise),
-        **dict(start_from="source branch", caption=("caption", 0), source_guidance=config.source_guidance_scale),
+        **dict(start_from="source branch", caption=("caption", 0), early_guidance=config.high_noise_guidance_scale),
         guide_from_caption=config.guide_from_caption,
     )
     workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
