@@ -1,7 +1,7 @@
 """Pictures that Pillow decodes: animated WebP, AVIF, and JPEG in TIFF.
 
-FFmpeg before version 8.1 has no decoder for animated WebP; it leaves out the sequence and the alpha channel of AVIF,
-and some of its versions take the colours of JPEG in TIFF for others.
+FFmpeg up to version 8.1 does not decode animated WebP, leaves out the sequence and the alpha channel of AVIF, and shows
+JPEG in TIFF, as Pillow writes it, black.
 """
 
 from __future__ import annotations
