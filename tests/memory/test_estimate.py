@@ -167,7 +167,7 @@ def test_accumulation_multiplies_flops_and_peaks_as_two_passes(make_unet: MakeUN
 def test_flops_are_those_of_a_real_step(make_unet: MakeUNet, name: str) -> None:
     """The estimate leaves the optimiser out; here it is not run."""
     video_unet, config = inflate(make_unet()), CONFIGS[name]
-    step = _Step(video_unet, config)
+    step = _Step(video_unet, config, config.objective if isinstance(config, TuningConfig) else None)
     with MemoryTracker() as tracker:
         step(LATENTS, TEXT)
     assert tracker.flops and step.scale_to_all_passes(tracker.flops) == pytest.approx(
