@@ -157,7 +157,7 @@ def saved_pictures(server: Server, outcome: Any, name: str) -> np.ndarray:
 
 
 def test_word_heat_maps_show_each_word_and_mask_some(server: Server) -> None:
-    outcome = server.run(heat_prompt(mask_words="person", threshold=0.5))
+    outcome = server.run(heat_prompt(mask_words="jumps", threshold=0.5))
     assert saved_pictures(server, outcome, "save_maps").shape[::2] == (4, 4 * 256)  # 9 words, 4 in a row
     mask = saved_pictures(server, outcome, "save_mask")[..., 0]
     assert mask.shape == (4, 64, 64) and set(np.unique(mask)) == {0, 1}
