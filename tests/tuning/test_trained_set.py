@@ -116,6 +116,7 @@ def test_a_second_set_joins_what_is_tuned(make_unet: MakeUNet, tmp_path: Path) -
     assert changed(model, before) == set(), "the LoRA goes back too"
 
 
+@pytest.mark.slow
 def test_the_store_keeps_sets_losses_and_draws_apart(make_unet: MakeUNet, tmp_path: Path) -> None:
     def stored(**options: object) -> int:
         """Steps that are left to make."""
@@ -168,6 +169,7 @@ def test_the_objective_given_is_minimised(make_unet: MakeUNet) -> None:
     assert same[0] == same[1]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_set_and_the_objective(make_unet: MakeUNet) -> None:
     model, size = inflate(make_unet()), dict(num_frames=2, height=8, width=8)
     published = estimate_memory(model, CONFIG, **size)

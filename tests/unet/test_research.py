@@ -79,6 +79,7 @@ def test_residuals_that_do_not_fit_are_refused(make_unet: MakeUNet) -> None:
             model(LATENTS, 437, TEXT, **wrong)
 
 
+@pytest.mark.slow
 def test_without_temporal_attention_the_model_is_the_untuned_one(make_unet: MakeUNet, tmp_path: Path) -> None:
     """Whose temporal attention adds nothing yet; and nothing of it is there to tune."""
     model, whole = inflate(make_unet(), temporal=False), inflate(make_unet())
