@@ -11,6 +11,7 @@ from torch import Tensor
 
 MAX_STEPS = 10**6  # of anything that is repeated; the losses of that many still fit into a file's metadata
 OVERSHOOT = 0.5  # of a range, as a share of it
+LONGEST_NAME = 255  # of a file: bytes on Linux, characters on Windows and macOS
 MAX_SEED = 2**64 - 1
 MAX_PARTS = 256  # of a path; Python makes missing folders recursively
 MAX_NUMBERS = 2**31  # in a tensor: 8 GB in float32, a hundred times what a clip of the largest models takes

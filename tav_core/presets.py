@@ -52,16 +52,20 @@ PUBLISHED = Preset(  # arXiv:2212.11565, section 4
 )
 
 # Of the bundled model; found on other clips than those that are reported on: docs/LOG.md.
-_STEPS = 20
-_BRANCH = SamplingConfig(num_inference_steps=12, guidance_scale=2.0, denoise=0.8)
+_BRANCH = SamplingConfig(num_inference_steps=12, denoise=0.8)
 BUNDLED = Preset(
     tuning=TuningConfig(steps=100, learning_rate=5e-4),
-    inversion=InversionConfig(num_inference_steps=_STEPS),
-    sampling=SamplingConfig(num_inference_steps=_STEPS, guidance_scale=1.5),
+    inversion=InversionConfig(num_inference_steps=20),
+    sampling=SamplingConfig(num_inference_steps=20, guidance_scale=1.5),
     source_branch={
         CONTENT: replace(_BRANCH, guidance_scale=1.5, high_noise_guidance_scale=2.5, guide_from_caption=True),
         LOOK: replace(
-            _BRANCH, source_guidance_scale=1.0, cross_replace_steps=1.0, self_replace_steps=0.6, propagate=False
+            _BRANCH,
+            guidance_scale=2.0,
+            source_guidance_scale=1.0,
+            cross_replace_steps=1.0,
+            self_replace_steps=0.6,
+            propagate=False,
         ),
     },
     start_from="source_branch",

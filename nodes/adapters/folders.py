@@ -12,10 +12,9 @@ import folder_paths
 from comfy.cli_args import args
 
 from ... import tav_core
-from ...tav_core.checks import check_path, check_text, shown
+from ...tav_core.checks import LONGEST_NAME, check_path, check_text, shown
 
 DATE = re.compile("%date:([^%]+)%")
-LONGEST_NAME = 255  # bytes on Linux, characters on Windows and macOS
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"

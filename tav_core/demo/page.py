@@ -94,9 +94,10 @@ def _tuning(shown: Shown) -> str:
     )
     return (
         "<section><h2>What tuning is for</h2>"
-        f"<p>The same edit, <q>{_marked(after.prompt, shown.clip.caption)}</q>, with the same settings and the same "
-        "noise. Left by the image model as it was, in the middle by the model that was tuned on the clip. Watch the "
-        "body: the motion is what the tuning learnt.</p>"
+        f"<p>The same edit, <q>{_marked(after.prompt, shown.clip.caption)}</q>, with the same settings, in the "
+        "published way: each model inverts the clip to noise and samples it under the new words. Left the image "
+        "model as it was, in the middle the model that was tuned on the clip. Watch the body: the motion is "
+        "what the tuning learnt.</p>"
         + _strip(panels, shown)
         + '<div class="wide"><table><tr><th></th><th>frames right, strictly</th><th>loosely</th><th>outline</th>'
         f"<th>figure's pixels</th></tr>{rows}</table></div></section>"

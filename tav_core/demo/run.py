@@ -26,7 +26,7 @@ from ..editor import ClipEditor
 from ..job.run import Progress, Step
 from ..metrics import psnr
 from ..models.base import load_model
-from ..presets import BUNDLED, Preset
+from ..presets import BUNDLED, LOOK, Preset
 from ..video import write_video
 from ..viz.figures import contact_sheet, save_loss_plot, save_picture, side_by_side
 from ..viz.heat_maps import heat_map_grid
@@ -36,7 +36,7 @@ from .page import Shown, write_page
 from .world import caption, draw
 
 SHOWN = "place"  # the edit that shows what tuning is for: the gain is largest where the place is another
-SHOWN_FROM: str | None = "inversion"  # how it starts, untuned and tuned; a source branch preserves the motion by itself
+SHOWN_FROM = "inversion"  # how it starts, untuned and tuned: a source branch preserves the motion by itself
 RECONSTRUCTION = InversionConfig(num_inference_steps=6, refinements=6)  # the cheapest within 1 dB: docs/LOG.md
 
 
@@ -72,7 +72,6 @@ class _Demo:
 
     def __init__(self, output: Path, progress: Progress, preset: Preset, num_frames: int | None):
         self.output, self.progress, self.preset = output, progress, preset
-        self.shown_from = SHOWN_FROM or preset.start_from
         self.seconds: dict[str, float] = {}
         self.clip = bundled_clip()
         self.source = draw(self.clip.scene, self.clip.words, num_frames or self.clip.num_frames)
@@ -85,7 +84,7 @@ class _Demo:
         reconstruction = self._reconstruct()
         self._prepare(self.preset.start_from, "invert")
         edits = {name: self._edit(name) for name in EDITS}
-        tuned = edits[SHOWN] if self.shown_from == self.preset.start_from else self._shown("tuned")
+        tuned = edits[SHOWN] if self.preset.start_from == SHOWN_FROM else self._shown("tuned")
         shown = Shown(self.clip, self.editor.frames, reconstruction, untuned, tuned, list(edits.values()))
         files = self._write(shown, losses)
         self.seconds["all"] = time.monotonic() - began
@@ -115,9 +114,9 @@ class _Demo:
 
     def _shown(self, state: str) -> DemoEdit:
         """The edit that shows what tuning is for, by the model as it is: "untuned" or "tuned"."""
-        self._prepare(self.shown_from, f"invert, {state}")
-        latents = self._sample(f"{SHOWN}, {state}", SHOWN, self.shown_from)
-        return judged(f"{SHOWN}-{state}", EDITS[SHOWN], self._finished(latents, self.shown_from), self.source)
+        self._prepare(SHOWN_FROM, f"invert, {state}")
+        latents = self._sample(f"{SHOWN}, {state}", SHOWN, SHOWN_FROM)
+        return judged(f"{SHOWN}-{state}", EDITS[SHOWN], self._finished(latents, SHOWN_FROM), self.source)
 
     def _reconstruct(self) -> Tensor:
         """The frames of the clip, inverted exactly under its caption and sampled again."""
@@ -182,6 +181,8 @@ class _Demo:
         preset = self.preset
         settings: dict[str, Any] = {"tuning": preset.tuning, "inversion": preset.inversion}
         settings |= {"reconstruction": RECONSTRUCTION, "sampling": preset.sampling_from(preset.start_from)}
+        settings |= {"sampling_look": preset.sampling_from(preset.start_from, LOOK)}
+        settings |= {"sampling_tuning": preset.sampling_from(SHOWN_FROM)}
         described = {name: asdict(config) for name, config in settings.items()}
         packages = ("torch", "diffusers", "transformers")
         return {
@@ -189,7 +190,7 @@ class _Demo:
             "tuning": {
                 "untuned": files[shown.untuned.name] | shown.untuned.as_json(),
                 "tuned": files[shown.tuned.name] | shown.tuned.as_json(),
-                "start_from": self.shown_from,
+                "start_from": SHOWN_FROM,
             },
             "source_prompt": self.clip.caption,
             "num_frames": len(source),

@@ -116,10 +116,10 @@ class NoiseSchedule:
         check_number("denoise", denoise, 0, 1, without="low")
         check_choice("timestep_spacing", self.timestep_spacing, SPACINGS)
         stride = self.stride(num_inference_steps)
-        if self.timestep_spacing != "leading":
-            return self._spread(num_inference_steps)[-max(1, round(denoise * num_inference_steps)) :]
-        offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
         kept = max(1, round(denoise * num_inference_steps))
+        if self.timestep_spacing != "leading":
+            return self._spread(num_inference_steps)[-kept:]
+        offset = min(1, self.num_train_timesteps - 1 - (num_inference_steps - 1) * stride)
         return [index * stride + offset for index in reversed(range(kept))]
 
     def steps(self, num_inference_steps: int, denoise: float = 1.0) -> list[tuple[int, int]]:

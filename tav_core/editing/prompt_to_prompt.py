@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser
+from ..diffusion.denoiser import UNetDenoiser
 from ..diffusion.schedule import NoiseSchedule
 from ..unet.attention import Attend, AttentionControl, AttentionSite
-from ..unet.video_unet import VideoUNet
 from .config import SamplingConfig
 
 CROSS, SELF = "attn2", "attn1"
@@ -65,8 +64,7 @@ class PromptToPrompt:
 class Controlled:
     """A denoiser whose attentions are under a control."""
 
-    denoiser: Denoiser
-    video_unet: VideoUNet
+    denoiser: UNetDenoiser
     control: AttentionControl
 
     @property
@@ -76,5 +74,5 @@ class Controlled:
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """See `Denoiser`."""
-        with self.video_unet.controlled(self.control):
+        with self.denoiser.video_unet.controlled(self.control):
             return self.denoiser(x_t, t)

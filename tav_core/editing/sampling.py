@@ -25,7 +25,7 @@ from .samplers import SamplingStep as SamplingStep
 from .samplers import as_sampler
 from .samplers import ddim_sample as ddim_sample
 
-LEAST_LIKENESS = 0.1  # of neighbouring pixels, as a share of the signal's
+LEAST_CORRELATION = 0.1  # of neighbouring pixels, as a share of the signal's
 DEVIATIONS = 4  # by which chance must be smaller
 
 
@@ -105,7 +105,7 @@ def guided_denoiser(
     """
     raise_unless_ddim(scheduler)
     plain = unet_denoiser(video_unet, scheduler, positive)
-    under_positive = plain if control is None else Controlled(plain, video_unet, control)
+    under_positive = plain if control is None else Controlled(plain, control)
     if not config.guided or negative is None:
         return under_positive
     under_negative = unet_denoiser(video_unet, plain.schedule, negative)
@@ -120,13 +120,13 @@ def _warn_of_pure_noise(latents: Tensor, schedule: NoiseSchedule, config: Sampli
     the signal at that level. Nothing is said where so few pixels do not tell.
     """
     share = schedule.alpha(schedule.timesteps(config.num_inference_steps, config.denoise)[0])
-    least = LEAST_LIKENESS * share
+    least = LEAST_CORRELATION * share
     if config.denoise == 1 or least * latents.numel() ** 0.5 < DEVIATIONS:
         return
     x = latents.detach().float()
     pairs = [(x[..., 1:, :], x[..., :-1, :]), (x[..., 1:], x[..., :-1]), (x[:, :, 1:], x[:, :, :-1])]
-    likeness = max(float((first * second).sum()) for first, second in pairs) / float(x.square().sum())
-    if likeness < least:
+    correlation = max(float((first * second).sum()) for first, second in pairs) / float(x.square().sum())
+    if correlation < least:
         warnings.warn(
             f"Sampling starts partway (denoise {config.denoise}), where latents are to hold the clip, but they look "
             "like pure noise: set denoise to 1, or start from schedule.add_noise(clip, noise, timesteps[0]).",

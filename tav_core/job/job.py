@@ -160,9 +160,7 @@ class EditJob:
         choices=(AUTO, "float32", "float16", "bfloat16"),
     )
     heat_maps: Path | None = _option(
-        None,
-        "a video of where each word of the prompt acts in the edit: NAME.mp4, .webm or .gif",
-        type=Path,
+        None, "a video of where each word of the prompt acts in the edit: NAME.mp4, .webm or .gif", type=Path
     )
     report: Path | None = _option(None, "a JSON file for settings, versions, times and memory", type=Path)
 

@@ -205,7 +205,7 @@ def _sample(denoiser: UNetDenoiser, latents: Tensor, config: SamplingConfig) -> 
     with torch.no_grad():
         if kinds := replaced_kinds(config):  # the clip's pass, whose queries and keys the edit's pass takes
             attention = PromptToPrompt(kinds=kinds)
-            Controlled(denoiser, denoiser.video_unet, attention.keep)(latents, TIMESTEP)
-            positive = Controlled(denoiser, denoiser.video_unet, attention.put)
+            Controlled(denoiser, attention.keep)(latents, TIMESTEP)
+            positive = Controlled(denoiser, attention.put)
         guided = CFG(positive, denoiser, 2.0, config.guidance_rescale)  # any scale but 1
         (guided if config.guided else positive)(latents, TIMESTEP)

@@ -25,7 +25,8 @@ _OTHER_PIPELINES = {
     "Inpaint": "an inpainting model", "StableDiffusion3": "a flow-matching model", "Flux": "a flow-matching model",
     "Pix2Pix": "an InstructPix2Pix model", "Depth2Img": "a depth model", "Upscale": "an upscaling model",
 }  # fmt: skip
-_INPUTS = {"9": "an inpainting model", "8": "an InstructPix2Pix model", "5": "a depth model", "7": "an upscaling model"}
+# By the number of channels of the UNet's input, as text.
+INPUTS = {"9": "an inpainting model", "8": "an InstructPix2Pix model", "5": "a depth model", "7": "an upscaling model"}
 COUNTS = ("layers_per_block", "transformer_layers_per_block", "num_hidden_layers")
 
 
@@ -91,8 +92,8 @@ def _raise_unless_stable_diffusion(folder: Path) -> None:
         if kind is not None:
             raise ModelError(_not_taken(folder, f"{kind} ({value})"))
     channels = _stated(folder / "unet" / "config.json", "in_channels")
-    if channels in _INPUTS:
-        raise ModelError(_not_taken(folder, f"{_INPUTS[channels]} ({channels} input channels)"))
+    if channels in INPUTS:
+        raise ModelError(_not_taken(folder, f"{INPUTS[channels]} ({channels} input channels)"))
     if _stated(folder / "unet" / "config.json", "projection_class_embeddings_input_dim") == "2560":
         raise ModelError(_not_taken(folder, "the SDXL refiner"))
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .folder import ModelError
+from .folder import INPUTS, ModelError
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
@@ -34,19 +34,14 @@ _OTHERS = {
     "control_model.": "a ControlNet",
     "lora_unet_": "a LoRA",
 }
-_INPUTS = {
-    9: "an inpainting model",
-    8: "an InstructPix2Pix model",
-    5: "a depth model",
-    7: "an upscaling model",
-}  # by the channels of the UNet's input
 
 
 def raise_unless_supported(name: str, shapes: Shapes) -> None:
     """Raise a ModelError, with the kind's name, unless the tensors are those of Stable Diffusion 1 or 2."""
     kinds = [kind for part, kind in _OTHERS.items() if any(key.startswith(part) or f".{part}" in key for key in shapes)]
     if not kinds and f"{UNET}input_blocks.0.0.weight" in shapes:
-        kinds = [kind for kind in [_INPUTS.get(shapes[f"{UNET}input_blocks.0.0.weight"][1])] if kind]
+        channels = str(shapes[f"{UNET}input_blocks.0.0.weight"][1])
+        kinds = [INPUTS[channels]] if channels in INPUTS else []
     if kinds:
         raise ModelError(
             f"{name} is {kinds[0]}, which Tune-A-Video does not take: give a checkpoint of Stable Diffusion 1 or 2."

@@ -23,7 +23,6 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".a
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
 _NUMBER_FIELD = re.compile(r"%0?(\d{0,2})d")
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}  # by the number of channels
-_LONGEST_NAME = 255  # bytes (Linux), or characters (Windows, macOS)
 MAX_SIDE = 16_384  # pixels of a picture's width or height
 MAX_PIXELS = 2**27  # of a picture of a source: 16,384 x 8,192
 MAX_RATE = 1000  # frames per second, and seconds per frame
@@ -80,10 +79,10 @@ def check_name_lengths(path: Path) -> None:
     """Raise a VideoError if the name of a file or of one of its folders is longer than file systems allow."""
     for name in path.parts:
         length = len(os.fsencode(name))
-        if length > _LONGEST_NAME:
+        if length > checks.LONGEST_NAME:
             raise VideoError(
-                f"The name {checks.shown(name)} has {length} bytes; at most {_LONGEST_NAME} can be written: choose a "
-                "shorter one."
+                f"The name {checks.shown(name)} has {length} bytes; at most {checks.LONGEST_NAME} can be written: "
+                "choose a shorter one."
             )
 
 

@@ -102,12 +102,12 @@ def test_its_settings_are_refused_where_they_would_do_nothing(video_unet, name):
 
 def test_tokens_are_aligned_by_words():
     model = load_model()
-    caption = "a pink star on a navy background"
+    caption = "a pink dog runs on the beach"
     same = align_prompts(model, caption, caption)
     assert same.tolist() == list(range(77))
-    swapped = align_prompts(model, caption, "a blue star on a navy background")
+    swapped = align_prompts(model, caption, "a blue dog runs on the beach")
     assert swapped.tolist() == list(range(77))
-    longer = align_prompts(model, caption, "a big pink star on a navy background").tolist()
+    longer = align_prompts(model, caption, "a big pink dog runs on the beach").tolist()
     new = len(model.tokenizer("big", add_special_tokens=False).input_ids)
     assert longer[:2] == [0, 1]
     assert longer[2 : 2 + new] == new * [-1]
