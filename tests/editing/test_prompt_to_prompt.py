@@ -112,3 +112,11 @@ def test_tokens_are_aligned_by_words():
     assert longer[:2] == [0, 1]
     assert longer[2 : 2 + new] == new * [-1]
     assert longer[2 + new :] == list(range(2, 77 - new))
+
+
+def test_tokens_of_a_longer_prompt_are_aligned():
+    model = load_model()
+    caption = " ".join(["dog"] * 70)
+    places = align_prompts(model, caption, caption + " runs on a red beach by the sea")
+    assert places.shape == (2 * 77,)
+    assert places[:71].tolist() == list(range(71))
