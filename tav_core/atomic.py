@@ -27,9 +27,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written; an old file of this name is whole then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The folder {str(folder)[:300]} cannot be made ({error.strerror}): choose another.") from error
 
 
 @contextmanager
@@ -51,8 +63,6 @@ def replacing(target: Path, temporary: Path | None = None) -> Iterator[Path]:
         yield temporary
         flush(temporary)
         replace(temporary, target)
-        with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
-            flush(target.parent)
     finally:
         with suppress(OSError):  # it must not hide why the file could not be written
             temporary.unlink(missing_ok=True)
@@ -64,7 +74,9 @@ def temporary_beside(target: Path) -> Path:
 
 
 def replace(finished: Path, target: Path) -> None:
-    """As os.replace, retried for some seconds on Windows, where another program may have the target open.
+    """Rename a file or folder that is flushed, and flush the names of the folder that it lies in.
+
+    On Windows, where another program may have the target open, it is tried again for some seconds.
 
     Raises:
         OSError: if the target cannot be replaced.
@@ -73,11 +85,13 @@ def replace(finished: Path, target: Path) -> None:
     while True:
         try:
             os.replace(finished, target)
-            return
+            break
         except PermissionError:
             if not WINDOWS or time.monotonic() - began > PATIENCE:
                 raise
             time.sleep(PAUSE)
+    with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
+        flush(target.parent)
 
 
 def remove(path: Path) -> bool:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import torch
 
 from .. import checks
+from ..atomic import replace
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
@@ -70,7 +71,12 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         VideoError: if it is a URL or an FFmpeg protocol such as http: or concat:, or cannot be the name of a file.
     """
     local = checks.check_path(path, VideoError)
-    if _SCHEME.match(name := os.fspath(path)) and not local.exists():
+    try:
+        exists = local.exists()
+    except OSError as error:
+        check_name_lengths(local)
+        raise VideoError(f"{checks.shown(local)} is the path of no file ({error.strerror}): give another.") from error
+    if _SCHEME.match(name := os.fspath(path)) and not exists:
         raise VideoError(f"{name!r} is a URL, and only local files are opened: give a path on this machine.")
     return local
 
@@ -197,5 +203,5 @@ def rename_held(finished: Path, target: Path, error: PermissionError) -> VideoEr
     """
     candidates = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
     free = next(path for path in candidates if not path.exists())
-    os.replace(finished, free)
+    replace(finished, free)
     return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? The video is in {free}.")

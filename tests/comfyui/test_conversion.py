@@ -17,7 +17,8 @@ REFUSED = {
     "flow": "samples by ModelSamplingDiscreteFlow, CONST; Tune-A-Video needs noise (eps) or velocity (v) prediction on "
     "a discrete schedule. Connect the MODEL as its checkpoint loader gives it",
 }
-COMPARED = ("sd15", "sd15-lora", "sd21")
+FULL_SIZE = ("sd15", "sd15-lora", "sd21")
+COMPARED = (*FULL_SIZE, "scaled fp8", "gguf")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_auto_precision_can_be_tuned(results: dict[str, dict]) -> None:
 def test_one_frame_equals_the_host(results: dict[str, dict], case: str) -> None:
     got = results[case]
     assert got["relative_error"] < 1e-3
-    assert got["largest"] > 0.1
+    assert got["largest"] > 0.05
     assert got["unchanged"] and got["trains"]
 
 
@@ -68,11 +69,16 @@ def test_noise_levels_of_stable_diffusion(results: dict[str, dict], case: str) -
 def test_bundled_model_equals_the_library(results: dict[str, dict]) -> None:
     """MODEL, CLIP and VAE as KSampler, CLIP Text Encode and VAE Encode and Decode use them."""
     got = results["bundled"]
-    assert set(got["errors"]) == {"unet", "text", "encode", "decode"}
+    assert {"unet", "text", "encode", "decode"} < set(got["errors"])
     assert max(got["errors"].values()) < 1e-5, got["errors"]
     assert got["unchanged"], "the inflated model has the weights of the bundled one"
     assert got["empty"] == [1, 16, 16, 16], "EmptyLatentImage takes the model's channels"
     assert got["preview"] < 0.05 < got["spread"], "previews show the colours"
+
+
+def test_long_prompts_are_encoded_as_the_host_does(results: dict[str, dict]) -> None:
+    errors = {name: error for name, error in results["bundled"]["errors"].items() if name.startswith("text of")}
+    assert len(errors) == 5 and max(errors.values()) < 1e-5, errors
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -124,3 +124,11 @@ def test_a_recorder_sees_the_attention_that_was_replaced(video_unet):
     blocks = len(video_unet.blocks)
     assert len(first) == 2 * blocks and all(map(torch.equal, first[:blocks], first[blocks:]))
     assert torch.equal(recorded, edited(video_unet, config))
+
+
+def test_tokens_of_a_longer_prompt_are_aligned():
+    model = load_model()
+    caption = " ".join(["dog"] * 70)
+    places = align_prompts(model, caption, caption + " runs on a red beach by the sea")
+    assert places.shape == (2 * 77,)
+    assert places[:71].tolist() == list(range(71))
