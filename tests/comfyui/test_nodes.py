@@ -21,9 +21,9 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVFindStrength", "TAVInflateUNet", "TAVLoadDemoModel",
-    "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady",
-    "TAVWordHeatMaps",
+    "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVEvaluate", "TAVExportTuned",
+    "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo",
+    "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady", "TAVWordHeatMaps",
 ]  # fmt: skip
 
 
