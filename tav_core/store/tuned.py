@@ -8,6 +8,7 @@ is measured from there.
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,7 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
     return metadata
 
 
-def inflation_of(path: str | os.PathLike[str]) -> dict[str, str | bool]:
+def inflation_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The options of `inflate` with which the model of a file was inflated.
 
     Raises:

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 def naive(model: ModelPatcher, handle: Any) -> ModelPatcher:
     """A copy of MODEL, its patches of weights included, that denoises clips as the tuned model does."""
     comfy.model_management.unload_all_models()  # which takes patches out of the weights
-    made = ModelPatcher(copy.deepcopy(model.model), torch.device("cpu"), torch.device("cpu"))
+    shared = (model.model.model_config, model.model.current_patcher)
+    copied = copy.deepcopy(model.model, {id(each): each for each in shared})
+    made = ModelPatcher(copied, torch.device("cpu"), torch.device("cpu"))
     made.patches = {key: list(patches) for key, patches in model.patches.items()}
     handle.apply_weights()
     clips = [1]

@@ -191,7 +191,7 @@ def before() -> dict[str, Any]:
 
 def controls() -> dict[str, Any]:
     """ControlNets and T2I-Adapters with a hint for each frame."""
-    model = small_model()
+    model = small_model("sd15 with two resnets")
     handle = tuned_model(model)
     native, expected = apply(model, handle), naive(model, handle)
     hints = torch.rand(3, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(6))

@@ -10,8 +10,10 @@ for it (`model_function_wrapper`). So samplers, areas, masks and windows are the
 import gc
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -37,6 +39,7 @@ SIZES = {
 }
 for _, config in SIZES.values():
     config |= dict(transformer_depth=[1, 1, 1, 0], transformer_depth_output=[1] * 6 + [0] * 2, context_dim=32)
+SIZES["sd15 with two resnets"] = (comfy.supported_models.SD15, SD15 | dict(model_channels=32, context_dim=32))
 
 
 def small_model(size: str = "sd15", **changes: Any) -> ModelPatcher:
@@ -80,22 +83,11 @@ def with_video_unet(model: ModelPatcher, video_unet: Any) -> ModelPatcher:
         assert torch.equal(text[:, :1].expand_as(text), text), "one prompt for a clip"
         timestep = sampling.timestep(sigma).unflatten(0, (clips, -1))[:, 0]
         with torch.no_grad():
-            out = video_unet(scaled, timestep, text[:, 0].clone(), **residuals(c.get("control")))
+            out = video_unet(scaled, timestep, text[:, 0].clone())
         return sampling.calculate_denoised(sigma, out.transpose(1, 2).flatten(0, 1), x)
 
     made.set_model_unet_function_wrapper(run)
     return made
-
-
-def residuals(control: dict[str, list] | None) -> dict[str, Any]:
-    """The host's residuals under the names of diffusers."""
-    if not control:
-        return {}
-    found: dict[str, Any] = {}
-    if control.get("output"):
-        found["down_block_additional_residuals"] = control["output"][-8:]
-        found["mid_block_additional_residual"] = control["middle"][-1]
-    return found
 
 
 def noise(frames: int = FRAMES, seed: int = 0, side: int = SIDE) -> Tensor:
@@ -231,7 +223,8 @@ def inversion() -> dict[str, float]:
         *_, back = core.sample(handle.video_unet, inverted.latents, text, None, handle.schedule, config)
         falling = rising.flip(0)
         falling[-1] = sigmas[0]
-        host_back = by_host(native, comfy.samplers.sampler_object("euler"), falling, got)
+        start = inverted.latents[0].transpose(0, 1) * factor / scale
+        host_back = by_host(native, comfy.samplers.sampler_object("euler"), falling, start)
         factor = (1 + float(sigmas[0]) ** 2) ** 0.5
         found[f"{name} sampling"] = error(host_back * scale / factor, back.latents[0].transpose(0, 1))
     return found
@@ -247,7 +240,7 @@ def by_host(model: ModelPatcher, sampler: Any, sigmas: Tensor, latents: Tensor) 
 
 def windows() -> dict[str, Any]:
     """Windows beside their definition: the same MODEL on the frames of each, its outputs averaged."""
-    model = small_model()
+    model = small_model("sd15 with two resnets")
     native = apply(model, tuned_model(model))
     node = module("nodes.context_windows").ContextWindows
     length, overlap, frames = 4, 2, 7
@@ -306,8 +299,8 @@ def told(windowed: ModelPatcher, x: Tensor) -> list:
 
 
 def controlnet() -> Any:
-    """A ControlNet of the small SD 1.5 with random weights."""
-    config = SIZES["sd15"][1] | dict(transformer_depth=[1, 1, 1, 0], num_heads=8)
+    """A ControlNet of the small SD 1.5 with two resnets on each level and random weights."""
+    config = SIZES["sd15 with two resnets"][1] | dict(num_heads=8)
     given = {key: value for key, value in config.items() if key != "out_channels"}
     net = comfy.cldm.cldm.ControlNet(hint_channels=3, **given)
     made_up(net)
@@ -315,9 +308,8 @@ def controlnet() -> Any:
 
 
 def t2i_adapter() -> Any:
-    """A T2I-Adapter of the small SD 1.5. It adds to each third block of the way down."""
-    net = comfy.t2i_adapter.adapter.Adapter([32, 128, 128, 128], nums_rb=2, cin=192, ksize=1, sk=True, xl=False)
-    net.channels = [32, 32, 32, 32]
+    """A T2I-Adapter of the small SD 1.5 with random weights."""
+    net = comfy.t2i_adapter.adapter.Adapter([32, 64, 128, 128], nums_rb=2, cin=192, ksize=1, sk=True, xl=False)
     made_up(net)
     return comfy.controlnet.T2IAdapter(net, 3, 8, "nearest-exact", device=torch.device("cpu"))
 
@@ -453,6 +445,34 @@ def without_wrappers(model: ModelPatcher) -> ModelPatcher:
     return made
 
 
+def speed(frames: int = 8, rounds: int = 3) -> dict[str, float]:
+    """Median CPU seconds of a step of full-size SD 1.5 on so many frames of 32 x 32 latents: image UNet and native."""
+    model = host_model(comfy.supported_models.SD15, SD15)
+    native = apply(model, tuned_model(model))
+    x, text = noise(frames, side=32), [[torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(0)), {}]]
+    spent: dict[str, list[float]] = {"image": [], "native": []}
+    for _ in range(rounds + 1):  # the first warms up
+        for name, each in (("image", model), ("native", native)):
+            sampler, seconds = comfy.samplers.KSAMPLER(timed_call), []
+            sampler.extra_options = {"seconds": seconds}
+            given = 1.0, sampler, torch.tensor([1.0, 0.0]), text, text, torch.zeros_like(x)
+            with torch.inference_mode():
+                comfy.sample.sample_custom(each, x, *given, noise_mask=None, callback=None, disable_pbar=True, seed=1)
+            spent[name] += seconds
+    found = {name: median(seconds[1:]) for name, seconds in spent.items()}
+    return found | {"ratio": found["native"] / found["image"]}
+
+
+def timed_call(
+    model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback: Any, disable: Any, seconds: list[float]
+) -> Tensor:
+    """A sampler of one call, which notes the CPU seconds of the call alone."""
+    began = time.process_time()
+    out = model(x, sigmas[0] * x.new_ones(len(x)), **extra_args)
+    seconds.append(time.process_time() - began)
+    return out
+
+
 CASES: dict[str, Callable[[], dict]] = {
     "one_call": one_call,
     "sampling": sampling,
@@ -461,6 +481,7 @@ CASES: dict[str, Callable[[], dict]] = {
     "windows": windows,
     "lifecycle": lifecycle,
     "refusals": refusals,
+    "speed": speed,
 }
 
 

@@ -1,5 +1,7 @@
 """Windows of a long clip."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ def test_windows_cover_each_frame_and_end_with_the_clip(frames: int, length: int
     assert {frame for window in windows for frame in window.frames} == set(range(frames))
     assert windows[-1].frames[-1] == frames - 1
     assert all(window.length == min(length, frames) for window in windows)
-    steps = [after.start - window.start for window, after in zip(windows, windows[1:], strict=False)]
+    steps = [after.start - window.start for window, after in pairwise(windows)]
     assert all(step == length - overlap for step in steps[:-1])
     assert all(0 < step <= length - overlap for step in steps[-1:])
 
