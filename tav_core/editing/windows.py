@@ -9,11 +9,18 @@ towards the ends of a window, as in FreeNoise (arXiv:2310.15169, section 3.3).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..checks import MAX_NUMBERS, check_integer
+
+if TYPE_CHECKING:  # settings can be made without the model
+    from ..diffusion.denoiser import Denoiser
+    from ..diffusion.schedule import NoiseSchedule
+
+MOST_LEADS = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,28 @@ class Window:
         """The weight of each frame's prediction, (length,): 1, 2, .. in the middle .. 2, 1."""
         rising = torch.arange(1, self.length + 1)
         return torch.minimum(rising, rising.flip(0)).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Led:
+    """A denoiser of a window: the frames that lead it stand before what it is given, and their prediction is dropped.
+
+    Attributes:
+        denoiser: of clips.
+        leads: the leading frames at the noise level that is asked for, (b, c, n, h, w); n may be 0.
+    """
+
+    denoiser: Denoiser
+    leads: Tensor
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """That of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self.denoiser(torch.cat([self.leads, x_t], dim=2), t)[:, :, self.leads.shape[2] :]
 
 
 def windows_of(num_frames: int, length: int, overlap: int) -> list[Window]:

@@ -29,7 +29,8 @@ NODES = [
 
 GROUPS = ("required", "optional")
 HOST_NODES = [
-    "CLIPTextEncode", "CheckpointLoaderSimple", "LoraLoader", "PreviewImage", "VAEDecode", "VAEEncode",
+    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "FlipSigmas", "KSamplerAdvanced", "LatentFromBatch",
+    "LoraLoader", "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
 ]  # fmt: skip
 
 
@@ -467,8 +468,12 @@ def test_preview_while_tuning(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart_bundled_model", "several_prompts", "source_branch", "tune_and_save", "load_and_edit"]
-)  # the last one loads the file of the one before it
+    "name",
+    [
+        "quickstart_bundled_model", "several_prompts", "source_branch", "native_ksampler", "native_long_clip",
+        "tune_and_save", "load_and_edit",
+    ],
+)  # the last one loads the file of the one before it  # fmt: skip
 def test_example_workflows_run(server: Server, name: str) -> None:
     """With few steps on few frames; other tests measure the edits."""
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
