@@ -126,11 +126,11 @@ def load_and_edit(runs: Runs) -> None:
     thumbnail("load_and_edit", runs.clips("load_and_edit"))
 
 
-def stand_in(name: str, edit: int) -> Callable[[Runs], None]:
+def stand_in(name: str, edit: int, run: str = SEVERAL) -> Callable[[Runs], None]:
     """For a workflow whose weights are not here: an edit that the bundled model makes, and says so."""
 
     def draw(runs: Runs) -> None:
-        (caption, clip), *edits = runs.clips(SEVERAL)
+        (caption, clip), *edits = runs.clips(run)
         thumbnail(name, [(f"With the bundled model: {caption}", clip), edits[edit]])
 
     return draw
@@ -185,7 +185,7 @@ PICTURES: dict[str, Callable[[Runs], None]] = {
     "edit_sd15_lora": stand_in("edit_sd15_lora", 2),
     "native_ksampler": edit_of("native_ksampler"),
     "native_long_clip": edit_of("native_long_clip"),
-    "native_style_sd15": stand_in("native_style_sd15", 1),
+    "native_style_sd15": stand_in("native_style_sd15", 0, "native_ksampler"),
     "emblems": emblems,
     "screenshot": screenshot,
 }

@@ -237,7 +237,7 @@ def memory() -> dict[str, Any]:
     comfy.model_management.unload_all_models()
     coarse = of_8_bits()
     fine = small_model()
-    with torch.no_grad():
+    with torch.inference_mode():
         weights = dict(fine.model.named_parameters())
         for name, weight in coarse.model.named_parameters():
             weights[name].copy_(weight.float())
