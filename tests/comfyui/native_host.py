@@ -10,6 +10,7 @@ for it (`model_function_wrapper`). So samplers, areas, masks and windows are the
 import gc
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,10 @@ import comfy.controlnet
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
+import comfy.sd
 import comfy.supported_models
 import comfy.t2i_adapter.adapter
+import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
@@ -445,6 +448,30 @@ def without_wrappers(model: ModelPatcher) -> ModelPatcher:
     return made
 
 
+def exported() -> dict[str, float]:
+    """An exported tuning that the host loads as a LoRA, beside the image model with the tuned queries."""
+    model = small_model()
+    handle = tuned_model(model)
+    handle.apply_weights()
+    core, found = module("tav_core"), {}
+    expected = model.clone()
+    expected.add_patches({key: ("diff", (each,)) for key, each in differences(model, handle).items()})
+    wanted = sampled(expected, noise())
+    found["acts"] = -error(wanted, sampled(model, noise()))
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("diff", "lora"):
+            path = core.export_tuned(handle.video_unet, Path(folder) / f"{kind}.safetensors", kind, error=1e-4).path
+            loaded, _ = comfy.sd.load_lora_for_models(model, None, comfy.utils.load_torch_file(str(path)), 1.0, 0)
+            assert loaded.patches.keys() == expected.patches.keys()
+            found[kind] = error(sampled(loaded, noise()), wanted)
+    return found
+
+
+def differences(model: ModelPatcher, handle: Any) -> dict[str, Tensor]:
+    keys, adapter = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config), handle.video_unet.adapter
+    return {f"diffusion_model.{keys[name]}": adapter.tuned[name] - base for name, base in adapter.base.items()}
+
+
 def speed(frames: int = 8, rounds: int = 3) -> dict[str, float]:
     """Median CPU seconds of a step of full-size SD 1.5 on so many frames of 32 x 32 latents: image UNet and native."""
     model = host_model(comfy.supported_models.SD15, SD15)
@@ -481,6 +508,7 @@ CASES: dict[str, Callable[[], dict]] = {
     "windows": windows,
     "lifecycle": lifecycle,
     "refusals": refusals,
+    "exported": exported,
     "speed": speed,
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 HOST = Path(__file__).with_name("native_host.py")
 CLOSE = 1e-5  # largest error over the largest value, of one call
-CHAIN = 3e-5  # of steps in a row
+CHAIN = 2e-5  # of steps in a row
 REFUSED = {
     "family": "is of the family SDXL",
     "size": "is not of the size of the tuned one (1 heads of 64 and text of width 32",
@@ -37,7 +37,7 @@ def run(comfyui: tuple[Path, str], file: Path, *cases: str) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
-    return run(comfyui, HOST, "one_call", "conditions", "inversion", "windows", "lifecycle", "refusals")
+    return run(comfyui, HOST, "one_call", "conditions", "inversion", "windows", "lifecycle", "refusals", "exported")
 
 
 def test_one_call_equals_the_video_unet(results: dict[str, dict]) -> None:
@@ -88,6 +88,12 @@ def test_nothing_is_left_after_alternations_and_faults(results: dict[str, dict])
         assert found[f"after {name}"] is True and found[f"image model after {name}"] is True
     assert found["keys"] is True and found["weights"] is True
     assert found["bytes"][0] == found["bytes"][1], "after 3 and after 20 alternations"
+
+
+def test_an_exported_tuning_loads_as_a_lora(results: dict[str, dict]) -> None:
+    found = results["exported"]
+    assert -found["acts"] > 0.1
+    assert found["diff"] <= CLOSE and found["lora"] <= 1e-3
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -86,8 +86,9 @@ def test_image_model_is_the_same_before_and_after(server: Server) -> None:
 def test_ksampler_samples_the_motion_with_fresh_noise_and_a_lora(server: Server) -> None:
     """An exported tuning is loaded as a LoRA; LoRA and motion both act."""
     exported = edit_prompt() | {
-        "export": node("TAVExportTuned", model=[prompts.TUNE, 0], kind="lora", error=0.3, filename_prefix="look"),
+        "export": node("TAVExportTuned", model=[prompts.TUNE, 0], error=0.3, filename_prefix="look"),
     }
+    exported["export"]["inputs"]["kind"] = "lora"
     report = server.run(exported).history["outputs"]["export"]["text"][0]
     assert "look_00001_.safetensors" in report and "% lost" in report
     lora = dict(model=[prompts.MODEL, 0], lora_name="look_00001_.safetensors", strength_model=1.0)

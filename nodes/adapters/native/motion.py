@@ -85,10 +85,12 @@ def count_frames(executor: Any, *args: Any, **kwargs: Any) -> Any:
     A node that puts tiles into the batch further inside is recognised by it.
     """
     bound = inspect.signature(executor.original).bind(*args, **kwargs)
-    options = bound.arguments["model_options"]
-    noted = {**options.get("transformer_options", {}), FRAMES: len(bound.arguments["x_in"])}
-    bound.arguments["model_options"] = {**options, "transformer_options": noted}
-    return executor(*bound.args, **bound.kwargs)
+    options = bound.arguments["model_options"].setdefault("transformer_options", {})
+    options[FRAMES] = len(bound.arguments["x_in"])
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        options.pop(FRAMES, None)
 
 
 class ClipCall:
