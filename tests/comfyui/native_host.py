@@ -8,6 +8,7 @@ for it (`model_function_wrapper`). So samplers, areas, masks and windows are the
 """
 
 import gc
+import importlib
 import json
 import sys
 import tempfile
@@ -472,6 +473,39 @@ def differences(model: ModelPatcher, handle: Any) -> dict[str, Tensor]:
     return {f"diffusion_model.{keys[name]}": adapter.tuned[name] - base for name, base in adapter.base.items()}
 
 
+LEANS_ON = {  # what of the host the native MODEL uses
+    "comfy.model_patcher": ["ModelPatcher"],
+    "comfy.model_patcher.ModelPatcher": [
+        "add_patches", "add_weight_wrapper", "add_wrapper_with_key", "clone", "get_model_object", "get_wrappers",
+        "model_patches_models", "set_model_attn1_replace",
+    ],
+    "comfy.patcher_extension.WrappersMP": ["CALC_COND_BATCH", "DIFFUSION_MODEL", "OUTER_SAMPLE", "PREPARE_SAMPLING"],
+    "comfy.patcher_extension.WrapperExecutor": ["new_class_executor"],
+    "comfy.context_windows": ["ContextHandlerABC"],
+    "comfy.conds.CONDRegular": ["_copy_with"],
+    "comfy.ldm.modules.attention": ["BasicTransformerBlock", "optimized_attention"],
+    "comfy.ldm.modules.diffusionmodules.openaimodel": ["ResBlock", "UNetModel"],
+    "comfy.ops.manual_cast": ["LayerNorm", "Linear"],
+    "comfy.samplers": ["KSAMPLER"],
+    "comfy.utils": ["get_attr", "repeat_to_batch_size", "unet_to_diffusers"],
+}  # fmt: skip
+
+
+def leans_on() -> dict[str, list[str]]:
+    """What of the host is missing."""
+    return {
+        "missing": [f"{place}.{name}" for place, names in LEANS_ON.items() for name in names if not has(place, name)]
+    }
+
+
+def has(place: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(place), name)
+    except ModuleNotFoundError:
+        outer, _, kind = place.rpartition(".")
+        return hasattr(getattr(importlib.import_module(outer), kind, None), name)
+
+
 def speed(frames: int = 8, rounds: int = 3) -> dict[str, float]:
     """Median CPU seconds of a step of full-size SD 1.5 on so many frames of 32 x 32 latents: image UNet and native."""
     model = host_model(comfy.supported_models.SD15, SD15)
@@ -509,6 +543,7 @@ CASES: dict[str, Callable[[], dict]] = {
     "lifecycle": lifecycle,
     "refusals": refusals,
     "exported": exported,
+    "leans_on": leans_on,
     "speed": speed,
 }
 

@@ -37,7 +37,9 @@ def run(comfyui: tuple[Path, str], file: Path, *cases: str) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
-    return run(comfyui, HOST, "one_call", "conditions", "inversion", "windows", "lifecycle", "refusals", "exported")
+    return run(
+        comfyui, HOST, "one_call", "conditions", "inversion", "windows", "lifecycle", "refusals", "exported", "leans_on"
+    )
 
 
 def test_one_call_equals_the_video_unet(results: dict[str, dict]) -> None:
@@ -88,6 +90,10 @@ def test_nothing_is_left_after_alternations_and_faults(results: dict[str, dict])
         assert found[f"after {name}"] is True and found[f"image model after {name}"] is True
     assert found["keys"] is True and found["weights"] is True
     assert found["bytes"][0] == found["bytes"][1], "after 3 and after 20 alternations"
+
+
+def test_host_has_all_that_the_native_model_leans_on(results: dict[str, dict]) -> None:
+    assert results["leans_on"]["missing"] == []
 
 
 def test_an_exported_tuning_loads_as_a_lora(results: dict[str, dict]) -> None:
