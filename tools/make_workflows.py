@@ -31,6 +31,7 @@ SD15 = {
 }
 SOURCE, BLUE = "a red person jumps on the beach, flat colours", "a blue person jumps on the beach, flat colours"
 ROBOT, MOON = "a red robot jumps on the beach, flat colours", "a red person jumps on the moon, flat colours"
+LONG = dict(context_length=12, overlap=4)
 
 
 @dataclass
@@ -376,15 +377,14 @@ def native_style() -> Workflow:
 
 def long_clip() -> Workflow:
     workflow = Workflow(
-        "## A long clip in windows\nThe clip is tuned on its first 12 frames, and all 24 are inverted and sampled in "
-        "windows of 12. *context_length* is the number of frames that were tuned; raise *overlap* if you see seams."
+        "## A long clip in windows\n24 frames in windows of 12. Each update of *One-Shot Tune* sees a window, drawn "
+        "anew (*context_length*), and *Context Windows* inverts and samples the clip in windows as long. So a clip of "
+        "any length takes the memory of a short one. Raise *overlap* if you see seams."
     )
     base(workflow, True, SOURCE)
-    workflow.nodes["clip"][1]["num_frames"] = 24
-    workflow.add("begin", "LatentFromBatch", "The frames to tune on", samples=("latents", 0), batch_index=0, length=12)
     model = with_motion(workflow, tuned(workflow, True), ("model", 0))
-    workflow.nodes["tune"][1]["latents"] = ("begin", 0)
-    windows = workflow.add("windows", "TAVContextWindows", model=model, context_length=12, overlap=4)
+    workflow.nodes["tune"][1]["context_length"] = LONG["context_length"]
+    windows = workflow.add("windows", "TAVContextWindows", model=model, **LONG)
     edit = native_edit(workflow, windows, ("latents", 0), BLUE, True)
     saved(workflow, compared(workflow, {SOURCE: ("clip", 0), BLUE: edit}, 2), "long")
     return workflow

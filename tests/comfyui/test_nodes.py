@@ -29,8 +29,8 @@ NODES = [
 
 GROUPS = ("required", "optional")
 HOST_NODES = [
-    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "FlipSigmas", "KSamplerAdvanced", "LatentFromBatch",
-    "LoraLoader", "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
+    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "FlipSigmas", "KSamplerAdvanced", "LoraLoader",
+    "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
 ]  # fmt: skip
 
 
