@@ -21,6 +21,7 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 INFOS: dict[str, Any] = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
 OURS = sorted(name for name in INFOS if name.startswith("TAV"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+BROWSERS_OWN = ("image", "fixed")  # values of the upload button, and of what a seed does after a run
 
 
 def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
     for node in workflow["nodes"]:
         if node["type"] == "MarkdownNote":
             continue
-        values = [value for value in node["widgets_values"] if value != "image"]  # that of the upload button
+        values = [value for value in node["widgets_values"] if value not in BROWSERS_OWN]
         inputs = dict(zip(widgets_of(INFOS[node["type"]]), values, strict=True))
         for slot in node["inputs"]:
             if slot["link"] is not None:
