@@ -39,4 +39,4 @@ def test_row_holds(measured: dict[str, dict[str, float]], name: str) -> None:
 def test_every_sampler_and_scheduler_of_the_host_equals_the_video_unet(sampling: dict[str, float]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert not [name for name in sampling if f"`{name}`" not in text]
-    assert max(sampling.values()) <= 1e-4, {name: value for name, value in sampling.items() if value > 1e-4}
+    assert max(sampling.values()) <= CHAIN, sampling
