@@ -85,8 +85,9 @@ def estimate_memory(
         The estimate. It takes seconds for any size; equal ones are cached.
     """
     dtype = dtype or video_unet.dtype
-    if objective is None and isinstance(config, TuningConfig):
-        objective = config.objective
+    if isinstance(config, TuningConfig):
+        objective = objective or config.objective
+        num_frames = config.frames_at_once(num_frames)
     key = (_architecture(video_unet), _options(config), objective, num_frames, height, width, dtype)
     if key not in _estimates:
         _estimates[key] = _dry_run(video_unet, config, objective, (num_frames, height, width), dtype)
