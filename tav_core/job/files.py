@@ -43,10 +43,15 @@ def job_values(job: EditJob) -> dict[str, Any]:
         value = getattr(job, name)
         if value == option.default or value is None:
             continue
-        is_path = name in PATHS and value != DEMO_MODEL
+        is_path = name in PATHS and value != DEMO_MODEL and "://" not in str(value)
         plain = isinstance(value, (bool, int, float, str)) and not is_path
         values[name] = value if plain else str(Path(value).absolute() if is_path else value)
     return values
+
+
+def job_text(job: EditJob) -> str:
+    """The content of a job file."""
+    return json.dumps({"format": FORMAT, "version": VERSION, "job": job_values(job)}, indent=2) + "\n"
 
 
 def write_job(job: EditJob) -> Path:
@@ -56,7 +61,7 @@ def write_job(job: EditJob) -> Path:
         OSError: if it cannot be written.
     """
     path = job_path(Path(job.output))
-    write_text(path, json.dumps({"format": FORMAT, "version": VERSION, "job": job_values(job)}, indent=2) + "\n")
+    write_text(path, job_text(job))
     return path
 
 
@@ -100,7 +105,7 @@ def parsed_fields(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if value is None:
             continue
         parsed[name] = field_value(name, value)
-        if name in PATHS and parsed[name] != DEMO_MODEL:
+        if name in PATHS and parsed[name] != DEMO_MODEL and "://" not in str(parsed[name]):
             parsed[name] = folder / parsed[name]
     return parsed
 
@@ -142,9 +147,9 @@ def _number(kind: type, value: object) -> int | float:
     if isinstance(value, bool):
         raise ValueError
     if kind is int and isinstance(value, Real) and not isinstance(value, Integral):
-        if float(value) != int(value):
+        if not float(value).is_integer():
             raise ValueError
-        return int(value)
+        return int(float(value))
     return kind(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -70,7 +71,8 @@ class KeptForNext:
         """
         model = self.model(job)
         width, height = job.width or model.image_size, job.height or model.image_size
-        taken = dict(num_frames=job.num_frames, start=job.start, fps=job.fps, width=width, height=height)
+        taken: dict[str, Any] = dict(num_frames=job.num_frames, start=job.start, fps=job.fps)
+        taken |= dict(width=width, height=height)
         key = (str(job.video), job.source_prompt, str(job.store), *taken.values())
         if self._clip is None or self._clip[0] != key:
             self._clip = None
