@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_engines(parser: argparse.ArgumentParser) -> None:
-    engines = parser.add_argument_group("where it runs")
+    engines = parser.add_argument_group("where it runs (default: on this machine)")
+    ray = "a Ray cluster, HOST:PORT or auto; local starts one on this machine"
+    engines.add_argument("--ray", metavar="ADDRESS", help=ray)
+    servers = "addresses of ComfyUI servers that have the node pack, such as http://127.0.0.1:8188"
+    engines.add_argument("--comfyui", nargs="+", metavar="URL", help=servers)
     workers = "processes on this machine (default: one a GPU, or one a core)"
     engines.add_argument("--workers", type=int, metavar="N", help=workers)
     card = "workers on one GPU: a number, or auto, as many as its memory holds (default: 1)"
@@ -88,6 +92,18 @@ def _run(args: argparse.Namespace, batch: Batch, calls: list[Any]) -> int:
 
 
 def _engine(args: argparse.Namespace, batch: Batch, calls: list[Any]) -> Engine:
+    if not batch.groups:
+        args.ray = args.comfyui = None  # nothing to run
+    if args.comfyui:
+        from .comfy import ComfyPool
+
+        return ComfyPool(args.comfyui, args.output, batch.task)
+    if args.ray:
+        from .ray_pool import RayPool
+
+        on_gpu = _device(args).startswith("cuda")
+        options: dict[str, Any] = dict(actors=args.workers, cores=args.threads or KEEP_CORES, on_gpu=on_gpu)
+        return RayPool(args.ray, calls[0], args.output, batch.groups, batch.task, **options)
     from .pool import Pool
 
     return Pool(calls if batch.groups else [], batch.task)
@@ -98,6 +114,8 @@ def _check_options(args: argparse.Namespace) -> None:
 
     from .storage import is_remote
 
+    if args.ray and args.comfyui:
+        raise ValueError("A batch runs on --ray or on --comfyui: give one of them.")
     for name in ("workers", "threads"):
         if getattr(args, name) is not None:
             check_integer(f"--{name}", getattr(args, name), 1, 4096)
@@ -124,7 +142,9 @@ def worker_calls(args: argparse.Namespace, batch: Batch) -> list[Any]:
     from .worker import EditWorker
 
     device, cores = _device(args), os.cpu_count() or 1
-    if device.startswith("cuda"):
+    if args.ray:  # one call, of each actor
+        devices, args.threads = ["cuda" if device.startswith("cuda") else device], args.threads or KEEP_CORES
+    elif device.startswith("cuda"):
         devices = cards(args, batch)
     else:
         devices = [device] * (args.workers or max(1, cores // (args.threads or KEEP_CORES)))

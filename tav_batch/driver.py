@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,9 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Hand out nothing more, and stop what runs; from a signal handler."""
+
+    def close(self) -> None:
+        """End all processes."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Batch:
         self.rows, self.log, self.folder = rows, log, Folder(output)
         self.checked = rows.check()
         self.results = Results(self.folder, [row.name for row in self.checked], rows.rows, rows.columns)
+        self._run = secrets.token_hex(8)
         self._models = {row.number: row.model for row in self.checked}
         left = self._take_what_is_done(retry_failed)
         self.groups: list[Group] = grouped((row.number, row.group, row.model) for row in left)
@@ -76,7 +81,9 @@ class Batch:
     def task(self, number: int) -> Task:
         """The task of a row."""
         row = self.checked[number]
-        return Task(number, row.name, row.digest, f"{row.name}{self.rows.suffix}", self.rows.job_values(number))
+        return Task(
+            number, row.name, row.digest, f"{row.name}{self.rows.suffix}", self.rows.job_values(number), self._run
+        )
 
     def run(self, engine: Engine) -> Outcome:
         """Run what is left.
@@ -85,7 +92,7 @@ class Batch:
             OSError: if the results cannot be written at the end; videos and records are whole then.
         """
         total, ran, times = len(self.checked), 0, StageTimes.load()
-        with self._locked(), stopped_by_signals(engine) as caught:
+        with self._locked(), closing(engine), stopped_by_signals(engine) as caught:
             for record in engine.run(Handout(self.groups)):
                 number, ran = int(record["number"]), ran + 1
                 self._take(number, record, times)

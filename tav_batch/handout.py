@@ -24,10 +24,11 @@ class Group:
 
 @dataclass(eq=False)
 class _Open:
-    """A group while it is worked at. A tuned one may be shared by workers."""
+    """A group while it is worked at, by its owner; a tuned one may be shared by workers."""
 
     group: Group
     left: deque[int]
+    owner: Hashable | None = None
     running: int = 0
     tuned: bool = False
 
@@ -40,9 +41,13 @@ class Handout:
 
     Arguments:
         groups: in the order in which they are begun.
+
+    Attributes:
+        shared: whether workers reach the tunings of others; where they do not, they share no clip.
     """
 
     def __init__(self, groups: Sequence[Group]):
+        self.shared = True
         self._unbegun = deque(_Open(group, deque(group.rows)) for group in groups)
         self._begun: dict[str, _Open] = {}
         self._of_worker: dict[Hashable, _Open] = {}
@@ -74,14 +79,29 @@ class Handout:
         opened.running -= 1
         opened.left.append(row)
 
+    def lost(self, worker: Hashable) -> None:
+        """A worker is gone for good; others may take its clip."""
+        for opened in self._begun.values():
+            if opened.owner == worker:
+                opened.owner = None
+
     def _choose(self, worker: Hashable) -> _Open | None:
         own = self._of_worker.get(worker)
         if own is not None and own.left and (own.tuned or not own.running):
             return own
         if self._unbegun:
-            return self._begin(self._models.get(worker))
-        ready = [opened for opened in self._begun.values() if opened.left and (opened.tuned or not opened.running)]
-        return max(ready, key=lambda opened: len(opened.left), default=None)
+            opened = self._begin(self._models.get(worker))
+            opened.owner = worker
+            return opened
+        ready = [opened for opened in self._begun.values() if opened.left and self._is_ready(opened)]
+        chosen = max(ready, key=lambda opened: len(opened.left), default=None)
+        if chosen is not None and chosen.owner is None:
+            chosen.owner = worker
+        return chosen
+
+    def _is_ready(self, opened: _Open) -> bool:
+        """Whether a worker may take rows of another one's clip."""
+        return (opened.tuned and self.shared) or opened.owner is None
 
     def _begin(self, model: str | None) -> _Open:
         """The next group, of this model if one of the next is."""

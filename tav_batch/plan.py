@@ -125,7 +125,8 @@ def _shape_of(model: str) -> VideoUNet | None:
     if config is None:
         return None
     with torch.device("meta"):
-        return inflate(UNet2DConditionModel.from_config(config).eval().requires_grad_(False))
+        unet = UNet2DConditionModel.from_config(config)
+    return inflate(unet.to_empty(device="cpu").eval().requires_grad_(False))  # memory that is never written to
 
 
 def _unet_config(model: str) -> dict | None:

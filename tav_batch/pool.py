@@ -135,26 +135,27 @@ class Pool:
             self._workers[number].stop()
 
     def run(self, handout: Handout) -> Iterator[Record]:
-        """The records of rows as they end."""
-        try:
-            while True:
-                if self.stopping:
-                    self.stop()  # a worker may have started since
-                self._hand_out(handout)
-                if not self._busy:
-                    return
-                ended, _ = wait(self._busy, timeout=POLL, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    record = self._ended(future, handout)
-                    if record is not None:
-                        yield record
-        finally:
-            self.stop()
-            wait(self._busy, timeout=GRACE)
-            for number in {number for future, (number, _) in self._busy.items() if not future.done()}:
-                self._workers[number].kill()
-            for worker in self._workers:
-                worker.close()
+        """The records of rows as they end. May be called again for more rows; `close` ends the workers."""
+        while True:
+            if self.stopping:
+                self.stop()  # a worker may have started since
+            self._hand_out(handout)
+            if not self._busy:
+                return
+            ended, _ = wait(self._busy, timeout=POLL, return_when=FIRST_COMPLETED)
+            for future in ended:
+                record = self._ended(future, handout)
+                if record is not None:
+                    yield record
+
+    def close(self) -> None:
+        """End the workers; those that run a row save the state of a tuning."""
+        self.stop()
+        wait(self._busy, timeout=GRACE)
+        for number in {number for future, (number, _) in self._busy.items() if not future.done()}:
+            self._workers[number].kill()
+        for worker in self._workers:
+            worker.close()
 
     def _hand_out(self, handout: Handout) -> None:
         working = {number for number, _ in self._busy.values()}

@@ -27,6 +27,7 @@ class Task:
         digest: of its job, see `jobs.Checked`.
         file: the video in the output, NAME.mp4.
         job: the fields of its `EditJob`, without output and device, as `job.files.job_values` makes them.
+        run: which run of the batch it is of.
         attempt: from 1; more where a worker died over it.
     """
 
@@ -35,6 +36,7 @@ class Task:
     digest: str
     file: str
     job: dict[str, Any] = field(default_factory=dict)
+    run: str = ""
     attempt: int = 1
 
 
@@ -49,7 +51,13 @@ def record_name(name: str) -> str:
 def record_of(task: Task, status: str, **facts: Any) -> Record:
     """A record: what it is of, and the facts."""
     head = {"format": FORMAT, "version": VERSION, "number": task.number, "name": task.name, "status": status}
-    who = {"digest": task.digest, "attempt": task.attempt, "host": socket.gethostname(), "process": os.getpid()}
+    who = {
+        "digest": task.digest,
+        "run": task.run,
+        "attempt": task.attempt,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+    }
     return head | who | facts
 
 

@@ -26,6 +26,18 @@ def test_a_clip_is_shared_only_after_it_is_tuned() -> None:
     assert handout.next("x") == 3 and handout.next("x") is None
 
 
+def test_without_a_shared_store_a_clip_stays_with_its_worker_unless_that_is_lost() -> None:
+    handout = Handout([Group("a", "m", (0, 1))])
+    handout.shared = False
+    assert handout.next("x") == 0
+    handout.done(0, tuned=True)
+    assert handout.next("y") is None and handout.next("x") == 1
+    handout.again(1)
+    assert handout.next("y") is None
+    handout.lost("x")
+    assert handout.next("y") == 1
+
+
 def test_workers_stay_on_their_model() -> None:
     handout = Handout([Group(f"m{n}", "m", (n,)) for n in range(2)] + [Group(f"n{n}", "n", (2 + n,)) for n in range(2)])
     taken = []
