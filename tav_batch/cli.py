@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suffix", default=".mp4", help="of the videos, as of edit --output (default: .mp4)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, its disk space and time, and end")
     parser.add_argument("--retry-failed", action="store_true", help="run rows again that failed before")
+    other = "the output of another batch, which report.html shows beside this one"
+    parser.add_argument("--compare", metavar="DIR", help=other)
     allowed = "a folder or URL that all paths of the table must lie in; may be given more than once"
     parser.add_argument("--allow-dir", action="append", default=[], metavar="DIR", help=allowed)
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="of progress (default: text)")
@@ -47,7 +49,8 @@ def _add_engines(parser: argparse.ArgumentParser) -> None:
     card = "workers on one GPU: a number, or auto, as many as its memory holds (default: 1)"
     engines.add_argument("--per-gpu", default="1", metavar="N", help=card)
     engines.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    engines.add_argument("--threads", type=int, help="of a worker on the CPU (default: its share of the cores)")
+    threads = "of a worker on the CPU (default: OMP_NUM_THREADS, or its share of the cores)"
+    engines.add_argument("--threads", type=int, help=threads)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     found, folder = read_table(args.table)
     rows = Rows(found, folder, parse_settings(args.set), args.suffix, tuple(args.allow_dir))
     log = Log(args.log_format)
-    batch = Batch(rows, args.output, log, retry_failed=args.retry_failed)
+    batch = Batch(rows, args.output, log, retry_failed=args.retry_failed, compare=args.compare)
     calls = worker_calls(args, batch)
     if args.dry_run:
         sys.stdout.write(describe(rows, batch.checked, batch.groups, len(calls), _device(args)) + "\n")
@@ -149,7 +152,8 @@ def worker_calls(args: argparse.Namespace, batch: Batch) -> list[Any]:
     else:
         devices = [device] * (args.workers or max(1, cores // (args.threads or KEEP_CORES)))
     devices = devices[: max(1, sum(len(group.rows) for group in batch.groups))]
-    threads = args.threads or max(1, cores // len(devices))
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    threads = args.threads or (int(said) if said.isdigit() else max(1, cores // len(devices)))
     encoders = tuple((name, getattr(args, name)) for name in ("clip", "pickscore", "dino") if getattr(args, name))
     options: dict[str, Any] = dict(threads=threads, encoders=encoders, figures=not args.no_figures)
     return [EditWorker(args.output, args.store, device, **options) for device in devices]

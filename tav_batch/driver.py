@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from .jobs import Checked, Rows
 from .log import Log
 from .plan import model_name
 from .record import FAILED, UNWRITTEN, Record, Task, record_name, succeeded
+from .report import REPORT, write_report
 from .results import Results
 from .storage import Folder
 from .times import StageTimes
@@ -63,17 +65,18 @@ class Batch:
         output: the folder or URL of videos, records and results.
         log: of progress.
         retry_failed: whether rows that failed before run again.
+        compare: the output of another batch, which the report shows beside this one.
 
     Attributes:
         checked: all rows, checked.
         groups: what is left to run.
     """
 
-    def __init__(self, rows: Rows, output: str, log: Log, *, retry_failed: bool = False):
+    def __init__(self, rows: Rows, output: str, log: Log, *, retry_failed: bool = False, compare: str | None = None):
         self.rows, self.log, self.folder = rows, log, Folder(output)
         self.checked = rows.check()
         self.results = Results(self.folder, [row.name for row in self.checked], rows.rows, rows.columns)
-        self._run = secrets.token_hex(8)
+        self._run, self._compare = secrets.token_hex(8), compare
         self._models = {row.number: row.model for row in self.checked}
         left = self._take_what_is_done(retry_failed)
         self.groups: list[Group] = grouped((row.number, row.group, row.model) for row in left)
@@ -99,8 +102,16 @@ class Batch:
                 shown = record["name"], record["status"], record.get("error")
                 self.log.row(*shown, self.results.num_done, self.results.num_failed, total, ran)
             self.results.write()
+            self._write_report()
         times.save()
         return Outcome(total, self.results.num_done, self.results.num_failed, caught[0] if caught else 0)
+
+    def _write_report(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            page = Path(scratch, REPORT)
+            with page.open("w", encoding="utf-8") as file:
+                write_report(file, self.results, self.rows, self.folder, self._compare)
+            self.folder.write(REPORT, page.read_bytes())
 
     def _take(self, number: int, record: Record, times: StageTimes) -> None:
         if record.pop(UNWRITTEN, False):

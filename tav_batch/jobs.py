@@ -102,6 +102,13 @@ class Rows:
         """The name of a row's edit, as the table gives it."""
         return str(self.rows[number].values.get("name", number + 1))
 
+    def video_of(self, number: int) -> str | None:
+        """The path or URL of a row's clip; None where the row has none that may be read."""
+        try:
+            return self._resolved("video", str(self.rows[number].values["video"]))
+        except (KeyError, RowError):
+            return None
+
     def job(self, number: int, output: Path, device: str = "cpu") -> EditJob:
         """The job of a row.
 

@@ -55,6 +55,10 @@ class Results:
         """Rows that failed."""
         return len(self._failed)
 
+    def name_of(self, number: int) -> str:
+        """The name of a row's edit."""
+        return self._names[number]
+
     def add(self, number: int, record: Record) -> None:
         """Take the record of a row, in place of an earlier one."""
         self._spool.seek(0, io.SEEK_END)
