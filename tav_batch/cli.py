@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .driver import Batch, Engine
 
 LIBRARIES = "pip install 'tune-a-video[batch]'"
+AT_ONCE = 8  # tunings' worth of bytes that a worker's clip takes in the store
 KEEP_CORES = 1  # threads of a worker on a CPU, where nothing is said
 
 
@@ -21,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", required=True, help=table)
     parser.add_argument("--output", required=True, help="folder or URL (s3://...) of videos, records and results")
     parser.add_argument("--store", help="folder or URL of tunings and inversions (default: OUTPUT/store)")
+    size = "the most that the store may take (default: 20, or what the workers need at once)"
+    parser.add_argument("--store-gb", type=float, metavar="GB", help=size)
     given = "for all rows, where the table does not say otherwise: a field of the edits, such as num_frames=8"
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=given)
     parser.add_argument("--suffix", default=".mp4", help="of the videos, as of edit --output (default: .mp4)")
@@ -156,7 +159,20 @@ def worker_calls(args: argparse.Namespace, batch: Batch) -> list[Any]:
     threads = args.threads or (int(said) if said.isdigit() else max(1, cores // len(devices)))
     encoders = tuple((name, getattr(args, name)) for name in ("clip", "pickscore", "dino") if getattr(args, name))
     options: dict[str, Any] = dict(threads=threads, encoders=encoders, figures=not args.no_figures)
+    options["store_bytes"] = store_bytes(args, batch, len(devices))
     return [EditWorker(args.output, args.store, device, **options) for device in devices]
+
+
+def store_bytes(args: argparse.Namespace, batch: Batch, workers: int) -> int:
+    """The size limit of the store, in which unfinished tunings, three times as large as finished ones, must stay."""
+    from tav_core.store.store import MAX_BYTES
+
+    from .plan import trained_bytes
+
+    if args.store_gb is not None:
+        return round(args.store_gb * 1e9)
+    largest = max((trained_bytes(model) for model in {group.model for group in batch.groups}), default=0)
+    return max(MAX_BYTES, AT_ONCE * (args.workers or workers) * largest)
 
 
 def cards(args: argparse.Namespace, batch: Batch) -> list[str]:

@@ -17,9 +17,10 @@ from tav_core.store import Store
 from .storage import download, file_system, is_remote
 
 
-def open_store(place: str) -> Store:
-    """The store at a path or a URL."""
-    return RemoteStore(place) if is_remote(place) else Store(place)
+def open_store(place: str, max_bytes: int | None = None) -> Store:
+    """The store at a path or a URL. Arguments: max_bytes, its size limit, of a remote one here; None for its own."""
+    options: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
+    return RemoteStore(place, **options) if is_remote(place) else Store(place, **options)
 
 
 class RemoteStore(Store):

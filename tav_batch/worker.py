@@ -35,6 +35,7 @@ class EditWorker:
         threads: of torch on the CPU; None for its own choice.
         encoders: folders of learned models to measure with: "clip", "pickscore", "dino".
         figures: whether edits are measured.
+        store_bytes: the size limit of the store; None for its own.
     """
 
     output: str
@@ -43,6 +44,7 @@ class EditWorker:
     threads: int | None = None
     encoders: tuple[tuple[str, str], ...] = ()
     figures: bool = True
+    store_bytes: int | None = None
 
     def __call__(self, task: Task) -> Record:
         """Run a row. Returns its record, which is written too; a failure is a record."""
@@ -63,14 +65,16 @@ class EditWorker:
     @cached_property
     def _kept(self) -> Any:
         import torch
+        from transformers.utils.logging import disable_progress_bar
 
         from tav_core.job.runner import KeptForNext
 
         from .remote_store import open_store
 
+        disable_progress_bar()  # of loading weights
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        return KeptForNext(open_store(self.store))
+        return KeptForNext(open_store(self.store, self.store_bytes))
 
     @cached_property
     def _learned(self) -> Any:
