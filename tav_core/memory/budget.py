@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from ..conditioning import Control
 from ..editing.config import SamplingConfig
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..unet.video_unet import VideoUNet
@@ -27,7 +29,9 @@ OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
 )
 
 
-def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig, budget: float) -> bool | str:
+def checkpointing_within(
+    video_unet: VideoUNet, latents: Tensor, config: TuningConfig, budget: float, controls: Sequence[Control] = ()
+) -> bool | str:
     """The fastest `gradient_checkpointing` with which a step stays within the budget.
 
     Arguments:
@@ -35,26 +39,35 @@ def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningC
         latents: the clip, (1, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` is ignored.
         budget: bytes, without the weights.
+        controls: what acts beside the caption.
 
     Returns:
         False, "selective" or True; also True if nothing fits.
     """
     *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
-    fitting = (c for c in faster if estimate_memory(video_unet, c, **clip_size(latents)).without_weights <= budget)
+    size = clip_size(latents) | {"controls": controls}
+    fitting = (c for c in faster if estimate_memory(video_unet, c, **size).without_weights <= budget)
     return next(fitting, smallest).gradient_checkpointing
 
 
-def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig | SamplingConfig, memory: float) -> int:
+def frames_within(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    config: TuningConfig | SamplingConfig,
+    memory: float,
+    controls: Sequence[Control] = (),
+) -> int:
     """The most frames of a clip with which a step stays within the memory, tuning with checkpointing; 0 if none.
 
     Arguments:
         video_unet, latents: as `checkpointing_within` takes them.
         config: of tuning or sampling.
         memory: bytes, weights included.
+        controls: what acts beside the prompts.
     """
     if isinstance(config, TuningConfig):
         config = replace(config, gradient_checkpointing=True)
-    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents))
+    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents), controls=controls)
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:
@@ -94,7 +107,11 @@ def peak_memory(device: torch.device) -> int:
 
 
 def out_of_memory_advice(
-    video_unet: VideoUNet, latents: Tensor, frames: Tensor, config: TuningConfig | SamplingConfig
+    video_unet: VideoUNet,
+    latents: Tensor,
+    frames: Tensor,
+    config: TuningConfig | SamplingConfig,
+    controls: Sequence[Control] = (),
 ) -> str:
     """The message of an out-of-memory error: the clip's size, and which options to lower to what.
 
@@ -103,10 +120,11 @@ def out_of_memory_advice(
         latents: the clip, (1, c, f, h, w).
         frames: its pixels, (f, height, width, 3).
         config: of the stage that ran out of memory.
+        controls: what acts beside the prompts.
     """
     count, height, width, _ = frames.shape
     _, total = device_memory(video_unet.device)
-    fewer = min(int(count * FEWER_FRAMES), frames_within(video_unet, latents, config, total))
+    fewer = min(int(count * FEWER_FRAMES), frames_within(video_unet, latents, config, total, controls))
     recomputable = isinstance(config, TuningConfig) and config.gradient_checkpointing is not True
     remedies = ["--gradient-checkpointing on"] if recomputable else []
     remedies += [f"--num-frames {fewer}"] if fewer else []
