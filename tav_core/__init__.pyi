@@ -99,5 +99,6 @@ from .unet.video_unet import trainable_parameters as trainable_parameters
 from .video import VideoClip as VideoClip
 from .video import read_video as read_video
 from .video import write_video as write_video
+from .video.hints import draw_hints as draw_hints
 
 __version__: str
