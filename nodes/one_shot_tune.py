@@ -64,7 +64,8 @@ class OneShotTune(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..tav_core.viz.figures import save_loss_plot
 
-        config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
+        without = {name: settings.get(name) or None for name in ("min_snr_gamma", "context_length")}  # 0 is none
+        config = TuningConfig(**settings | without)
         clip, text = clip_latents(latents, model), embeddings(caption, "caption")
         preview = _preview_config(preview_every, preview_prompt, preview_vae)
         progress = Progress(config.steps)

@@ -79,6 +79,8 @@ from .stages.tune import (
 from .stages.tune import (
     tune_clip as tune_clip,
 )
+from .store.export import Exported as Exported
+from .store.export import export_tuned as export_tuned
 from .store.store import Store as Store
 from .store.tuned import apply_tuned as apply_tuned
 from .store.tuned import load_tuned as load_tuned

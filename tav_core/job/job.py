@@ -81,6 +81,9 @@ class EditJob:
     timestep_range: float | None = _setting(
         float, "share of the noise levels that tuning draws from, in (0, 1]", "tuning"
     )
+    context_length: int | None = _setting(
+        int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
+    )
     num_inference_steps: int | None = _setting(int, "steps of inversion and of sampling", "inversion", "sampling")
     refinements: int | None = _setting(
         int, "more predictions for each step of inversion, for a closer reconstruction", "inversion"

@@ -86,8 +86,9 @@ def estimate_memory(
         The estimate. It takes seconds for any size; equal ones are cached.
     """
     dtype = dtype or video_unet.dtype
-    if objective is None and isinstance(config, TuningConfig):
-        objective = config.objective
+    if isinstance(config, TuningConfig):
+        objective = objective or config.objective
+        num_frames = config.frames_at_once(num_frames)
     size = num_frames, height, width
     key = (_architecture(video_unet), _options(config), objective, *size, dtype, *map(_sizes, controls))
     if key not in _estimates:

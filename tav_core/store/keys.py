@@ -51,6 +51,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "seed": 0,
         "timestep_range": 1.0,
         "min_snr_gamma": None,
+        "context_length": None,
         "compute_dtype": None,
     },
     "InversionConfig": {"num_inference_steps": 50, "refinements": 0, "tolerance": 1e-5},

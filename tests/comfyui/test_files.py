@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tav_core.store.export import ERROR, KINDS
 from tav_core.store.store import MAX_BYTES
 from tav_core.unet.inflate import GROUP_NORM_MODES
 from tav_core.video.choose import FITS
@@ -160,3 +161,5 @@ def test_options_of_the_nodes_equal_those_of_the_core() -> None:
     inflate, load = (INFOS[name]["input"] for name in ("TAVInflateUNet", "TAVLoadVideo"))
     assert inflate["optional"]["group_norm"][1]["options"] == list(GROUP_NORM_MODES)
     assert load["optional"]["fit"][1]["options"] == list(FITS)
+    export = INFOS["TAVExportTuned"]["input"]["required"]
+    assert export["kind"][1]["options"] == list(KINDS) and export["error"][1]["default"] == ERROR
