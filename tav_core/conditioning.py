@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -30,11 +30,8 @@ class Control(Protocol):
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors that decide them: hints and weights."""
 
-    def empty(self, num_frames: int) -> Control:
-        """One of the same size for clips of so many frames, on tensors made anew, that acts at all timesteps.
-
-        Memory is planned with it, on tensors that have no storage.
-        """
+    def of_frames(self, frames: Sequence[int]) -> Control:
+        """The same for a clip of these frames alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +61,10 @@ class Conditioning:
     def cat(self, other: Conditioning) -> Conditioning:
         """Both in one batch, this one's clips first: (2 b, n, d)."""
         return replace(self, text=torch.cat([self.text, other.text]))
+
+    def of_frames(self, frames: Sequence[int]) -> Conditioning:
+        """The same for a clip of these frames alone."""
+        return replace(self, controls=tuple(control.of_frames(frames) for control in self.controls))
 
     def under(self, controls: tuple[Control, ...]) -> Conditioning:
         """The same with these controls beside its own."""

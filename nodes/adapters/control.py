@@ -5,9 +5,9 @@ They run as they are. What stands in for the host's model gives them our latents
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,9 +44,11 @@ class HostControl:
 
     Attributes:
         control: as Apply ControlNet puts it into CONDITIONING.
+        frames: of the clip, whose images act; None for all.
     """
 
     control: Any
+    frames: tuple[int, ...] | None = None
 
     @property
     def chain(self) -> list[Any]:
@@ -83,8 +85,27 @@ class HostControl:
         clips, _, frames = x_t.shape[:3]
         images, of_frames = rearrange(x_t, "b c f h w -> (b f) c h w"), t.repeat_interleave(frames).float()
         context = {"c_crossattn": text.repeat_interleave(frames, dim=0)}
-        got = self.control.get_control(images, of_frames, context, clips, {})
+        with self._cut():
+            got = self.control.get_control(images, of_frames, context, clips, {})
         return {} if got is None else _residuals(got)
+
+    @contextmanager
+    def _cut(self) -> Iterator[None]:
+        """The controls with the images of these frames alone; what they made of others is made anew."""
+        hints = [control.cond_hint_original for control in self.chain]
+        try:
+            for control, hint in zip(self.chain, hints, strict=True):
+                if self.frames is not None and len(hint) > 1:
+                    control.cond_hint_original, control.cond_hint = hint[list(self.frames)], None
+            yield
+        finally:
+            for control, hint in zip(self.chain, hints, strict=True):
+                if control.cond_hint_original is not hint:
+                    control.cond_hint_original, control.cond_hint = hint, None
+
+    def of_frames(self, frames: Sequence[int]) -> HostControl:
+        """See `tav_core.Control`."""
+        return replace(self, frames=tuple(frames))
 
     def settings(self) -> Mapping[str, Any]:
         """See `tav_core.Control`."""

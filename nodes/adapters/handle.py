@@ -156,11 +156,14 @@ def loaded(
 
     with torch.inference_mode(False):
         model.video_unet.before_call = raise_if_interrupted
+        controls = controls_of(*prompts)
         try:
+            for control in controls:
+                control.check(clip, model.video_unet.unet.config)
             warn_if_too_large(model.video_unet, clip, config)
             model.load(clip, config, *prompts)
             model.apply_weights()
-            with running(controls_of(*prompts)):
+            with running(controls):
                 yield model.video_unet
         except Exception as error:
             if host.is_oom(error) or ran_out_of_memory(error):

@@ -6,17 +6,19 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from torch import Tensor
 
-from ..conditioning import Control
 from ..editing.config import SamplingConfig
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..unet.video_unet import VideoUNet
 from .estimate import OVERHEAD, estimate_memory, frames_that_fit
+
+if TYPE_CHECKING:
+    from ..models.control import HintControl
 
 FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what was too much
 OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
@@ -30,7 +32,7 @@ OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
 
 
 def checkpointing_within(
-    video_unet: VideoUNet, latents: Tensor, config: TuningConfig, budget: float, controls: Sequence[Control] = ()
+    video_unet: VideoUNet, latents: Tensor, config: TuningConfig, budget: float, controls: Sequence[HintControl] = ()
 ) -> bool | str:
     """The fastest `gradient_checkpointing` with which a step stays within the budget.
 
@@ -55,7 +57,7 @@ def frames_within(
     latents: Tensor,
     config: TuningConfig | SamplingConfig,
     memory: float,
-    controls: Sequence[Control] = (),
+    controls: Sequence[HintControl] = (),
 ) -> int:
     """The most frames of a clip with which a step stays within the memory, tuning with checkpointing; 0 if none.
 
@@ -111,7 +113,7 @@ def out_of_memory_advice(
     latents: Tensor,
     frames: Tensor,
     config: TuningConfig | SamplingConfig,
-    controls: Sequence[Control] = (),
+    controls: Sequence[HintControl] = (),
 ) -> str:
     """The message of an out-of-memory error: the clip's size, and which options to lower to what.
 

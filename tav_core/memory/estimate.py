@@ -11,13 +11,13 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ..conditioning import Conditioning, Control
+from ..conditioning import Conditioning
 from ..diffusion.denoiser import Denoiser, UNetDenoiser
 from ..diffusion.guidance import CFG, ONE_BATCH_PIXELS
 from ..diffusion.schedule import NoiseSchedule
@@ -27,6 +27,9 @@ from ..tuning.config import TuningConfig
 from ..tuning.objective import Objective
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
+
+if TYPE_CHECKING:
+    from ..models.control import HintControl
 
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
 TIMESTEP = 500  # any
@@ -70,7 +73,7 @@ def estimate_memory(
     width: int,
     dtype: torch.dtype | None = None,
     objective: Objective | None = None,
-    controls: Sequence[Control] = (),
+    controls: Sequence[HintControl] = (),
 ) -> MemoryEstimate:
     """Estimate the memory of one step of tuning or sampling.
 
@@ -102,7 +105,7 @@ def _dry_run(
     objective: Objective | None,
     size: tuple[int, int, int],
     dtype: torch.dtype,
-    controls: Sequence[Control],
+    controls: Sequence[HintControl],
 ) -> MemoryEstimate:
     trained = trainable_parameters(video_unet)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
@@ -128,11 +131,11 @@ def _architecture(video_unet: VideoUNet) -> str:
     return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), options)).encode()).hexdigest()
 
 
-def _tensors(controls: Sequence[Control]) -> list[Tensor]:
+def _tensors(controls: Sequence[HintControl]) -> list[Tensor]:
     return [tensor for control in controls for tensor in control.tensors().values()]
 
 
-def _sizes(control: Control) -> tuple:
+def _sizes(control: HintControl) -> tuple:
     """Names, shapes and types of a control's tensors, by which two of one size are the same here."""
     return tuple((name, tensor.shape, tensor.dtype) for name, tensor in control.tensors().items())
 
@@ -189,7 +192,7 @@ class _Step(nn.Module):
         video_unet: VideoUNet,
         config: TuningConfig | SamplingConfig,
         objective: Objective | None,
-        controls: tuple[Control, ...] = (),
+        controls: tuple[HintControl, ...] = (),
     ):
         super().__init__()
         self.video_unet, self.config, self.objective, self.controls = video_unet, config, objective, controls

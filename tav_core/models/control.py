@@ -167,8 +167,19 @@ class HintControl:
         own = {"hint": self.hint} | ({} if self.frame_scales is None else {"frame_scales": self._frame_factors()})
         return own | {f"network.{name}": weight for name, weight in self.network.state_dict().items()}
 
-    def empty(self, num_frames: int) -> HintControl:
+    def of_frames(self, frames: Sequence[int]) -> HintControl:
         """See `Control`."""
+        cut = copy(self)
+        cut.hint = self.hint if len(self.hint) == 1 else self.hint[list(frames)]
+        cut.frame_scales = None if self.frame_scales is None else self._frame_factors()[list(frames)]
+        cut._features = []
+        return cut
+
+    def empty(self, num_frames: int) -> HintControl:
+        """One of the same size for clips of so many frames, on tensors made anew, that acts at all timesteps.
+
+        Memory is planned with it, on tensors that have no storage.
+        """
         network: Any = type(self.network).from_config(self.network.config)
         for module in network.modules():
             for name, weight in module._parameters.items():  # Module.to() cannot exchange tensors without storage

@@ -264,3 +264,17 @@ def test_inversion_and_edit_need_one_number_of_steps(make_unet: MakeUNet) -> Non
     start = inverted_start(trajectory, EPSILON, config)
     *_, last = sample(video_unet, start, under, replace(under, text=NEGATIVE), EPSILON, config)
     assert last.latents.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["controlnet", "adapter"])
+def test_a_window_has_the_hints_of_its_frames(make_unet: MakeUNet, kind: str) -> None:
+    network = make_controlnet(make_unet) if kind == "controlnet" else make_adapter()
+    control, x, t = HintControl(network, HINT, frame_scales=[1.0, 0.5, 2.0]), LATENTS[:, :, [0, 2]], torch.tensor([500])
+    with torch.no_grad():
+        cut = control.of_frames([0, 2]).residuals(x, t, TEXT)
+        alone = HintControl(network, HINT[[0, 2]], frame_scales=[1.0, 2.0]).residuals(x, t, TEXT)
+    for name in alone:
+        assert all(map(torch.equal, _list(cut[name]), _list(alone[name])))
+    config = TuningConfig(steps=2, context_length=1)
+    steps = list(tune(inflate(make_unet()), LATENTS, Conditioning(TEXT, (control,)), EPSILON, config))
+    assert len(steps) == 2
