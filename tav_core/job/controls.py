@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -51,5 +52,5 @@ def _hint(hint: str | Path, frames: Tensor, job: EditJob) -> Tensor:
         from ..video.hints import draw_hints
 
         return draw_hints(str(hint), frames)
-    taken = {} if Path(hint).is_dir() else dict(num_frames=job.num_frames, start=job.start, fps=job.fps)
+    taken: dict[str, Any] = {} if Path(hint).is_dir() else dict(num_frames=job.num_frames, start=job.start, fps=job.fps)
     return read_video(hint, width=frames.shape[2], height=frames.shape[1], **taken).frames
