@@ -71,7 +71,8 @@ class OneShotTune(io.ComfyNode):
         progress = Progress(config.steps)
         checkpointing = checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config = replace(config, gradient_checkpointing=checkpointing)
-        with loaded(model, clip, config) as video_unet:
+        prompts = text, preview and preview.prompt
+        with loaded(model, clip, config, *prompts) as video_unet:
             store = open_store() if keep else None
             run = tav_core.tune_clip(video_unet, clip, text, model.schedule, config, store=store, preview=preview)
             shown = progress.over(run, lambda step: _describe(step, checkpointing), done=len(run.losses))
@@ -80,7 +81,7 @@ class OneShotTune(io.ComfyNode):
                     if isinstance(step, tav_core.Preview):
                         latent = host_latents(step.latents, model)["samples"]
                         progress.show(decode_frame(preview_vae, latent))
-                        model.load(clip, config)  # the VAE may have replaced it on the device
+                        model.load(clip, config, *prompts)  # the VAE may have replaced it on the device
             noted = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
             tuned = model.with_current_weights({"tuning": json.dumps(noted)})
         return io.NodeOutput(tuned, {"loss": run.losses}, plot_image(save_loss_plot, run.losses))

@@ -22,7 +22,8 @@ OTHER = {  # a value that is not the default, for every field
     "self_replace_steps": 0.25, "guide_from_caption": False, "propagate": True, "denoise": 0.75, "seed": 7,
     "start_from": "noise", "changes": "look", "mask": "k.mp4", "deflicker": False, "strength": 0.5,
     "gradient_checkpointing": "on", "store": Path("s"), "device": torch.device("cuda:1"), "dtype": "bfloat16",
-    "heat_maps": Path("h.mp4"), "report": Path("r.json"),
+    "heat_maps": Path("h.mp4"), "report": Path("r.json"), "control": (Path("n"),), "hint": ("canny",),
+    "control_scale": (0.5,), "control_start": (0.25,), "control_end": (0.75,), "control_tuning": False,
 }  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def test_paths_of_a_job_file_start_from_its_folder(tmp_path: Path) -> None:
         ("propagate", "maybe", "propagate is 'maybe': write true or false"),
         ("start_from", "clip", "start_from is 'clip': take one of inversion, noise, source_branch"),
         ("strength", "strong", "strength is 'strong': a number or auto is expected"),
+        ("control_scale", "0.5;much", "control_scale is 'much': a number is expected"),
         ("prompt", [1], "prompt is .*: text is expected"),
     ],
 )

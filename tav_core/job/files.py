@@ -13,11 +13,13 @@ from typing import Any
 from ..atomic import write_text
 from ..checks import check_text, shown
 from ..models.base import DEMO_MODEL
+from .controls import HINTS
 from .job import EditJob
 
 FORMAT, VERSION = "tune-a-video-job", 1
 SUFFIX = ".job.json"
-PATHS = ("video", "output", "model", "mask", "store", "heat_maps", "report")  # fields
+PATHS = ("video", "output", "model", "mask", "store", "heat_maps", "report", "control", "hint")  # fields
+NAMES = (DEMO_MODEL, *HINTS)  # that stand where a path may
 MAX_BYTES = 10**6  # of a job file
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 OPTIONS: dict[str, Field] = {option.name: option for option in fields(EditJob)}
@@ -43,10 +45,15 @@ def job_values(job: EditJob) -> dict[str, Any]:
         value = getattr(job, name)
         if value == option.default or value is None:
             continue
-        is_path = name in PATHS and value != DEMO_MODEL and "://" not in str(value)
-        plain = isinstance(value, (bool, int, float, str)) and not is_path
-        values[name] = value if plain else str(Path(value).absolute() if is_path else value)
+        values[name] = [_plain(name, one) for one in value] if isinstance(value, (list, tuple)) else _plain(name, value)
     return values
+
+
+def _plain(name: str, value: Any) -> Any:
+    """One value of a field as JSON takes it."""
+    is_path = name in PATHS and value not in NAMES and "://" not in str(value)
+    plain = isinstance(value, (bool, int, float, str)) and not is_path
+    return value if plain else str(Path(value).absolute() if is_path else value)
 
 
 def job_text(job: EditJob) -> str:
@@ -91,6 +98,8 @@ def read_job(path: Path) -> dict[str, Any]:
 def parsed_fields(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Fields of a job from plain values: numbers, booleans and text, which may spell a number or a boolean.
 
+    A field that may be given several times is a list, or text with a semicolon between two values.
+
     Arguments:
         values: by field; None stands for the default.
         folder: where relative paths start.
@@ -105,9 +114,16 @@ def parsed_fields(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if value is None:
             continue
         parsed[name] = field_value(name, value)
-        if name in PATHS and parsed[name] != DEMO_MODEL and "://" not in str(parsed[name]):
-            parsed[name] = folder / parsed[name]
+        if name in PATHS:
+            found = parsed[name]
+            several = isinstance(found, tuple)
+            parsed[name] = tuple(_placed(one, folder) for one in found) if several else _placed(found, folder)
     return parsed
+
+
+def _placed(path: Any, folder: Path) -> Any:
+    """A path from a folder, unless it is a name or an address."""
+    return path if path in NAMES or "://" in str(path) else folder / path
 
 
 def field_value(name: str, value: object) -> Any:
@@ -119,6 +135,13 @@ def field_value(name: str, value: object) -> Any:
     argument = OPTIONS[name].metadata["argument"]
     if argument.get("action") is BooleanOptionalAction:
         return _boolean(name, value)
+    if argument.get("action") == "append":
+        values = value if isinstance(value, (list, tuple)) else _text(name, value).split(";")
+        return tuple(_parsed(name, argument, one) for one in values)
+    return _parsed(name, argument, value)
+
+
+def _parsed(name: str, argument: Mapping[str, Any], value: object) -> Any:
     kind, choices = argument.get("type", str), argument.get("choices")
     try:
         parsed = _number(kind, value) if kind in (int, float) else kind(_text(name, value))

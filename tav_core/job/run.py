@@ -119,7 +119,8 @@ class _Run:
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            raise MemoryError(out_of_memory_advice(editor.video_unet, editor.latents, editor.frames, stage)) from error
+            given = editor.video_unet, editor.latents, editor.frames, stage, self.kept.controls
+            raise MemoryError(out_of_memory_advice(*given)) from error
         if job.deflickers:
             frames = torch.stack(self._take(editor.deflicker(frames), "deflicker", len(frames)))
         write_video(job.output, frames, clip.fps, audio=clip.audio)
@@ -142,7 +143,8 @@ class _Run:
         self.options = dict(start_from=job.starts_from, mask=mask, negative_prompt=job.negative_prompt)
         if job.gradient_checkpointing == AUTO:
             free, _ = device_memory(editor.video_unet.device)
-            level = checkpointing_within(editor.video_unet, editor.latents, self.settings.tuning, free)
+            given = editor.video_unet, editor.latents, self.settings.tuning, free, prepared.controls
+            level = checkpointing_within(*given)
         else:
             level = CHECKPOINTING[job.gradient_checkpointing]
         tuning = replace(self.settings.tuning, gradient_checkpointing=level)
@@ -154,8 +156,9 @@ class _Run:
         if kept.is_tuned(tuning):
             return
         kept.tuned = kept.inverted = None
+        kept.editor.controls = kept.controls if self.job.control_tuning else ()
         self._take(kept.editor.tune(tuning), "tune", tuning.steps)
-        kept.tuned = tuning
+        kept.editor.controls, kept.tuned = kept.controls, tuning
 
     def _sample(self) -> Tensor:
         """The edit's latents at the strength of the job."""

@@ -10,9 +10,11 @@ import torch
 from ..editing.config import InversionConfig
 from ..editor import ClipEditor
 from ..models.base import BaseModel, load_model
+from ..models.control import HintControl
 from ..store import Store
 from ..tuning.config import TuningConfig
 from ..video import VideoClip, read_video
+from .controls import read_controls
 from .job import EditJob
 
 
@@ -23,12 +25,14 @@ class KeptClip:
     Attributes:
         editor: of the clip.
         clip: as it was read.
+        controls: of its edits.
         tuned, inverted: the settings of the tuning and of the inversion that the editor holds; None for none.
         snr: dB of that inversion sampled again, once it is known.
     """
 
     editor: ClipEditor
     clip: VideoClip
+    controls: tuple[HintControl, ...] = ()
     tuned: TuningConfig | None = None
     inverted: InversionConfig | None = None
     snr: float | None = None
@@ -73,12 +77,15 @@ class KeptForNext:
         width, height = job.width or model.image_size, job.height or model.image_size
         taken: dict[str, Any] = dict(num_frames=job.num_frames, start=job.start, fps=job.fps)
         taken |= dict(width=width, height=height)
-        key = (str(job.video), job.source_prompt, str(job.store), *taken.values())
+        controlled = job.control, job.hint, job.control_scale, job.control_start, job.control_end, job.control_tuning
+        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), *map(str, controlled))
         if self._clip is None or self._clip[0] != key:
             self._clip = None
             read = read_video(job.video, **taken)
             store = self._store or (None if job.store is None else Store(job.store))
-            self._clip = (key, KeptClip(ClipEditor(model, read.frames, job.source_prompt, store=store), read))
+            editor = ClipEditor(model, read.frames, job.source_prompt, store=store)
+            editor.controls = controls = read_controls(job, model, read.frames)
+            self._clip = (key, KeptClip(editor, read, controls))
         return self._clip[1]
 
     def discard(self) -> None:

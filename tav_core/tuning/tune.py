@@ -9,6 +9,7 @@ weights; everything else stays frozen. x_0 and the caption's embedding come from
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -133,6 +134,7 @@ def _loss(
     if window is None:
         return objective(denoiser, clip, noise, timestep)
     leads = denoiser.schedule.add_noise(clip[:, :, window.leads], noise[:, :, window.leads], timestep)
+    denoiser = replace(denoiser, conditioning=denoiser.conditioning.of_frames(window.seen))
     return objective(Led(denoiser, leads), clip[:, :, window.frames], noise[:, :, window.frames], timestep)
 
 
