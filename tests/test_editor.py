@@ -143,7 +143,7 @@ def test_per_frame_attention_does_not_see_other_frames(frames):
     for clip in (frames, changed):
         editor = ClipEditor(load_model(), clip, CAPTION, group_norm="frame", attention="per_frame")
         with torch.no_grad():
-            outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION))[:, :, 1])
+            outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION).text)[:, :, 1])
     torch.testing.assert_close(*outputs)
 
 
