@@ -7,7 +7,6 @@ own: torch's hooks stand on its modules for that call alone.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -84,13 +83,17 @@ def count_frames(executor: Any, *args: Any, **kwargs: Any) -> Any:
 
     A node that puts tiles into the batch further inside is recognised by it.
     """
-    bound = inspect.signature(executor.original).bind(*args, **kwargs)
-    options = bound.arguments["model_options"].setdefault("transformer_options", {})
-    options[FRAMES] = len(bound.arguments["x_in"])
+    options = _argument("model_options", 4, args, kwargs).setdefault("transformer_options", {})
+    options[FRAMES] = len(_argument("x_in", 2, args, kwargs))
     try:
         return executor(*args, **kwargs)
     finally:
         options.pop(FRAMES, None)
+
+
+def _argument(name: str, place: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """An argument of the host's function that a wrapper stands around. New ones come behind those there are."""
+    return kwargs[name] if name in kwargs else args[place]
 
 
 class ClipCall:
@@ -106,9 +109,8 @@ class ClipCall:
         self.blocks, self.norms, self.temporal = list(blocks), list(norms), temporal
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(executor.original).bind(*args, **kwargs)
-        options = bound.arguments["transformer_options"]
-        run = options[RUN] = _run(len(bound.arguments["x"]), options)
+        options = _argument("transformer_options", 5, args, kwargs)
+        run = options[RUN] = _run(len(_argument("x", 0, args, kwargs)), options)
         try:
             with self._hooked(executor.class_obj, run, options):
                 return executor(*args, **kwargs)
