@@ -11,7 +11,6 @@ The autoencoder and the text encoder run once, here; tuning, inversion and sampl
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -179,10 +178,8 @@ class ClipEditor:
 
         Raises:
             RuntimeError: there is neither an inversion nor a noise to start from.
-            ValueError: an unknown `start_from`, or one that does not go with the other arguments.
-
-        Warns:
-            UserWarning: the config has a seed, which has no effect on what is asked for.
+            ValueError: an unknown `start_from`, one that does not go with the other arguments, or a seed that has no
+                effect.
         """
         check_choice("start_from", start_from, START_FROM)
         if noise is not None and start_from == "source_branch":
@@ -194,8 +191,9 @@ class ClipEditor:
         if config.guide_from_caption and not (isinstance(negative_prompt, str) and negative_prompt == ""):
             raise ValueError("guide_from_caption takes the place of a negative prompt: leave out one of them.")
         if config.seed and config.eta == 0 and sampler is None and (noise is not None or start_from == "inversion"):
-            warnings.warn(
-                f"seed {config.seed} has no effect: at eta 0 nothing is drawn, and the start is given.", stacklevel=2
+            raise ValueError(
+                f"seed {config.seed} has no effect: at eta 0 nothing is drawn, and the start is given. Leave it 0, or "
+                'ask for eta or start_from="noise".'
             )
         prompts = self._embed(prompt), self._embed(negative_prompt)
         start = self._start(start_from, config, prompt) if noise is None else noise

@@ -11,7 +11,8 @@ All maps have one layout, (b, f, heads, s, k): clip, frame, head, position in th
     attn_temp  f frames, at the same position
 
 Guidance runs both prompts, in one batch or in two calls. The clips of all calls at a timestep are put one after the
-other here, so b is 2 either way, the prompt first.
+other here, so b is 2 either way, the prompt first. Of a prompt-to-prompt edit, what is recorded is the attention after
+the replacement.
 """
 
 from __future__ import annotations
@@ -157,7 +158,6 @@ def record_attention(
 
     Raises:
         MemoryError: the maps would pass max_bytes.
-        RuntimeError: another control is set.
         ValueError: an unknown kind or block.
     """
     for kind in kinds:

@@ -76,6 +76,15 @@ class AttentionControl(Protocol):
         """
 
 
+def nested(control: AttentionControl, other: AttentionControl) -> AttentionControl:
+    """A control whose `attend` is the other's."""
+
+    def both(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        return control(q, k, v, site=site, attend=lambda q, k, v: other(q, k, v, site=site, attend=attend))
+
+    return both
+
+
 def attention_probabilities(q: Tensor, k: Tensor, site: AttentionSite, *, mean: bool = False) -> Tensor:
     """What each query attends to, of the queries and keys that a control is given.
 

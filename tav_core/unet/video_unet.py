@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_tensor, check_type
 from ..conditioning import Conditioning, as_conditioning
 from .adapters import Adapter
-from .attention import AttentionControl
+from .attention import AttentionControl, nested
 from .block import SpatioTemporalBlock
 from .frames import FrameContext, check_clip, check_embeddings, fold_frames, unfold_frames, without_autocast
 
@@ -147,16 +147,15 @@ class VideoUNet(nn.Module):
     def controlled(self, control: AttentionControl) -> Iterator[None]:
         """Let a control act on all attentions, inside a `with`. Without gradients: checkpointing would call it twice.
 
-        Raises:
-            RuntimeError: if another control is set.
+        Inside another one's `with` the control comes first, and what it attends with goes to the other: a recorder
+        around an edit sees the attention that the edit replaced.
         """
-        if self.context.control is not None:
-            raise RuntimeError("This model runs under another attention control: end its `with` first.")
-        self.context.control = control
+        other = self.context.control
+        self.context.control = control if other is None else nested(control, other)
         try:
             yield
         finally:
-            self.context.control = None
+            self.context.control = other
 
     def reset(self) -> None:
         """Go back to the weights that `inflate` made, untuned, and to the published set of trained weights."""

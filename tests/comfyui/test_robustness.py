@@ -203,9 +203,9 @@ def test_invalid_value_of_a_linked_widget_is_named(
 
 
 def test_pad_a_video_of_another_shape(server: Server, tmp_path: Any) -> None:
-    file = write_video(tmp_path / "wide.mp4", torch.full((5, 32, 64, 3), 0.8), Fraction(10))
-    server.upload("wide.mp4", file.read_bytes())
-    _, (picture, *_), _ = video_stream(server, server.run(saved_clip(file="wide.mp4", fit="pad")))
+    file = write_video(tmp_path / "bright.mp4", torch.full((5, 32, 64, 3), 0.8), Fraction(10))
+    server.upload("bright.mp4", file.read_bytes())
+    _, (picture, *_), _ = video_stream(server, server.run(saved_clip(file="bright.mp4", fit="pad")))
     assert picture[:14].max() < 20 and picture[50:].max() < 20 and picture[20:44].min() > 180
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tav_core import SamplingConfig, SourceBranch, edit, inflate, load_model, sample_with_source_branch
+from tav_core.editing.attention_maps import record_attention
 from tav_core.editing.config import SOURCE_SETTINGS
 from tav_core.editing.prompt_to_prompt import CROSS, SELF, Controlled, PromptToPrompt
 from tav_core.models.codec import align_prompts
@@ -112,3 +113,14 @@ def test_tokens_are_aligned_by_words():
     assert longer[:2] == [0, 1]
     assert longer[2 : 2 + new] == new * [-1]
     assert longer[2 + new :] == list(range(2, 77 - new))
+
+
+def test_a_recorder_sees_the_attention_that_was_replaced(video_unet):
+    """In the pass of the edit the prompt's maps are those of the caption; the recorder changes nothing."""
+    config = replace(CONFIG, guidance_scale=1.0, cross_replace_steps=1.0)
+    with record_attention(video_unet, kinds=(CROSS,)) as recorder:
+        recorded = edited(video_unet, config)
+    first = [m.probabilities for m in recorder.maps if m.timestep == recorder.maps[0].timestep]
+    blocks = len(video_unet.blocks)
+    assert len(first) == 2 * blocks and all(map(torch.equal, first[:blocks], first[blocks:]))
+    assert torch.equal(recorded, edited(video_unet, config))

@@ -108,9 +108,28 @@ def test_a_site_has_timesteps_and_size(video_unet: VideoUNet) -> None:
     )
 
 
-def test_second_control_is_refused_and_an_error_ends_the_first(video_unet: VideoUNet) -> None:
-    refused = pytest.raises(RuntimeError, match="under another attention control")
-    with refused, video_unet.controlled(Watch()), video_unet.controlled(Watch()):
-        pass
-    with video_unet.controlled(Watch()):
-        pass
+def test_a_control_inside_another_comes_first(video_unet: VideoUNet) -> None:
+    """What the outer one is handed is what the inner one attends with; after an error both are gone."""
+
+    def doubled(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        return attend(2 * q, k, v)
+
+    def tripled(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        seen.append(q)
+        return attend(3 * q, k, v)
+
+    def queries(q: Tensor, k: Tensor, v: Tensor, *, site: AttentionSite, attend: Attend) -> Tensor:
+        plain.append(q)
+        return attend(6 * q, k, v)
+
+    seen: list[Tensor] = []
+    plain: list[Tensor] = []
+    before = video_unet(LATENTS, 500, TEXT)
+    with video_unet.controlled(queries):
+        expected = video_unet(LATENTS, 500, TEXT)
+    with video_unet.controlled(tripled), video_unet.controlled(doubled):
+        torch.testing.assert_close(video_unet(LATENTS, 500, TEXT), expected)
+    torch.testing.assert_close(seen[0], 2 * plain[0])
+    with pytest.raises(ZeroDivisionError), video_unet.controlled(tripled), video_unet.controlled(doubled):
+        raise ZeroDivisionError
+    assert torch.equal(video_unet(LATENTS, 500, TEXT), before)
