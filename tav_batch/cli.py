@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     batch = Batch(rows, args.output, log, retry_failed=args.retry_failed, compare=args.compare)
     calls = worker_calls(args, batch)
     if args.dry_run:
-        sys.stdout.write(describe(rows, batch.checked, batch.groups, len(calls), _device(args)) + "\n")
+        workers = len(args.comfyui or []) or (args.workers or 1 if args.ray else len(calls))
+        sys.stdout.write(describe(rows, batch.checked, batch.groups, workers, _device(args)) + "\n")
         return 0
     return _run(args, batch, calls)
 

@@ -106,7 +106,9 @@ def _tuned(job: EditJob) -> Graph:
 
 def _sampled(job: EditJob, start: str) -> dict[str, Any]:
     sampling = job.settings().sampling
-    values = dict(steps=sampling.num_inference_steps, guidance=sampling.guidance_scale, seed=sampling.seed)
+    values: dict[str, Any] = dict(
+        steps=sampling.num_inference_steps, guidance=sampling.guidance_scale, seed=sampling.seed
+    )
     values |= dict(eta=sampling.eta, guidance_rescale=sampling.guidance_rescale, denoise=sampling.denoise)
     values |= dict(
         start_from=job.starts_from.replace("_", " "), early_guidance=sampling.high_noise_guidance_scale or 0.0

@@ -146,7 +146,7 @@ def describe(rows: Rows, checked: Sequence[Checked], groups: Sequence[Group], wo
         lines.append(f"{job.video}: tuned once on {group.model}, {len(group.rows)} edits")
         lines += [f"    {names[number]}: {rows.rows[number].values['prompt']}" for number in group.rows]
     edits, space = sum(len(group.rows) for group in groups), disk(rows, groups)
-    lines.append(f"{edits} edits of {num_tunings(groups)} tunings on {workers} workers.")
+    lines.append(f"{edits} edits of {num_tunings(groups)} tunings, {workers} at a time.")
     lines.append(
         f"Disk, about: {space.videos / 1e6:.1f} MB of videos, {space.tunings / 1e6:.1f} MB of tuned weights, "
         f"{space.inversions / 1e6:.1f} MB of inversions."

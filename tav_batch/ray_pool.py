@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from .record import Call, Record, Task, record_name
 from .storage import Folder
 
 LOCAL = "local"
+CONNECT_SECONDS = 10.0
 
 
 class ClipActor:
@@ -150,12 +152,20 @@ def _connected(address: str, actors: int | None, cores: int) -> Any:
         ray.init(num_cpus=None if actors is None else actors * cores, **options)
         return ray
     try:
+        _check_reachable(address)
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"There is no Ray cluster at {address} ({_first_line(error)}): start one with ray start."
         ) from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError unless something listens at HOST:PORT; Ray would end this process after a minute."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def open_binary(path: str) -> IO[bytes]:
     if not is_remote(path):
         return open(path, "rb")
     system, inside = file_system(path)
-    return system.open(inside, "rb")
+    return io.BufferedReader(system.open(inside, "rb"))
 
 
 def file_mark(path: str | Path) -> str:
@@ -56,6 +57,7 @@ def file_mark(path: str | Path) -> str:
         status = Path(path).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
     system, inside = file_system(str(path))
+    system.invalidate_cache()
     info = system.info(inside)
     return f"{info.get('size')} {info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
 
@@ -87,7 +89,10 @@ class Folder:
     def __init__(self, place: str):
         self.place = place.rstrip("/")
         self.remote = is_remote(place)
-        self._system, self._root = file_system(self.place) if self.remote else (None, str(Path(place).absolute()))
+        self._system: Any = None
+        self._root = str(Path(place).absolute())
+        if self.remote:
+            self._system, self._root = file_system(self.place)
 
     def path(self, name: str) -> str:
         """The full path or URL of a file."""

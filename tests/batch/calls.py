@@ -4,10 +4,13 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tav_batch.record import DONE, FAILED, Record, Task, record_name
+from tav_core.atomic import write_bytes
 
 
 @dataclass
@@ -71,3 +74,40 @@ class Saving(Nothing):
                 time.sleep(0.01)
         finally:
             Path(self.folder, f"{task.name}.state").write_text(str(step))
+
+
+@dataclass
+class Inline:
+    """An engine that runs rows in this process, one after the other."""
+
+    call: Any
+    tasks: Callable[[int], Task]
+    stopped: bool = False
+
+    def run(self, handout: Any) -> Iterator[Record]:
+        while not self.stopped and (row := handout.next(0)) is not None:
+            record = self.call(self.tasks(row))
+            handout.done(row, tuned=True)
+            yield record
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
+        pass
+
+
+def no_work(task: Task) -> Record:
+    """A record of nothing."""
+    return {"number": task.number, "name": task.name, "digest": task.digest, "status": DONE, "file": task.file}
+
+
+@dataclass
+class Large(Nothing):
+    """Writes videos of 400 kB, whole or not at all."""
+
+    def __call__(self, task: Task) -> Record:
+        record = no_work(task)
+        write_bytes(Path(self.folder, task.file), bytes(400_000))
+        write_bytes(Path(self.folder, record_name(task.name)), json.dumps(record).encode())
+        return record

@@ -1,8 +1,10 @@
 """The pool of processes, and the driver over it: deaths, stops, reruns, results. The stages do nothing."""
 
+import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,10 @@ from typing import Any
 import pytest
 
 from tav_batch.driver import Batch
+from tav_batch.handout import Handout
 from tav_batch.log import Log
 from tav_batch.pool import Pool
-from tests.batch.calls import Failing, Nothing
+from tests.batch.calls import Failing, Large, Nothing
 from tests.batch.tables import edits, rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +110,33 @@ def test_results_are_there_while_the_batch_runs(tmp_path: Path, output: Path, mo
     assert seen == [["done", "pending", "pending"], ["done", "done", "pending"], ["done"] * 3]
 
 
+def test_a_full_disk_fails_rows_leaves_no_half_file_and_the_batch_goes_on(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    output, rows = small_disk / "out", edits(8, clips=4)
+    batch = Batch(rows_of(tmp_path, rows), str(output), Log("json"))
+    (small_disk / "other").write_bytes(bytes(700_000))
+    engine = Pool([Large(str(output))] * 2, batch.task)
+    records = []
+    with contextlib.closing(engine):
+        records = [*engine.run(Handout(batch.groups))]
+    status = [record["status"] for record in records]
+    assert status.count("done") in (2, 3) and len(status) == 8
+    assert all("No space left" in record["error"] and "free space" in record["error"]
+               for record in records if record["status"] == "failed")  # fmt: skip
+    files = {path.name: path.stat().st_size for path in output.rglob("*") if path.is_file()}
+    assert {size for name, size in files.items() if name.endswith(".mp4")} == {400_000}
+    assert not [name for name in files if name.endswith((".tmp", ".part"))]
+
+    roomy = tmp_path / "roomy"
+    shutil.copytree(output, roomy)
+    batch = Batch(rows_of(tmp_path, rows), str(roomy), Log("json"))
+    left = {row for group in batch.groups for row in group.rows}
+    assert left == {record["number"] for record in records if record["status"] == "failed"}
+    assert batch.run(Pool([Large(str(roomy))], batch.task)).status == 0
+
+
 def test_two_drivers_do_not_share_an_output(tmp_path: Path, output: Path) -> None:
     batch = Batch(rows_of(tmp_path, edits(1)), str(output), Log("json"))
     with batch._locked(), pytest.raises(OSError, match="Another batch writes to"):
@@ -120,6 +150,7 @@ from tests.batch.calls import Nothing, Saving
 
 if __name__ == "__main__":  # workers load none of it
     from tav_batch.driver import Batch
+from tav_batch.handout import Handout
     from tav_batch.log import Log
     from tav_batch.pool import Pool
     from tests.batch.tables import edits, rows_of
