@@ -342,7 +342,7 @@ def test_stopped_tuning_resumes_and_finished_one_is_loaded(server: Server) -> No
     server.run(edit_prompt())
     assert first_step() == (steps, whole)
     store = server.base / "models" / "tune_a_video_store"
-    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "reconstruction", "tuned"}
+    assert {path.name.split("-")[0] for path in store.glob("*.safetensors")} == {"inversion", "tuned"}
 
 
 def test_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
