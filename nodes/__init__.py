@@ -6,7 +6,7 @@ when a node runs: names of `tav_core` load lazily, others are imported within th
 
 from comfy_api.latest import ComfyExtension, io
 
-from .adapters.folders import register_folders
+from .adapters.folders import offer_bundled_clip, register_folders
 from .apply_motion import ApplyMotion
 from .compare_videos import CompareVideos
 from .context_windows import ContextWindows
@@ -21,6 +21,8 @@ from .load_demo_model import LoadDemoModel
 from .load_tuned import LoadTuned
 from .load_video import LoadVideo
 from .one_shot_tune import OneShotTune
+from .prompt_grid import PromptGrid
+from .prompt_list import PromptList
 from .sample import Sample
 from .save_tuned import SaveTuned
 from .save_video import SaveVideo
@@ -45,6 +47,8 @@ NODES: list[type[io.ComfyNode]] = [
     InversionSampler,
     ContextWindows,
     ExportTuned,
+    PromptList,
+    PromptGrid,
 ]
 
 
@@ -53,6 +57,7 @@ class TuneAVideoExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folders()
+        offer_bundled_clip()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

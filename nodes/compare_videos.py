@@ -1,5 +1,6 @@
 """TAVCompareVideos: clips side by side, each under its caption."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -24,8 +25,8 @@ class CompareVideos(io.ComfyNode):
             node_id="TAVCompareVideos",
             display_name="Compare Videos",
             category=CATEGORY,
-            description="Puts clips side by side, each under its caption. Longer clips are cut to the shortest one's "
-            "length.",
+            description="Puts clips side by side, each under its caption, to play in step: before and after an edit. "
+            "Longer clips are cut to the shortest one's length.",
             search_aliases=["compare clips", "side by side", "video grid", "before after"],
             inputs=[
                 *panels,
@@ -39,27 +40,31 @@ class CompareVideos(io.ComfyNode):
     def execute(cls, columns: int = 3, enlarge: int = 1, **panels: Any) -> io.NodeOutput:
         from ..tav_core.viz.figures import side_by_side
 
-        clips = _captioned(panels)
+        numbers = [number for number in range(1, PANELS + 1) if panels.get(f"images_{number}") is not None]
+        clips = captioned([(panels.get(f"caption_{number}"), panels[f"images_{number}"]) for number in numbers])
         return io.NodeOutput(side_by_side(clips, columns=min(columns, len(clips)), enlarge=enlarge))
 
 
-def _captioned(panels: dict[str, Any]) -> dict[str, Any]:
+def captioned(panels: Sequence[tuple[str | None, Any]]) -> dict[str, Any]:
     """Caption -> frames, as many of each clip as the shortest has.
 
     A number replaces a caption in which no installed font covers any letter. The second of two equal captions gets a
     number too.
+
+    Raises:
+        ValueError: the clips have different sizes.
     """
     from ..tav_core.viz.captions import drawable
 
-    numbers = [number for number in range(1, PANELS + 1) if panels.get(f"images_{number}") is not None]
-    clips = {number: panels[f"images_{number}"][..., :3].cpu() for number in numbers}
-    sizes = {tuple(frames.shape[1:3]) for frames in clips.values()}
+    clips = [frames[..., :3].cpu() for _, frames in panels]
+    sizes = {(frames.shape[2], frames.shape[1]) for frames in clips}
     if len(sizes) > 1:
-        raise ValueError(f"Clips side by side have one size, got (height, width) {sorted(sizes)}. Scale them first.")
-    shortest = min(len(frames) for frames in clips.values())
-    captioned: dict[str, Any] = {}
-    for number, frames in clips.items():
-        _, caption = drawable(panels.get(f"caption_{number}") or "")
+        shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
+        raise ValueError(f"Clips side by side have one size, and these have {shown}. Scale them to one size first.")
+    shortest = min(len(frames) for frames in clips)
+    found: dict[str, Any] = {}
+    for number, ((text, _), frames) in enumerate(zip(panels, clips, strict=True), 1):
+        _, caption = drawable(text or "")
         caption = caption.strip() or f"clip {number}"
-        captioned[f"{caption} ({number})" if caption in captioned else caption] = frames[:shortest]
-    return captioned
+        found[f"{caption} ({number})" if caption in found else caption] = frames[:shortest]
+    return found

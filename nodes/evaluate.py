@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from .adapters.data import mask_frames, plot_image
 from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders
+from .adapters.progress import show_text
 from .sockets import CATEGORY, advanced, widget
 
 ENCODERS = {  # what their folders hold
@@ -70,5 +71,6 @@ class Evaluate(io.ComfyNode):
         covered = None if mask is None else mask_frames(mask, count)
         result = evaluate(before, after, prompt, source_prompt or None, load_encoders(**encoders), covered)
         report = format_table(result.figures)
+        show_text(report)
         plot = plot_image(save_curves, result.curves)
         return io.NodeOutput(report, plot, json.dumps(result.figures), ui=ui.PreviewText(report))

@@ -73,12 +73,12 @@ class FindStrength(io.ComfyNode):
                 invert_and_sample, video_unet, clip, *prompts, model.schedule, config, inverted_under=empty
             )
             search = tav_core.search_strength(video_unet, edited, prompts[0], text, model.schedule)
-            items = list(Progress(count).over(search, _describe))
+            progress = Progress(count)
+            items = list(progress.over(search, _describe))
         trials = [item for item in items if isinstance(item, tav_core.Trial)]
-        report = _report(trials)
-        return io.NodeOutput(
-            replace(model, strength=tav_core.best_trial(trials).strength), report, ui=ui.PreviewText(report)
-        )
+        report = progress.report(_report(trials))
+        found = replace(model, strength=tav_core.best_trial(trials).strength)
+        return io.NodeOutput(found, report, ui=ui.PreviewText(report))
 
 
 def _describe(item: Any) -> str | None:

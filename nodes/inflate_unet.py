@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from .. import tav_core
 from .adapters.convert import noise_schedule, to_diffusers
 from .adapters.handle import compute_dtype, hold
+from .adapters.progress import show_text
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 
@@ -42,7 +43,9 @@ class InflateUNet(io.ComfyNode):
         schedule = noise_schedule(model)
         unet = to_diffusers(model, compute_dtype(model, precision))
         held = hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model)
-        return io.NodeOutput(held, ui=ui.PreviewText(_recognised(schedule)))
+        report = _recognised(schedule)
+        show_text(report)
+        return io.NodeOutput(held, ui=ui.PreviewText(report))
 
 
 def _recognised(schedule: tav_core.NoiseSchedule) -> str:

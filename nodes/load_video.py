@@ -4,56 +4,47 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
-from .adapters.data import audio_from_core, read_any_video, read_file, with_warnings
-from .adapters.folders import bundled_clip, check_file, file_stamp, input_file, input_videos
+from .adapters.cut import MAX_FRAMES, described, read_cut, show_cut
+from .adapters.data import audio_from_core, with_warnings
+from .adapters.folders import BUNDLED, BUNDLED_FILE, bundled_clip, check_file, file_stamp, input_file, input_videos
+from .adapters.labels import CUT, labelled
+from .adapters.progress import show_text
 from .sockets import CATEGORY, advanced, widget
 
-BUNDLED = "bundled: cartwheel"
 FITS = ["crop", "pad", "stretch"]
-SIDE = dict(min=64, max=2048, step=8)  # pixels
+SIDE = dict(min=0, max=2048, step=8)  # pixels
 UNCONNECTED = object()
 
 
 class LoadVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        num_frames = "How many frames to take. Memory and time grow with it; 8 to 32 are usual."
-        width = "Width in pixels: 512 for Stable Diffusion 1.5, 768 for 2.1, 128 for the bundled model."
-        stride = (
-            "Take every n-th frame: 2 to 4 shows more motion in the same number of frames. Seconds used: num_frames x "
-            "stride / fps of the video."
-        )
-        fit = "How to fit a video of another shape: crop the middle, pad with black, or stretch it."
         return io.Schema(
             node_id="TAVLoadVideo",
             display_name="Load Clip (Tune-A-Video)",
             category=CATEGORY,
-            description="Reads a short clip from a video and brings its frames to one size. Decoding stops after the "
-            "last frame that is needed, so the length of the video does not matter.",
+            description="Reads a short clip from a video and brings its frames to one size. After a run it shows "
+            "exactly the frames that were taken. Decoding stops after the last one, however long the video is.",
             search_aliases=["load video", "video to images", "read clip", "import video", "tune a video"],
             inputs=[
                 io.Combo.Input(
                     "file",
                     # The host draws an upload button only for a required input, so the list must never be empty.
-                    options=[*input_videos(), BUNDLED],
+                    options=input_videos() or [BUNDLED],
                     upload=io.UploadType.video,
-                    tooltip="A video or GIF in ComfyUI's input folder, or the clip that comes with the pack. Ignored "
-                    "if a VIDEO is connected.",
+                    default=BUNDLED_FILE if BUNDLED_FILE in input_videos() else None,
+                    tooltip="A video or GIF in ComfyUI's input folder; tune-a-video-cartwheel.mp4 comes with the pack. "
+                    "Ignored if a VIDEO is connected.",
                 ),
-                widget(io.Int, "num_frames", 16, num_frames, min=1, max=256),
-                widget(io.Int, "width", 512, width, **SIDE),
-                widget(io.Int, "height", 512, "Height in pixels, usually the same as the width.", **SIDE),
-                widget(io.Int, "stride", 1, stride, min=1, max=64),
-                advanced(io.Float, "start", 0.0, "Where the clip begins, in seconds.", min=0.0, max=86400.0, step=0.1),
-                advanced(io.Combo, "fit", FITS[0], fit, options=FITS),
+                *_cut_inputs(),
                 io.Video.Input("video", optional=True, tooltip="A VIDEO from another node, in place of the file."),
             ],
             outputs=[
                 io.Image.Output("images", display_name="IMAGE", tooltip="The frames, for VAE Encode."),
                 io.Float.Output("fps", display_name="fps", tooltip="Frames per second of these frames."),
-                io.Int.Output("count", display_name="num_frames", tooltip="How many frames there are."),
+                io.Int.Output("count", display_name="frame_count", tooltip="How many frames there are."),
                 io.Audio.Output("audio", display_name="AUDIO", tooltip="The sound of the clip, if it has any."),
             ],
         )
@@ -70,11 +61,44 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, video: Any = None, **request: Any) -> io.NodeOutput:
-        read = partial(read_file, _path(file)) if video is None else partial(read_any_video, video)
-        clip, warned = with_warnings(partial(read, **request))
-        outputs = clip.frames, float(clip.fps), len(clip.frames), audio_from_core(clip.audio)
-        return io.NodeOutput(*outputs, ui=ui.PreviewText(warned) if warned else None)
+        with labelled(CUT):
+            source = _path(file) if video is None else video
+            clip, warned = with_warnings(partial(read_cut, source, **request))
+        show_text("\n".join(filter(None, [described(clip), warned])))
+        audio = audio_from_core(clip.audio)
+        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), audio, ui=show_cut(clip))
 
 
 def _path(file: str) -> Path:
-    return bundled_clip() if file == BUNDLED else input_file(file)
+    if file == BUNDLED:
+        return bundled_clip()
+    try:
+        return input_file(file)
+    except ValueError:
+        if file != BUNDLED_FILE:
+            raise
+        return bundled_clip()  # where its copy was removed
+
+
+def _cut_inputs() -> list[io.Input]:
+    """What to take of the video, under the labels of Load Video of VideoHelperSuite."""
+    cap = "Frames to take at most; 0 for all, up to 256. Memory and time grow with it; 8 to 32 are usual."
+    width = "512 for Stable Diffusion 1.5, 768 for 2.1, 128 for the bundled model; 0 follows the video."
+    nth = (
+        "Take every n-th frame: 2 to 4 shows more motion in the same number of frames. Seconds used: frame_load_cap x "
+        "select_every_nth / fps of the video."
+    )
+    rate = "Bring the video to this many frames a second first, by leaving out or repeating frames; 0 for its own."
+    skip = "Leave out so many frames at the beginning, of the video at force_rate."
+    fit = "How to fit a video of another shape: crop the middle, pad with black, or stretch it."
+    start = "Where the clip begins, in seconds; skip_first_frames counts from there."
+    return [
+        widget(io.Int, "num_frames", 16, cap, display_name="frame_load_cap", min=0, max=MAX_FRAMES),
+        widget(io.Int, "width", 512, width, display_name="custom_width", **SIDE),
+        widget(io.Int, "height", 512, "As custom_width.", display_name="custom_height", **SIDE),
+        widget(io.Int, "stride", 1, nth, display_name="select_every_nth", min=1, max=64),
+        widget(io.Int, "skip_first_frames", 0, skip, optional=True, min=0, max=100000),
+        advanced(io.Float, "force_rate", 0.0, rate, min=0.0, max=240.0, step=0.1),
+        advanced(io.Float, "start", 0.0, start, min=0.0, max=86400.0, step=0.1),
+        advanced(io.Combo, "fit", FITS[0], fit, options=FITS),
+    ]

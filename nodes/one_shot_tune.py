@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from .. import tav_core
 from ..tav_core import TuningConfig, TuningStep
@@ -14,6 +14,7 @@ from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
 from .adapters.memory import AUTO, CHECKPOINTING_KNOWN, checkpointing_that_fits
 from .adapters.progress import Progress, decode_frame
+from .adapters.starts import TUNED_CLIP, caption_warnings, clip_print, raise_if_blank
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
 
@@ -37,6 +38,7 @@ class OneShotTune(io.ComfyNode):
                 LossMapSocket.Output("loss", display_name="LOSS_MAP", tooltip="The losses, for Plot Loss Graph."),
                 io.Image.Output("curve", display_name="loss curve", tooltip="The losses as an image."),
             ],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -64,11 +66,12 @@ class OneShotTune(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..tav_core.viz.figures import save_loss_plot
 
+        raise_if_blank(cls.hidden.prompt, "caption", "write what the clip shows")
         without = {name: settings.get(name) or None for name in ("min_snr_gamma", "context_length")}  # 0 is none
         config = TuningConfig(**settings | without)
         clip, text = clip_latents(latents, model), embeddings(caption, "caption")
         preview = _preview_config(preview_every, preview_prompt, preview_vae)
-        progress = Progress(config.steps)
+        progress = Progress(config.steps, caption_warnings(cls.hidden.prompt))
         checkpointing = checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config = replace(config, gradient_checkpointing=checkpointing)
         prompts = text, preview and preview.prompt
@@ -83,8 +86,10 @@ class OneShotTune(io.ComfyNode):
                         progress.show(decode_frame(preview_vae, latent))
                         model.load(clip, config, *prompts)  # the VAE may have replaced it on the device
             noted = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
-            tuned = model.with_current_weights({"tuning": json.dumps(noted)})
-        return io.NodeOutput(tuned, {"loss": run.losses}, plot_image(save_loss_plot, run.losses))
+            tuned = model.with_current_weights({"tuning": json.dumps(noted), TUNED_CLIP: clip_print(clip)})
+        report = progress.report(f"{progress.closing_text}, loss {run.losses[-1]:.4f}")
+        curve = plot_image(save_loss_plot, run.losses)
+        return io.NodeOutput(tuned, {"loss": run.losses}, curve, ui=ui.PreviewText(report))
 
 
 def _describe(step: "TuningStep | tav_core.Preview", checkpointing: bool | str) -> str | None:

@@ -1,10 +1,11 @@
 """TAVSaveTuned: only the tuned weights, as a small file for later edits."""
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from .. import tav_core
-from .adapters.folders import TUNED_SUFFIX, check_prefix, next_tuned_file
+from .adapters.folders import TUNED_FOLDER, TUNED_SUFFIX, check_prefix, next_tuned_file
 from .adapters.handle import TavModel
+from .adapters.progress import show_text
 from .sockets import CATEGORY, TavModelSocket, widget
 
 
@@ -38,4 +39,6 @@ class SaveTuned(io.ComfyNode):
         path = next_tuned_file(filename_prefix)
         model.apply_weights(strength=1.0)
         tav_core.save_tuned(model.video_unet, path, metadata=model.notes)
-        return io.NodeOutput(model, ui={"text": [f"Saved {path.name}"]})
+        report = f"Saved as {path.name} in models/{TUNED_FOLDER}. Load Tuned Weights finds it after R (refresh)."
+        show_text(report)
+        return io.NodeOutput(model, ui=ui.PreviewText(report))

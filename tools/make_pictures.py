@@ -6,7 +6,8 @@ NAME is that of a workflow, whose thumbnail is drawn from its own run; or screen
 after a run; needs Chromium); or emblems (docs/icon.png and docs/banner.png). All are drawn if none is given. It says
 how long each workflow took. The tuning runs once: the store of the pack holds it for the others.
 
-Those of Stable Diffusion have no weights to run on here: their thumbnails show the bundled model, and say so.
+Those of Stable Diffusion have no weights to run on here: they run on the bundled model, with its settings, in place of
+the checkpoint, and their thumbnails say so.
 """
 
 import io
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -23,12 +25,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tav_core.presets import BUNDLED
 from tav_core.viz.figures import contact_sheet
 from tests.comfyui import browser
 from tests.comfyui.client import ROOT, Outcome, Server
 from tests.comfyui.prompts import SOURCE, node
 
 EXAMPLES, DOCS = ROOT / "example_workflows", ROOT / "docs"
+SNAPSHOT = Path(__file__).with_name("object_info.json")
+ON_STABLE_DIFFUSION = ("edit_sd15", "edit_sd15_content", "edit_sd15_lora")
 QUICKSTART, SEVERAL = "quickstart_bundled_model", "several_prompts"
 LEFT, TOP = 56, 86  # pixels of the page's own bars
 SHOWN_FRAMES = 4
@@ -73,19 +78,50 @@ def main(wanted: list[str]) -> None:
 def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     """Run a workflow with its clip and its edits saved besides, without loss."""
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    if name in ON_STABLE_DIFFUSION:
+        prompt = on_bundled_model(prompt)
     (clip,) = (key for key, entry in prompt.items() if entry["class_type"] == "TAVLoadVideo")
-    tapped = {SOURCE: clip}
+    taps = {f"tap {clip}": (clip, [SOURCE])}
     deflickered = {e["inputs"]["images"][0]: key for key, e in prompt.items() if e["class_type"] == "TAVSteady"}
-    for key, entry in prompt.items():
+    for key, entry in list(prompt.items()):
         sampled = prompt[entry["inputs"]["samples"][0]] if entry["class_type"] == "VAEDecode" else None
         if sampled and sampled["class_type"] in SAMPLERS:
-            tapped[prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]] = deflickered.get(key, key)
-    for key in tapped.values():
-        prompt[f"tap {key}"] = node("TAVSaveVideo", images=[key, 0], fps=8.0, filename_prefix="tap", crf=0)
+            text = prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]
+            captions = prompt[text[0]]["inputs"]["prompts"].splitlines() if isinstance(text, list) else [text]
+            taps[f"tap {key}"] = (deflickered.get(key, key), captions)
+    for tap, (key, _) in taps.items():
+        prompt[tap] = node("TAVSaveVideo", images=[key, 0], fps=8.0, filename_prefix="tap", crf=0)
     outcome = server.run(prompt)
     sys.stdout.write(f"{name}: {seconds(outcome):.0f} s\n")
     sys.stdout.flush()
-    return {caption: frames_of(server, outcome, f"tap {key}") for caption, key in tapped.items()}, outcome
+    found = {}
+    for tap, (_, captions) in taps.items():
+        files = outcome.files(tap)
+        found |= {text: frames_of(server, file) for text, file in zip(captions, files, strict=True)}
+    return found, outcome
+
+
+def on_bundled_model(prompt: dict[str, Any]) -> dict[str, Any]:
+    """A workflow of Stable Diffusion with the bundled model and its settings in place of checkpoint and LoRA."""
+    ways = json.loads(SNAPSHOT.read_text(encoding="utf-8"))["TAVSample"]["input"]["optional"]["way"][1]["ways"]
+    (model,) = (key for key, entry in prompt.items() if entry["class_type"] == "CheckpointLoaderSimple")
+    loras = {key for key, entry in prompt.items() if entry["class_type"] == "LoraLoader"}
+    made = {key: entry for key, entry in prompt.items() if key not in loras} | {model: node("TAVLoadDemoModel")}
+    tuning = dict(steps=BUNDLED.tuning.steps, learning_rate=BUNDLED.tuning.learning_rate)
+    settings = {
+        "TAVLoadVideo": dict(width=128, height=128, stride=1),
+        "TAVOneShotTune": tuning,
+        "TAVDDIMInvert": dict(steps=BUNDLED.inversion.num_inference_steps),
+    }
+    for entry in made.values():
+        inputs = entry["inputs"]
+        inputs |= settings.get(entry["class_type"], {})
+        if entry["class_type"] == "TAVSample":
+            inputs |= ways["bundled"][inputs["way"]]
+        for name, value in inputs.items():
+            if isinstance(value, list) and value[0] in loras:
+                inputs[name] = [model, value[1]]
+    return made
 
 
 def seconds(outcome: Outcome) -> float:
@@ -94,8 +130,8 @@ def seconds(outcome: Outcome) -> float:
     return (ended["timestamp"] - began["timestamp"]) / 1000
 
 
-def frames_of(server: Server, outcome: Outcome, save: str) -> Tensor:
-    with av.open(io.BytesIO(server.view(outcome.files(save)[0]))) as container:
+def frames_of(server: Server, file: dict[str, str]) -> Tensor:
+    with av.open(io.BytesIO(server.view(file))) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return torch.from_numpy(np.stack(pictures)).float().div(255)
 
@@ -126,12 +162,12 @@ def load_and_edit(runs: Runs) -> None:
     thumbnail("load_and_edit", runs.clips("load_and_edit"))
 
 
-def stand_in(name: str, edit: int, run: str = SEVERAL) -> Callable[[Runs], None]:
-    """For a workflow whose weights are not here: an edit that the bundled model makes, and says so."""
+def stand_in(name: str, run: str | None = None) -> Callable[[Runs], None]:
+    """For a workflow whose weights are not here: its run, or that of another, on the bundled model. The picture says so."""
 
     def draw(runs: Runs) -> None:
-        (caption, clip), *edits = runs.clips(run)
-        thumbnail(name, [(f"With the bundled model: {caption}", clip), edits[edit]])
+        (caption, clip), *edits = runs.clips(run or name)
+        thumbnail(name, [(f"With the bundled model: {caption}", clip), *edits])
 
     return draw
 
@@ -181,11 +217,10 @@ PICTURES: dict[str, Callable[[Runs], None]] = {
     "source_branch": edit_of("source_branch"),
     "tune_and_save": loss_curve,
     "load_and_edit": load_and_edit,
-    "edit_sd15": stand_in("edit_sd15", 1),
-    "edit_sd15_lora": stand_in("edit_sd15_lora", 2),
     "native_ksampler": edit_of("native_ksampler"),
     "native_long_clip": edit_of("native_long_clip"),
-    "native_style_sd15": stand_in("native_style_sd15", 0, "native_ksampler"),
+    "native_style_sd15": stand_in("native_style_sd15", "native_ksampler"),
+    **{name: stand_in(name) for name in ON_STABLE_DIFFUSION},
     "emblems": emblems,
     "screenshot": screenshot,
 }

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tav_core.presets import BUNDLED, CONTENT, PUBLISHED
+from tav_core.presets import BUNDLED, CHANGES, CONTENT, LOOK, PUBLISHED, Preset
+from tools.layout import lay_out
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "example_workflows"
@@ -22,14 +23,14 @@ SNAPSHOT = Path(__file__).with_name("object_info.json")
 PACK = {"cnr_id": "tune-a-video", "ver": "0.1.0"}
 CORE = {"cnr_id": "comfy-core"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-COLUMN, GAP = 380, 40
-BELOW = {"TAVDDIMInvert", "VAEDecode", "TAVSaveVideo", "TAVSaveTuned"}
 SD15 = {
     "name": "v1-5-pruned-emaonly-fp16.safetensors",
     "url": "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
     "directory": "checkpoints",
 }
-SOURCE, BLUE = "a red person jumps on the beach, flat colours", "a blue person jumps on the beach, flat colours"
+CAPTION_TITLE, EDIT_TITLE = "What the clip shows", "What the edit shows"
+SOURCE = "a red person jumps on the beach, flat colours"  # of the bundled clip
+BLUE, GREEN, YELLOW, PURPLE = (SOURCE.replace("red", coat) for coat in ("blue", "green", "yellow", "purple"))
 ROBOT, MOON = "a red robot jumps on the beach, flat colours", "a red person jumps on the moon, flat colours"
 LONG = dict(context_length=12, overlap=4)
 
@@ -94,19 +95,13 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     nodes = [_ui_node(workflow, infos, key, number, links, numbers) for key, number in numbers.items()]
     for link_id, source, slot, *_ in links:
         nodes[source - 1]["outputs"][slot]["links"].append(link_id)
-    _lay_out(nodes, links)
     note_id = len(nodes) + 1
-    nodes.append(
-        dict(
-            **dict(
-                id=note_id, type="MarkdownNote", pos=[0, -240], size=[COLUMN * 2 - 60, 180], flags={}, order=0, mode=0
-            ),
-            **dict(inputs=[], outputs=[], title="Read me", properties={}, widgets_values=[workflow.note]),
-        )
-    )
+    note = dict(id=note_id, type="MarkdownNote", flags={}, order=0, mode=0, inputs=[], outputs=[], title="Read me")
+    note |= dict(properties={}, widgets_values=[workflow.note])
+    groups, extra = lay_out([note, *nodes])
     return dict(
         **dict(id=str(uuid.uuid5(uuid.NAMESPACE_URL, name)), revision=0, last_node_id=note_id, last_link_id=len(links)),
-        **dict(nodes=nodes, links=links, groups=[], config={}, extra={}, version=0.4),
+        **dict(nodes=[*nodes, note], links=links, groups=groups, config={}, extra=extra, version=0.4),
     )
 
 
@@ -116,10 +111,11 @@ def _ui_node(
     kind, given, title = workflow.nodes[name]
     info = infos[kind]
     widgets = widgets_of(info)
+    types = {key: spec[0] for group in ("required", "optional") for key, spec in info["input"].get(group, {}).items()}
     inputs = [{"name": key, "type": kind_of, "link": None} for key, kind_of in sockets_of(info).items()]
     for key in widgets:
         if is_link(given.get(key)):
-            inputs.append({"name": key, "type": "FLOAT", "link": None, "widget": {"name": key}})
+            inputs.append({"name": key, "type": types[key], "link": None, "widget": {"name": key}})
     for slot, entry in enumerate(inputs):
         if is_link(given.get(entry["name"])):
             source, source_slot = given[entry["name"]]
@@ -138,53 +134,34 @@ def _ui_node(
     properties = {"Node name for S&R": kind, **(PACK if kind.startswith("TAV") else CORE)}
     if kind == "CheckpointLoaderSimple":
         properties["models"] = [SD15]
-    rows = len(inputs) + len(outputs) + len(values)
-    room = {"TAVSaveVideo": 260, "PreviewImage": 200, "CLIPTextEncode": 70}.get(kind, 0)  # for pictures and long texts
     return dict(
-        **dict(
-            id=number, type=kind, pos=[0, 0], size=[COLUMN - 60, 40 + 21 * rows + room], flags={}, order=number, mode=0
-        ),
+        **dict(id=number, type=kind, flags={}, order=number, mode=0),
         **dict(inputs=inputs, outputs=outputs, properties=properties, widgets_values=values),
         **({"title": title} if title else {}),
     )
 
 
-def _lay_out(nodes: list[dict[str, Any]], links: list[list[Any]]) -> None:
-    """Columns by the longest way from a source; in a column from top to bottom, some below what they come after."""
-    depth = {node["id"]: 0 for node in nodes}
-    steps = {node["id"]: 0 if node["type"] in BELOW else 1 for node in nodes}
-    for _ in nodes:
-        for _, source, _, target, *_ in links:
-            depth[target] = max(depth[target], depth[source] + steps[target])
-    bottom: dict[int, int] = {}
-    for node in nodes:
-        column = depth[node["id"]]
-        node["pos"] = [column * COLUMN, bottom.get(column, 0)]
-        bottom[column] = bottom.get(column, 0) + node["size"][1] + GAP
-
-
-def base(workflow: Workflow, bundled: bool, caption: str, lora: bool = False) -> None:
-    """Model, clip, prompts, latents and the inflated model. It sets `workflow.text`."""
+def base(workflow: Workflow, bundled: bool, caption: str = SOURCE, lora: bool = False) -> None:
+    """Clip, model, prompts, latents and the inflated model. It sets `workflow.text`."""
+    size = dict(width=128, height=128) if bundled else dict(width=512, height=512, stride=3)
+    workflow.add("clip", "TAVLoadVideo", file="tune-a-video-cartwheel.mp4", num_frames=24, **size)
     if bundled:
         workflow.add("model", "TAVLoadDemoModel")
-        clip = dict(file="bundled: cartwheel", num_frames=24, width=128, height=128)
     else:
         workflow.add("model", "CheckpointLoaderSimple", ckpt_name=SD15["name"])
-        clip = dict(file="bundled: cartwheel", num_frames=24, width=512, height=512, stride=3)
-    workflow.add("clip", "TAVLoadVideo", **clip)
     model = ("model", 0)
     if lora:
         workflow.add("lora", "LoraLoader", model=model, clip=workflow.text, lora_name="your-lora.safetensors")
         model, workflow.text = ("lora", 0), ("lora", 1)
     text = workflow.text
-    workflow.add("caption", "CLIPTextEncode", "What the clip shows", clip=text, text=caption)
+    workflow.add("caption", "CLIPTextEncode", CAPTION_TITLE, clip=text, text=caption)
     workflow.add("empty", "CLIPTextEncode", "Empty prompt", clip=text, text="")
     workflow.add("latents", "VAEEncode", pixels=("clip", 0), vae=("model", 2))
     workflow.add("inflate", "TAVInflateUNet", model=model)
 
 
-def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
-    config = (BUNDLED if bundled else PUBLISHED).tuning
+def tuned(workflow: Workflow, preset: Preset) -> tuple[str, int]:
+    config = preset.tuning
     return workflow.add(
         "tune",
         "TAVOneShotTune",
@@ -193,40 +170,31 @@ def tuned(workflow: Workflow, bundled: bool) -> tuple[str, int]:
     )
 
 
-def inverted(workflow: Workflow, model: tuple[str, int], bundled: bool) -> None:
-    steps = (BUNDLED if bundled else PUBLISHED).inversion.num_inference_steps
+def inverted(workflow: Workflow, model: tuple[str, int], preset: Preset) -> None:
+    steps = preset.inversion.num_inference_steps
     workflow.add("invert", "TAVDDIMInvert", model=model, latents=("latents", 0), conditioning=("empty", 0), steps=steps)
 
 
-def edited(workflow: Workflow, model: tuple[str, int], bundled: bool, prompt: str, mark: str = "") -> tuple[str, int]:
-    title = "What the edit shall show"
-    config = (BUNDLED if bundled else PUBLISHED).sampling
-    workflow.add(f"prompt{mark}", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
-    workflow.add(
-        f"sample{mark}",
-        "TAVSample",
-        **dict(model=model, latents=("invert", 0), positive=(f"prompt{mark}", 0), negative=("empty", 0)),
-        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale, denoise=config.denoise),
-    )
-    return workflow.add(f"decode{mark}", "VAEDecode", samples=(f"sample{mark}", 0), vae=("model", 2))
-
-
-def source_preserving(workflow: Workflow, model: tuple[str, int], prompt: str) -> tuple[str, int]:
-    config = BUNDLED.source_branch[CONTENT]
-    title = "What the edit shall show"
-    workflow.add("prompt", "CLIPTextEncode", title, clip=workflow.text, text=prompt)
+def edited(
+    workflow: Workflow, model: tuple[str, int], preset: Preset, prompt: Any, way: str, infos: dict[str, Any]
+) -> tuple[str, int]:
+    """The edit, and its pictures; deflickered where the clip is preserved. `prompt` is a text, or a link to texts."""
+    name = "bundled" if preset is BUNDLED else "stable_diffusion"
+    values = infos["TAVSample"]["input"]["optional"]["way"][1]["ways"][name][way]
+    workflow.add("prompt", "CLIPTextEncode", EDIT_TITLE, clip=workflow.text, text=prompt)
+    start = "invert" if "invert" in workflow.nodes else "latents"
     workflow.add(
         "sample",
         "TAVSample",
-        **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
-        **dict(steps=config.num_inference_steps, guidance=config.guidance_scale, denoise=config.denoise),
-        **dict(start_from="source branch", caption=("caption", 0), early_guidance=config.high_noise_guidance_scale),
-        guide_from_caption=config.guide_from_caption,
+        **dict(model=model, latents=(start, 0), positive=("prompt", 0), negative=("empty", 0)),
+        **dict(caption=("caption", 0), clip_latents=("latents", 0), way=way, **values),
     )
-    workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
+    edit = workflow.add("decode", "VAEDecode", "The edit", samples=("sample", 0), vae=("model", 2))
+    if way not in CHANGES:
+        return edit
     title = "The clip, decoded by the VAE"
     workflow.add("decoded", "VAEDecode", title, samples=("latents", 0), vae=("model", 2))
-    clips = dict(images=("decode", 0), clip=("clip", 0), decoded_clip=("decoded", 0))
+    clips = dict(images=edit, clip=("clip", 0), decoded_clip=("decoded", 0))
     return workflow.add("deflicker", "TAVSteady", **clips)
 
 
@@ -262,87 +230,82 @@ def saved(workflow: Workflow, images: tuple[str, int], prefix: str) -> None:
     workflow.add("save", "TAVSaveVideo", filename_prefix=f"tune-a-video/{prefix}", **inputs)
 
 
-def compared(workflow: Workflow, clips: dict[str, tuple[str, int]], enlarge: int) -> tuple[str, int]:
-    inputs: dict[str, Any] = dict(enlarge=enlarge)
-    for number, (caption, images) in enumerate(clips.items(), 1):
-        inputs |= {f"images_{number}": images, f"caption_{number}": caption}
-    return workflow.add("compare", "TAVCompareVideos", **inputs)
+def compared(workflow: Workflow, edit: tuple[str, int], enlarge: int) -> tuple[str, int]:
+    """Clip and edit side by side, to play in step."""
+    clips = dict(images_1=("clip", 0), images_2=edit, caption_1="before", caption_2="after")
+    return workflow.add("compare", "TAVCompareVideos", "Before and after", enlarge=enlarge, **clips)
 
 
-def quickstart() -> Workflow:
+def quickstart(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "## Quickstart\nNothing to download. Press **Run**: the bundled model is tuned on the bundled clip, and the "
-        "person who turns cartwheels is blue.\n\nThen change *What the edit shall show*: red, green, yellow, purple; "
-        "robot, dog, horse, crab; in the park, in the snow, on the moon; ink drawing. Only sampling runs again."
+        "Press **Run**: nothing is downloaded, and the person in red turns blue.\n\nThen change *What the edit shows*, "
+        "or *way*. For a clip of your own open *edit_sd15*."
     )
-    base(workflow, True, SOURCE)
-    model = tuned(workflow, True)
-    inverted(workflow, model, True)
-    prompt = BLUE
-    edit = edited(workflow, model, True, prompt)
-    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "quickstart")
+    base(workflow, True)
+    model = tuned(workflow, BUNDLED)
+    inverted(workflow, model, BUNDLED)
+    edit = edited(workflow, model, BUNDLED, BLUE, "published", infos)
+    saved(workflow, compared(workflow, edit, 2), "quickstart")
     return workflow
 
 
-def source_branch() -> Workflow:
+def source_branch(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "## Source branch\nThe edit is sampled along a source branch, which preserves what the prompt does not change: "
-        "place, motion and camera. No inversion is needed. *Deflicker Edit* removes the flicker.\n\nIn your own "
-        "workflow: *source branch* in *Sample Edit*, LATENT from *VAE Encode*, and the caption connected once more."
+        "*way* is **content**: another place or subject; the rest of the clip is preserved. Press **Run**.\n\nFor "
+        "another colour or style set *way* to **look**."
     )
-    base(workflow, True, SOURCE)
-    prompt = MOON
-    edit = source_preserving(workflow, tuned(workflow, True), prompt)
-    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), prompt: edit}, 2), "source-branch")
+    base(workflow, True)
+    edit = edited(workflow, tuned(workflow, BUNDLED), BUNDLED, MOON, CONTENT, infos)
+    saved(workflow, compared(workflow, edit, 2), "source-branch")
     return workflow
 
 
-def sd15_edit(lora: bool = False) -> Workflow:
-    words = "with a LoRA in the base model" if lora else "on Stable Diffusion 1.5"
+def sd15_edit(infos: dict[str, Any], way: str, prompt: str, prefix: str, lora: bool = False) -> Workflow:
     workflow = Workflow(
-        f"## One-shot edit {words}\n1. Upload a clip of 3 to 4 seconds and choose it in *Load Clip*. Seconds used: "
-        "num_frames x stride / fps, so 24 x 3 / 24 are 3.\n2. Write what it shows.\n3. Write what the edit shall show: "
-        "the same sentence with few words changed.\n4. Press **Run**. Out of memory? Fewer frames first, then 384 x 384"
-        " pixels."
+        "1. Choose a clip of 3 to 4 seconds and a checkpoint.\n2. Write what the clip shows.\n3. Write what the edit "
+        "shows: few words changed.\n4. Press **Run**. *way* says what may change."
     )
-    base(workflow, False, "a man is skiing", lora)
-    model = tuned(workflow, False)
-    inverted(workflow, model, False)
-    saved(workflow, edited(workflow, model, False, "a robot is skiing"), "lora" if lora else "sd15")
+    base(workflow, False, lora=lora)
+    model = tuned(workflow, PUBLISHED)
+    if way == "published":
+        inverted(workflow, model, PUBLISHED)
+    saved(workflow, compared(workflow, edited(workflow, model, PUBLISHED, prompt, way, infos), 1), prefix)
     return workflow
 
 
-def several_prompts() -> Workflow:
+def several_prompts(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "## Several prompts from one tuning\nThe clip is tuned and inverted once; each prompt only samples."
+        "Tuned once, edited once for each line of *Prompt List*. Press **Run**.\n\nA new line runs only the edits."
     )
-    base(workflow, True, SOURCE)
-    model = tuned(workflow, True)
-    inverted(workflow, model, True)
-    clips = {SOURCE: ("clip", 0)}
-    for mark, prompt in enumerate((BLUE, ROBOT, MOON), 1):
-        clips[prompt] = edited(workflow, model, True, prompt, str(mark))
-    saved(workflow, compared(workflow, clips, 2), "several")
+    base(workflow, True)
+    workflow.add("prompts", "TAVPromptList", "What the edits show", prompts="\n".join((BLUE, GREEN, YELLOW)))
+    model = tuned(workflow, BUNDLED)
+    edited(workflow, model, BUNDLED, ("prompts", 0), LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    grid = dict(images=("decode", 0), prompts=("prompts", 0), clip=("clip", 0), clip_caption=SOURCE, enlarge=2)
+    saved(workflow, workflow.add("grid", "TAVPromptGrid", **grid), "several")
     return workflow
 
 
-def tune_and_save() -> Workflow:
-    workflow = Workflow("## Tune and save\nThe tuned weights go to `models/tune_a_video`. *Load and edit* loads them.")
-    base(workflow, True, SOURCE)
-    model = tuned(workflow, True)
+def tune_and_save(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "The tuned weights go to `models/tune_a_video`. Press **Run**, then open *load_and_edit*, which tunes nothing."
+    )
+    base(workflow, True)
+    del workflow.nodes["empty"]
+    model = tuned(workflow, BUNDLED)
     workflow.add("keep", "TAVSaveTuned", model=model, filename_prefix="cartwheel")
     workflow.add("curve", "PreviewImage", "Loss of each step", images=("tune", 2))
     return workflow
 
 
-def load_and_edit() -> Workflow:
-    workflow = Workflow("## Load and edit\nRun *Tune and save* first, then choose its file in *Load Tuned Weights*.")
-    base(workflow, True, SOURCE)
-    del workflow.nodes["caption"]
+def load_and_edit(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow("Run *tune_and_save* first, then choose its file in *Load Tuned Weights* and press **Run**.")
+    base(workflow, True)
     inputs = dict(model=("inflate", 0), file="cartwheel_00001_.safetensors", strength=1.0)
     model = workflow.add("tuned", "TAVLoadTuned", **inputs)
-    inverted(workflow, model, True)
-    saved(workflow, edited(workflow, model, True, "a purple person jumps on the beach, flat colours"), "loaded")
+    inverted(workflow, model, BUNDLED)
+    saved(workflow, compared(workflow, edited(workflow, model, BUNDLED, PURPLE, "published", infos), 2), "loaded")
     return workflow
 
 
@@ -393,8 +356,9 @@ def long_clip() -> Workflow:
 WORKFLOWS = {
     "quickstart_bundled_model": quickstart,
     "source_branch": source_branch,
-    "edit_sd15": sd15_edit,
-    "edit_sd15_lora": lambda: sd15_edit(lora=True),
+    "edit_sd15": lambda infos: sd15_edit(infos, "published", BLUE, "sd15"),
+    "edit_sd15_content": lambda infos: sd15_edit(infos, CONTENT, MOON, "content"),
+    "edit_sd15_lora": lambda infos: sd15_edit(infos, "published", BLUE, "lora", lora=True),
     "several_prompts": several_prompts,
     "tune_and_save": tune_and_save,
     "load_and_edit": load_and_edit,
@@ -432,7 +396,7 @@ def main() -> None:
     infos = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     write(ROOT / "locales" / "en" / "nodeDefs.json", english(infos))
     for name, make in WORKFLOWS.items():
-        workflow = make()
+        workflow = make(infos)
         write(FOLDER / f"{name}.json", ui_format(workflow, infos, name))
         write(FOLDER / "api" / f"{name}.json", api_format(workflow, infos))
 

@@ -6,6 +6,7 @@ host's modules, and each weight is the one that the host computes with: patches 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,10 @@ def noise_schedule(model: Any) -> NoiseSchedule:
     sampling = model.get_model_object("model_sampling")
     predicts = prediction_type(sampling)
     if predicts is None:
-        kinds = ", ".join(base.__name__ for base in type(sampling).__bases__)
         raise UnsupportedModel(
-            f"{_described(model)} samples by {kinds}; Tune-A-Video needs noise (eps) or velocity (v) prediction on a "
-            "discrete schedule. Connect the MODEL as its checkpoint loader gives it."
+            f"{_described(model)} samples in another way than Stable Diffusion 1 and 2, which predict noise (eps) or "
+            "velocity (v). Connect the MODEL as its checkpoint loader gives it, without ModelSampling nodes of other "
+            "families."
         )
     with torch.inference_mode(False):
         sigmas = sampling.sigmas.detach().to("cpu", torch.float64)
@@ -203,8 +204,8 @@ def _raise_if_code_is_patched(model: Any) -> None:
     found |= {str(kind) for kind, wrappers in model.wrappers.items() if any(wrappers.values())}
     found |= {*model.injections, *model.weight_wrapper_patches}
     if found:
+        logging.info(f"Tune-A-Video: MODEL carries {', '.join(sorted(found))}.")
         raise UnsupportedModel(
-            f"{_described(model)} carries changes that act while ComfyUI samples ({', '.join(sorted(found))}), such as "
-            "those of IP-Adapter, FreeU or a guidance node. They cannot be tuned: connect the MODEL from before that "
-            "node. LoRAs are supported."
+            f"{_described(model)} carries changes that act while ComfyUI samples, such as those of IP-Adapter, FreeU "
+            "or a guidance node. They cannot be tuned: connect the MODEL from before that node. LoRAs are supported."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ... import tav_core
-from ...tav_core import Conditioning, SamplingConfig
+from ...tav_core import Conditioning
 from .control import with_control
 from .progress import raise_if_interrupted
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from .handle import TavModel
 
 T = TypeVar("T")
-SOURCE_BRANCH = "source branch"  # as the node shows it
-START_FROM = ("inversion", "noise", SOURCE_BRANCH)
-TRAJECTORY = "tav_trajectory"  # in the LATENT that an inversion gives: its samples at each timestep, rising
 REMEDIES = {
     "area": "remove Conditioning (Set Area)",
     "strength": "remove Conditioning (Set Area Strength)",
@@ -58,8 +55,8 @@ def clip_latents(latents: Mapping[str, Any], model: TavModel) -> Tensor:
     samples = latents["samples"]
     if samples.ndim != 4:
         raise ValueError(
-            f"LATENT has shape {tuple(samples.shape)}; expected the frames of one clip as a batch of images, (frames, "
-            "channels, height, width). Encode IMAGE with VAE Encode and the VAE of this model's checkpoint."
+            "LATENT is that of a video or sound model, and not frames as a batch of images. Encode IMAGE with VAE "
+            "Encode and the VAE of this model's checkpoint."
         )
     if latents.get("noise_mask") is not None:
         raise ValueError("LATENT carries a noise mask, which is not supported: remove Set Latent Noise Mask.")
@@ -72,86 +69,17 @@ def host_latents(clip: Tensor, model: TavModel) -> dict[str, Any]:
     return {"samples": rearrange(clip.detach().cpu() / model.scale, "1 c f h w -> f c h w").contiguous()}
 
 
-def inverted_latents(trajectory: Sequence[tav_core.InversionStep], model: TavModel) -> dict[str, Any]:
-    """The noise that an inversion ends in as the host's LATENT, with its steps, so that sampling may start within."""
-    samples = {step.timestep: host_latents(step.latents, model)["samples"] for step in trajectory}
-    return {"samples": samples[trajectory[-1].timestep], TRAJECTORY: samples}
+def quick_pictures(clip: Tensor, model: TavModel) -> Tensor | None:
+    """Scaled latents (1, c, f, h, w) to small frames (f, h, w, 3) in [0, 1], by the host's linear map of the family.
 
-
-def edit_start(
-    start_from: str,
-    latents: Mapping[str, Any],
-    caption: list | None,
-    mask: Tensor | None,
-    model: TavModel,
-    config: SamplingConfig,
-) -> tuple[Tensor | tav_core.SourceBranch, Tensor | None]:
-    """What an edit starts from, and where it may change the clip: LATENT, CONDITIONING and MASK to core types.
-
-    Arguments:
-        start_from: one of START_FROM.
-
-    Raises:
-        ValueError: if the inputs do not fit the start.
+    None if the host has none for it.
     """
-    from ...tav_core.editing.edit import fresh_noise
-
-    if start_from == SOURCE_BRANCH:
-        return _source_branch(latents, caption, mask, model)
-    if mask is not None:
-        raise ValueError(f"A mask locks parts of a source-preserving edit: set start_from to {SOURCE_BRANCH}.")
-    if start_from == "noise":
-        return fresh_noise(tuple(clip_latents(latents, model).shape), config), None
-    return _inverted_start(latents, model, config), None
-
-
-def _inverted_start(latents: Mapping[str, Any], model: TavModel, config: SamplingConfig) -> Tensor:
-    """The inverted clip at the level of the first timestep, (1, c, f, h, w).
-
-    Raises:
-        ValueError: if it was inverted with another number of steps, or is empty, or does not reach that level.
-    """
-    steps, samples = config.num_inference_steps, latents["samples"]
-    trajectory = latents.get(TRAJECTORY, {})
-    if trajectory and len(trajectory) != steps:
-        raise ValueError(
-            f"The clip was inverted with {len(trajectory)} steps and is sampled with {steps}. Set steps of DDIM Invert "
-            "and of Sample to the same number."
-        )
-    if not samples.any():
-        raise ValueError("LATENT is empty. Connect the LATENT of DDIM Invert, or set start_from to noise.")
-    if config.denoise < 1:
-        # The result of a node between that changes the noise would be ignored.
-        if not trajectory or not torch.equal(samples, list(trajectory.values())[-1]):
-            raise ValueError(
-                "denoise below 1 starts from within the inversion. Connect the LATENT of DDIM Invert directly, or set "
-                "denoise to 1."
-            )
-        samples = trajectory[model.schedule.timesteps(steps, config.denoise)[0]]
-    return clip_latents({**latents, "samples": samples}, model)
-
-
-def _source_branch(
-    latents: Mapping[str, Any], caption: list | None, mask: Tensor | None, model: TavModel
-) -> tuple[tav_core.SourceBranch, Tensor | None]:
-    """The clip that an edit preserves, and the mask at the size of its latents.
-
-    Raises:
-        ValueError: without a caption, for a LATENT that is noise, or a mask of another number of frames.
-    """
-    if caption is None:
-        raise ValueError(
-            "A source branch needs the clip's caption: connect the CLIP Text Encode that it was tuned under."
-        )
-    if TRAJECTORY in latents:
-        raise ValueError(
-            "LATENT is the noise of DDIM Invert. Connect that of VAE Encode, or set start_from to inversion."
-        )
-    clip = clip_latents(latents, model)
-    if mask is not None:
-        with torch.inference_mode(False):
-            mask = tav_core.latent_mask(mask.detach().clone(), clip)
-    return tav_core.SourceBranch(clip, embeddings(caption, "caption")), mask
+    factors = getattr(model.latent_format, "latent_rgb_factors", None)
+    if factors is None:
+        return None
+    bias = torch.tensor(model.latent_format.latent_rgb_factors_bias or [0.0] * 3)
+    colours = rearrange(clip.detach().float().cpu(), "1 c f h w -> f h w c") @ torch.tensor(factors) + bias
+    return ((colours + 1) / 2).clamp(0, 1)
 
 
 def embeddings(conditioning: list, name: str) -> Tensor | Conditioning:
@@ -172,10 +100,10 @@ def embeddings(conditioning: list, name: str) -> Tensor | Conditioning:
     for key, value in extras.items():
         if value is not None and key not in HARMLESS:
             remedy = REMEDIES.get(key, "connect CLIP Text Encode directly")
-            raise ValueError(f"{name} carries {key!r}, which is not supported: {remedy}.")
+            raise ValueError(f"{name} holds more than a prompt for the whole clip ({key}): {remedy}.")
     if tensor.ndim != 3 or tensor.shape[0] != 1:
         raise ValueError(
-            f"{name} has shape {tuple(tensor.shape)}; expected one prompt, (1, tokens, width), from CLIP Text Encode."
+            f"{name} is not one prompt of a text encoder of Stable Diffusion. Connect CLIP Text Encode directly."
         )
     with torch.inference_mode(False):
         return with_control(tensor.detach().clone().float(), extras)

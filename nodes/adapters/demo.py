@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ... import tav_core
 from ...tav_core.models.base import ASSETS
+from ...tav_core.presets import BUNDLED
 from .convert import PREFIX
 from .handle import WholePatcher
 
@@ -50,6 +51,8 @@ SHELL = dict(
 
 class BundledModel(comfy.supported_models_base.BASE):
     """The model family of the bundled model, for the host."""
+
+    preset = BUNDLED
 
 
 class BundledLatents(comfy.latent_formats.LatentFormat):

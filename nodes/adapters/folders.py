@@ -1,8 +1,10 @@
 """Names and places of files, all within the host's own folders."""
 
 import json
+import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
@@ -17,6 +19,9 @@ from ...tav_core.checks import LONGEST_NAME, check_path, check_text, shown
 
 DATE = re.compile("%date:([^%]+)%")
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
+BUNDLED = "bundled: cartwheel"  # the bundled clip in prompts of the API
+BUNDLED_FILE = "tune-a-video-cartwheel.mp4"  # its copy in ComfyUI's input folder, which the page plays
+BUNDLED_CAPTION = "a red person jumps on the beach, flat colours"
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
 LORA_FOLDER = "loras"  # the host's own
@@ -58,6 +63,17 @@ def _is_animated(path: Path) -> bool:
 def bundled_clip() -> Path:
     """The clip that comes with the pack."""
     return tav_core.BUNDLED_CLIPS["cartwheel"]
+
+
+def offer_bundled_clip() -> None:
+    """Copy the bundled clip to the host's input folder: from there alone the page plays it."""
+    copy = Path(folder_paths.get_input_directory()) / BUNDLED_FILE
+    if not copy.exists():
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundled_clip(), copy)
+        except OSError as error:
+            logging.info(f"Tune-A-Video: {copy} cannot be written ({error}); the bundled clip has no preview.")
 
 
 def input_file(name: str) -> Path:

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import comfy.model_management as host
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...tav_core.presets import PUBLISHED, Preset
 from .control import controls_of, models_of, running
 from .memory import advice, planned, warn_if_too_large
 from .progress import raise_if_interrupted
@@ -80,6 +82,9 @@ class TavModel:
         tuned: the tuned weights that belong in it, by name, on the CPU; None for the untuned model.
         strength: of the tuning, see `tav_core/unet/adapters.py`.
         notes: metadata for a file of the weights.
+        preset: the settings for the base model.
+        latent_format: the host's, for quick previews.
+        weights: a name of the tuned weights, for as long as the host runs; other weights have another.
     """
 
     patcher: TrainablePatcher
@@ -88,6 +93,9 @@ class TavModel:
     tuned: Mapping[str, Tensor] | None = None
     strength: float = 1.0
     notes: Mapping[str, str] = field(default_factory=dict)
+    preset: Preset = PUBLISHED
+    latent_format: Any = None
+    weights: str = field(default_factory=lambda: uuid4().hex)
 
     @property
     def video_unet(self) -> VideoUNet:
@@ -109,7 +117,8 @@ class TavModel:
 
     def with_current_weights(self, notes: Mapping[str, str], strength: float = 1.0) -> TavModel:
         """A new handle on the weights that are in the module now."""
-        return replace(self, tuned=self.video_unet.adapter.state_dict(), strength=strength, notes=dict(notes))
+        tuned = self.video_unet.adapter.state_dict()
+        return replace(self, tuned=tuned, strength=strength, notes=dict(notes), weights=uuid4().hex)
 
 
 def compute_dtype(model: Any, precision: str) -> torch.dtype:
@@ -132,10 +141,12 @@ def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel
     """Wrap an inflated UNet for the host's memory management.
 
     Arguments:
-        model: the host's MODEL that it came from, for the scale of its latents.
+        model: the host's MODEL that it came from, for the scale of its latents and the preset of its family.
     """
     patcher = TrainablePatcher(Holder(video_unet), host.get_torch_device(), host.unet_offload_device())
-    return TavModel(patcher, schedule, float(model.model.latent_format.scale_factor))
+    latent_format = model.model.latent_format
+    known = dict(preset=getattr(model.model.model_config, "preset", PUBLISHED), latent_format=latent_format)
+    return TavModel(patcher, schedule, float(latent_format.scale_factor), **known)
 
 
 @contextmanager

@@ -112,10 +112,10 @@ def _remedies(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config, most
     if isinstance(config, TuningConfig) and config.gradient_checkpointing is not True:
         remedies.append("set gradient_checkpointing to on")
     if 0 < fewer < clip.shape[2]:  # 0: none fit, by estimate
-        remedies.append(f"set num_frames of Load Clip to {fewer}")
+        remedies.append(f"set frame_load_cap of Load Clip to {fewer}")
     width, height = map(_smaller, _pixels(clip))
     if (width, height) != _pixels(clip):
-        remedies.append(f"set its width and height to {width} x {height}")
+        remedies.append(f"set its custom_width and custom_height to {width} x {height}")
     return "; then ".join(remedies) or "close other programs that use the GPU"
 
 

@@ -99,8 +99,8 @@ def _tuning(shown: Shown) -> str:
         "model as it was, in the middle the model that was tuned on the clip. Watch the body: the motion is "
         "what the tuning learnt.</p>"
         + _strip(panels, shown)
-        + '<div class="wide"><table><tr><th></th><th>frames right, strictly</th><th>loosely</th><th>outline</th>'
-        f"<th>figure's pixels</th></tr>{rows}</table></div></section>"
+        + '<div class="wide" tabindex="0"><table><tr><th></th><th>frames right, strictly</th><th>loosely</th>'
+        f"<th>outline</th><th>figure's pixels</th></tr>{rows}</table></div></section>"
     )
 
 
@@ -108,7 +108,7 @@ def _edit(edit: DemoEdit, shown: Shown) -> str:
     count = len(edit.frames)
     bars = "".join(
         f'<div class="bar"><span>{name}</span><meter min="0" max="1" value="{edit.mean(key):.3f}" '
-        f'title="{escape(meaning)}"></meter><b>{edit.mean(key):.0%}</b></div>'
+        f'aria-label="{name}" title="{escape(meaning)}"></meter><b>{edit.mean(key):.0%}</b></div>'
         for key, (name, meaning) in MEASURES.items()
     )
     maps = _strip({word: heat_overlay(edit.frames, heat) for word, heat in edit.heat_maps}, shown, enlarge=1)
@@ -152,9 +152,9 @@ def _judge(shown: Shown) -> str:
         "the pixel. A frame is right if all four measures reach their threshold. Two colours count as the same up to a "
         "CIEDE2000 of 12. Outlines are compared within "
         f"{REACH} pixels of the true figure. Where the place is another, only pixels that are alike in nearly all "
-        'layouts of the place are judged.</p><div class="wide"><table><tr><th>measure</th><th>share of</th>'
-        f"<th>strict from</th><th>loose from</th></tr>{rows}</table></div>"
-        '<div class="wide"><table><tr><th>edit</th><th>strict</th><th>loose</th>'
+        'layouts of the place are judged.</p><div class="wide" tabindex="0"><table><tr><th>measure</th>'
+        f"<th>share of</th><th>strict from</th><th>loose from</th></tr>{rows}</table></div>"
+        '<div class="wide" tabindex="0"><table><tr><th>edit</th><th>strict</th><th>loose</th>'
         f"{names}<th>figure, dB</th><th>rest, dB</th><th>flicker</th><th>true flicker</th></tr>{''.join(cells)}"
         "</table></div></section>"
     )
@@ -184,4 +184,5 @@ def _strip(panels: Mapping[str, Tensor], shown: Shown, enlarge: int = ENLARGE) -
     frames = torch.cat(joined, dim=2).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
     names = "".join(f"<span>{escape(name)}</span>" for name in panels)
     video = video_tag(frames, float(shown.clip.fps), ", ".join(panels))
-    return f'<div class="wide"><figure class="of{len(panels)}"><figcaption>{names}</figcaption>{video}</figure></div>'
+    figure = f'<figure class="of{len(panels)}"><figcaption>{names}</figcaption>{video}</figure>'
+    return f'<div class="wide" tabindex="0">{figure}</div>'

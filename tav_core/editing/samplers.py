@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..checks import raise_unless_finite
-from ..diffusion.ddim import ddim_step
+from ..diffusion.ddim import clean_and_noise, ddim_step
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.schedule import NoiseSchedule
 from .config import SamplingConfig
@@ -32,10 +32,12 @@ class SamplingStep:
     Attributes:
         timestep: of the prediction; `latents` lie one step below.
         latents: (b, c, f, h, w), float32, on the device of the noise given.
+        clean: the clean latents that were predicted in this step, for previews; None from samplers that give none.
     """
 
     timestep: int
     latents: Tensor
+    clean: Tensor | None = None
 
 
 # sampler(denoiser, x_t, config): from latents at the level of the first of denoiser.schedule.timesteps(
@@ -57,9 +59,10 @@ def ddim_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Iter
             prediction = denoiser(x_t, t)
             fresh = torch.randn(x_t.shape, generator=generator).to(x_t.device) if config.eta > 0 else None
             levels = schedule.alpha(t), schedule.alpha(s)
+            clean, _ = clean_and_noise(x_t, prediction, levels[0], schedule.prediction_type)
             x_t = ddim_step(x_t, prediction, *levels, schedule.prediction_type, config.eta, fresh)
         raise_unless_finite(x_t, f"Sampling at timestep {t}")
-        yield SamplingStep(t, x_t)
+        yield SamplingStep(t, x_t, clean)
 
 
 def as_sampler(sampler: Any) -> Sampler:

@@ -68,7 +68,8 @@ def sample(
     denoiser = guided_denoiser(video_unet, positive, negative, scheduler, config)
     _warn_of_pure_noise(noise, denoiser.schedule, config)
     for step in run(denoiser, to_float32(noise, video_unet.device), config):
-        yield SamplingStep(step.timestep, step.latents.to(noise.device))
+        clean = None if step.clean is None else step.clean.to(noise.device)
+        yield SamplingStep(step.timestep, step.latents.to(noise.device), clean)
 
 
 def check_sampling(

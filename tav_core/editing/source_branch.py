@@ -117,7 +117,8 @@ def sample_with_source_branch(
             offset = propagation.propagate(offset)
         offset = free * offset
         raise_unless_finite(offset, f"Sampling at timestep {t}")
-        yield SamplingStep(t, (clip + offset).to(source.latents.device))
+        edit = (clip + offset).to(source.latents.device)
+        yield SamplingStep(t, edit, edit)
 
 
 def _check_alignment(source: SourceBranch, num_tokens: int) -> None:

@@ -19,8 +19,9 @@ _PAGE = """<!DOCTYPE html>
 </body></html>
 """
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; border-bottom: 1px solid #ddd }
+:root { color-scheme: light dark }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; border-bottom: 1px solid #8886 }
 th { text-align: left } td.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 video, img { max-width: 100% } .wide { overflow-x: auto }
 """

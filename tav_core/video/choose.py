@@ -35,10 +35,13 @@ class Request:
     fps: Fraction | None
     image_rate: Fraction
     end: Fraction | None = None
+    skip_frames: int = 0
+    fewer: bool = False
 
     def __str__(self) -> str:
         pace = f"stride={self.stride}" if self.fps is None else f"fps={self.fps}"
-        return f"from start={float(self.start):g} s with {pace}"
+        skipped = f" and skip_frames={self.skip_frames}" if self.skip_frames else ""
+        return f"from start={float(self.start):g} s with {pace}{skipped}"
 
 
 def check_request(
@@ -48,6 +51,8 @@ def check_request(
     stride: int | None,
     fps: float | Fraction | None,
     end: float | None = None,
+    skip_frames: int = 0,
+    fewer: bool = False,
 ) -> Request:
     """Check the arguments that choose frames.
 
@@ -60,6 +65,9 @@ def check_request(
         check_integer("num_frames", num_frames, 1, _MAX_COUNT)
     if stride is not None:
         check_integer("stride", stride, 1, _MAX_COUNT)
+    check_integer("skip_frames", skip_frames, 0, _MAX_COUNT)
+    if skip_frames and fps is not None:
+        raise VideoError("skip_frames counts frames of the source and fps does not: give a later start.")
     _check_time("start", start)
     if end is not None:
         _check_time("end", end)
@@ -69,9 +77,8 @@ def check_request(
     local = local_path(path)
     if find_images(local):  # they have no time stamps
         rate, image_rate = None, rate or image_rate
-    return Request(
-        local, num_frames, _exact(start), stride or 1, rate, image_rate, None if end is None else _exact(end)
-    )
+    last = None if end is None else _exact(end)
+    return Request(local, num_frames, _exact(start), stride or 1, rate, image_rate, last, skip_frames, fewer)
 
 
 def _check_time(name: str, value: float) -> None:
@@ -92,20 +99,27 @@ def check_size(width: int | None, height: int | None, fit: str) -> None:
         raise VideoError(f"fit must be one of {', '.join(FITS)}, not {shown(fit)}.")
 
 
-def every_nth(frames: Iterator[T], start: Fraction, stride: int) -> Iterator[T]:
-    """Every stride-th frame from the one nearest to `start` on."""
+def chosen(frames: Iterator[T], request: Request) -> Iterator[T]:
+    """The frames that a request asks for, however many there are."""
+    if request.fps is None:
+        return every_nth(frames, request.start, request.stride, request.skip_frames)
+    return at_rate(frames, request.start, request.fps)
+
+
+def every_nth(frames: Iterator[T], start: Fraction, stride: int, skip: int = 0) -> Iterator[T]:
+    """Every stride-th frame from the one on that comes `skip` frames after the one nearest to `start`."""
     before = None
     for frame in frames:
         if frame.time >= start:
             break
         before = frame
     else:
-        if before is not None and before.time + before.duration > start:
+        if before is not None and before.time + before.duration > start and not skip:
             yield before
         return
     early = before is not None and start - before.time <= frame.time - start
     head = [before, frame] if before is not None and early else [frame]
-    yield from islice(chain(head, frames), 0, None, stride)
+    yield from islice(chain(head, frames), skip, None, stride)
 
 
 def at_rate(frames: Iterator[T], start: Fraction, fps: Fraction) -> Iterator[T]:
@@ -125,12 +139,11 @@ def at_rate(frames: Iterator[T], start: Fraction, fps: Fraction) -> Iterator[T]:
 
 def check_count(request: Request, count: int, end: Fraction) -> None:
     """Raise a VideoError if a video that ends at `end` gave fewer frames than were requested."""
-    if count >= (request.num_frames or 1):
+    if count >= (1 if request.fewer else request.num_frames or 1):
         return
     if count == 0:
         raise VideoError(
-            f"{request.path} lasts {float(end):.3f} s and has no frame at start={float(request.start):g} s:"
-            " choose an earlier start."
+            f"{request.path} lasts {float(end):.3f} s and has no frame {request}: choose an earlier start."
         )
     raise VideoError(
         f"{request.path} has {count} frames {request}, but num_frames={request.num_frames} were requested:"

@@ -53,14 +53,7 @@ class PictureMaker:
 
     def _fix_size(self, picture: np.ndarray, aspect: Fraction) -> None:
         self.source_width, self.source_height = max(1, round(picture.shape[1] * aspect)), picture.shape[0]
-        shape = Fraction(self.source_width, self.source_height)
-        if self.width is None and self.height is None:
-            self.width, self.height = self.source_width, self.source_height
-        elif self.width is None:
-            self.width = max(1, round((self.height or 1) * shape))
-        elif self.height is None:
-            self.height = max(1, round(self.width / shape))
-        assert self.width and self.height
+        self.width, self.height = size_for(self.width, self.height, self.source_width, self.source_height)
         if max(self.width, self.height) > MAX_SIDE:  # of very flat pictures, or with very wide pixels
             raise VideoError(
                 f"The frames of {self.path} would have {self.width} x {self.height} pixels, but a side can have at "
@@ -78,6 +71,14 @@ class PictureMaker:
         if _is_limited_gray(frame, colours, timed.codec):
             return _full_range(picture, frame.format.components[0].bits)
         return picture
+
+
+def size_for(width: int | None, height: int | None, source_width: int, source_height: int) -> tuple[int, int]:
+    """Width and height in pixels, where None follows the shape of the source, and two of them its size."""
+    shape = Fraction(source_width, source_height)
+    if width is None:
+        width = source_width if height is None else max(1, round(height * shape))
+    return width, max(1, round(width / shape)) if height is None else height
 
 
 def _rgb_graph(frame: av.VideoFrame, colours: Colours) -> av.filter.Graph:

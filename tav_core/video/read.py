@@ -17,7 +17,7 @@ import av
 import numpy as np
 import torch
 
-from .choose import Request, at_rate, check_count, check_request, check_size, every_nth
+from .choose import Request, check_count, check_request, check_size, chosen
 from .decode import Source, open_source
 from .media import Audio, VideoError, is_truncated
 from .picture import PictureMaker
@@ -56,6 +56,8 @@ def read_video(
     width: int | None = None,
     height: int | None = None,
     fit: str = "crop",
+    skip_frames: int = 0,
+    fewer: bool = False,
     before_frame: Callable[[], object] | None = None,
 ) -> VideoClip:
     """Read frames of a video file, a GIF, a folder of images (in natural order) or an image pattern (frame_%04d.png).
@@ -70,6 +72,8 @@ def read_video(
             images, which have no time stamps, it is the rate of the images (default 8), and all are taken.
         width, height: in pixels; with one of them the aspect ratio is the source's, with neither the size is.
         fit: to another aspect ratio: "crop" the middle, "pad" with black, or "stretch".
+        skip_frames: frames of the source to leave out after `start`, before the first one of the clip; not with fps.
+        fewer: whether a source with fewer than num_frames gives those that it has, in place of an error.
         before_frame: called before each frame is decoded; an exception of it ends the reading.
 
     Returns:
@@ -79,15 +83,15 @@ def read_video(
     Raises:
         VideoError: if an argument is out of range, or a file is missing, empty, truncated, too short or not a video.
     """
-    request = check_request(path, num_frames, start, stride, fps, end)
+    request = check_request(path, num_frames, start, stride, fps, end, skip_frames, fewer)
     check_size(width, height, fit)
     make_picture = PictureMaker(request.path, width, height, fit)
     pictures: list[np.ndarray] = []
     times: list[Fraction] = []
     try:
         with open_source(request.path, request.start, request.image_rate) as source:
-            chosen = islice(_chosen(_until_end(source, request.end, before_frame), request), num_frames)
-            for picture, time in _converted(chosen, make_picture):
+            taken = islice(chosen(_until_end(source, request.end, before_frame), request), num_frames)
+            for picture, time in _converted(taken, make_picture):
                 pictures.append(picture)
                 times.append(time)
         _check_length(request, len(pictures), source)
@@ -108,12 +112,6 @@ def _until_end(source: Source, end: Fraction | None, before_frame: Callable[[], 
         if before_frame is not None:
             before_frame()
         yield timed
-
-
-def _chosen(frames: Iterator[TimedFrame], request: Request) -> Iterator[TimedFrame]:
-    if request.fps is None:
-        return every_nth(frames, request.start, request.stride)
-    return at_rate(frames, request.start, request.fps)
 
 
 def _converted(frames: Iterator[TimedFrame], make_picture: PictureMaker) -> Iterator[tuple[np.ndarray, Fraction]]:

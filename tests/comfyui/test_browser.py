@@ -13,7 +13,7 @@ from tests.comfyui.client import Server
 
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
-NEEDS_A_DOWNLOAD = {"edit_sd15", "edit_sd15_lora", "native_style_sd15"}
+NEEDS_A_DOWNLOAD = {"edit_sd15", "edit_sd15_content", "edit_sd15_lora", "native_style_sd15"}
 NEEDS_A_FILE = {"load_and_edit": "tune_and_save"}  # that another workflow makes
 
 
@@ -26,12 +26,13 @@ def page(server: Server) -> Iterator[Any]:
 
 
 def opened_prompt(page: Any, name: str) -> dict[str, Any]:
-    """A workflow's API form as the page makes it, without the value of the upload button."""
+    """A workflow's API form as the page makes it, without the values of the page's own widgets."""
     workflow = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     assert browser.load(page, workflow) == []
     prompt = browser.prompt_of(page)
     for node in prompt.values():
-        node["inputs"].pop("upload", None)
+        for own in ("upload", "video-preview"):  # widgets of the page's own
+            node["inputs"].pop(own, None)
     return prompt
 
 

@@ -14,8 +14,8 @@ REFUSED = {
     "freeu": "act while ComfyUI samples",
     "flux": "the family Flux and has no UNet that can be inflated. Load a Stable Diffusion 1.x or 2.x",
     "svd": "the family SVD_img2vid and is a video model",
-    "flow": "samples by ModelSamplingDiscreteFlow, CONST; Tune-A-Video needs noise (eps) or velocity (v) prediction on "
-    "a discrete schedule. Connect the MODEL as its checkpoint loader gives it",
+    "flow": "samples in another way than Stable Diffusion 1 and 2, which predict noise (eps) or velocity (v). Connect "
+    "the MODEL as its checkpoint loader gives it",
 }
 FULL_SIZE = ("sd15", "sd15-lora", "sd21")
 COMPARED = (*FULL_SIZE, "scaled fp8", "gguf")

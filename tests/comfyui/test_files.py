@@ -110,7 +110,7 @@ def test_icon_and_banner_have_the_sizes_of_the_registry() -> None:
 
 @pytest.mark.parametrize("name", make_workflows.WORKFLOWS if WORKFLOWS else [])
 def test_shipped_workflows_equal_generated_ones(name: str) -> None:
-    made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](), INFOS, name)
+    made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](INFOS), INFOS, name)
     path = ROOT / "example_workflows" / f"{name}.json"
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
 
@@ -118,7 +118,11 @@ def test_shipped_workflows_equal_generated_ones(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_node_has_a_help_page_in_both_languages(name: str) -> None:
     for page in (ROOT / "web" / "docs" / f"{name}.md", ROOT / "web" / "docs" / name / "zh.md"):
-        assert len(page.read_text(encoding="utf-8")) > 120, page
+        text = page.read_text(encoding="utf-8")
+        assert len(text) > 120, page
+        assert not [line for line in text.splitlines() if line.startswith("|")], (
+            f"{page}: a table is cut off in the panel"
+        )
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -127,7 +131,22 @@ def test_chinese_locale_names_every_input_and_output(name: str) -> None:
     info = INFOS[name]
     assert set(texts["inputs"]) == {*info["input"].get("required", {}), *info["input"].get("optional", {})}
     assert set(texts["outputs"]) == {str(slot) for slot in range(len(info["output"]))}
+    assert all(text["name"] and text["tooltip"] for group in ("inputs", "outputs") for text in texts[group].values())
     assert texts["display_name"] and texts["description"]
+
+
+def test_load_clip_has_the_labels_of_video_helper_suite() -> None:
+    texts = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))["TAVLoadVideo"]
+    labels = {text["name"] for text in texts["inputs"].values()}
+    known = {"force_rate", "custom_width", "custom_height", "frame_load_cap", "skip_first_frames", "select_every_nth"}
+    assert known <= labels
+    assert {"num_frames", "width", "height", "stride"} <= set(texts["inputs"]), "ids stay"
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "docs/guide/comfyui.md"])
+def test_help_is_at_the_i_of_the_toolbar(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "**?**" not in text and "**i**" in text
 
 
 @pytest.mark.skipif(not OURS, reason="no snapshot of the nodes yet")

@@ -99,6 +99,8 @@ def test_the_page_plays_by_itself(demo):
     assert not outside, "the page is self-contained"
     assert len(re.findall(r"<video src=\"data:video/mp4;base64,[^\"]{500,}", page)) == 2 + 2 * len(EDITS)
     assert page.count("autoplay loop muted playsinline") == 2 + 2 * len(EDITS)
+    assert page.count("<video") == page.count('aria-label="') - page.count("<meter"), "each clip says what it shows"
+    assert page.count('class="wide"') == page.count('class="wide" tabindex="0"'), "wide parts scroll by keyboard"
     text = re.sub(r"<[^>]+>", "", page)
     for edit in report["edits"].values():
         assert f"{edit['prompt']}" in text

@@ -69,6 +69,7 @@ def test_one_edit_on_the_command_line(videos, capsys):
     for name in ("psnr", "clip_frame_loveu", "clip_text_v2vbench", "pickscore_loveu", "dino_frame_v2vbench"):
         assert MEASURES[name].label in shown
         assert MEASURES[name].label in page.read_text(encoding="utf-8")
+    assert "color-scheme: light dark" in page.read_text(encoding="utf-8"), "a dark browser shows a dark page"
     assert len(re.findall(r'src="data:(video/mp4|image/png);base64,', page.read_text(encoding="utf-8"))) == 2
     assert "http" not in page.read_text(encoding="utf-8")  # nothing is fetched to look at it
     assert "<script>" not in page.read_text(encoding="utf-8")

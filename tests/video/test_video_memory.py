@@ -56,3 +56,27 @@ def test_sound_that_ends_before_the_clip_is_followed_by_silence(frames):
     assert clip.audio.samples.shape == (2, 500)
     assert clip.audio.samples[:, :100].eq(0.5).all() and not clip.audio.samples[:, 100:].any()
     assert choose_frames(frames, 10, short, start=1.0, width=64, height=48).audio is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "first", "count"),
+    [
+        (dict(skip_frames=3, stride=2, num_frames=4), 3, 4),
+        (dict(skip_frames=18, stride=1, num_frames=5, fewer=True), 18, 2),
+        (dict(fps=Fraction(15000, 1001), start=0.2, num_frames=30, fewer=True, width=32), 6, 8),
+    ],
+)
+def test_skipped_frames_a_rate_and_fewer_frames_than_asked_for(tmp_path, frames, sound, request_, first, count):
+    file = write_video(tmp_path / "clip.mp4", frames, RATE, audio=sound, crf=0)
+    expected, got = read_video(file, **request_), choose_frames(frames, RATE, sound, **request_)
+    assert got.times == pytest.approx(expected.times) and len(got.frames) == count
+    assert got.times[0] == pytest.approx(first / RATE)
+    assert (got.fps, got.frames.shape) == (expected.fps, expected.frames.shape)
+    assert got.audio.samples.shape == expected.audio.samples.shape
+
+
+def test_fewer_frames_still_need_one(frames):
+    with pytest.raises(VideoError, match="has no frame from start=0 s with stride=1 and skip_frames=20"):
+        choose_frames(frames, 8, num_frames=4, skip_frames=20, fewer=True)
+    with pytest.raises(VideoError, match="give a later start"):
+        choose_frames(frames, 8, skip_frames=1, fps=4)

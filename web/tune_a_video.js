@@ -1,0 +1,108 @@
+// What the page does for the nodes of the pack. A prompt gives the same result without it.
+//
+// - Sample Edit: choosing a way writes its settings into the widgets; seed is hidden while nothing is drawn.
+// - A new run clears the texts of the nodes that it runs again.
+// - New nodes have the colour of their stage.
+
+import { app } from "../../scripts/app.js"
+import { api } from "../../scripts/api.js"
+
+const CUSTOM = "custom"
+const TEXT = "$$node-text-preview" // the page's own widget for a node's text
+const SUBGRAPH_INPUT = -10 // the page's id of what a subgraph is given
+const COLOURS = { model: "blue", clip: "green", tune: "purple", edit: "pale_blue", result: "brown" }
+const STAGES = {
+  TAVLoadDemoModel: "model", TAVInflateUNet: "model",
+  TAVLoadVideo: "clip",
+  TAVOneShotTune: "tune", TAVSaveTuned: "tune", TAVLoadTuned: "tune", TAVFindStrength: "tune",
+  TAVDDIMInvert: "edit", TAVSample: "edit", TAVSteady: "edit", TAVWordHeatMaps: "edit",
+  TAVSaveVideo: "result", TAVCompareVideos: "result", TAVEvaluate: "result", TAVPromptGrid: "result",
+}
+
+const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name)
+
+// The node that an input comes from, through the border of a subgraph.
+function sourceOf(node, name) {
+  const input = node.inputs?.find((entry) => entry.name === name)
+  const link = input?.link == null ? null : node.graph?.getLink(input.link)
+  if (!link) return null
+  if (Number(link.origin_id) !== SUBGRAPH_INPUT) return node.graph.getNodeById(link.origin_id)
+  const outer = app.rootGraph.nodes.find((other) => other.subgraph === node.graph)
+  return outer ? sourceOf(outer, node.graph.inputs[link.origin_slot].name) : null
+}
+
+function isBundled(node) {
+  for (let source = node; source; source = sourceOf(source, "model")) {
+    if (source.comfyClass === "TAVLoadDemoModel") return true
+  }
+  return false
+}
+
+function fill(node, ways) {
+  const values = ways[isBundled(node) ? "bundled" : "stable_diffusion"][widgetOf(node, "way").value]
+  for (const [name, value] of Object.entries(values ?? {})) widgetOf(node, name).value = value
+}
+
+function hide(widget, hidden) {
+  widget.hidden = hidden
+  widget.options.hidden = hidden
+}
+
+function showSeed(node) {
+  const drawn = widgetOf(node, "start_from").value !== "inversion" || widgetOf(node, "eta").value > 0
+  hide(widgetOf(node, "seed"), !drawn)
+  node.setDirtyCanvas?.(true, true)
+}
+
+function after(widget, act) {
+  const before = widget.callback
+  widget.callback = function (...values) {
+    const result = before?.apply(this, values)
+    act()
+    return result
+  }
+}
+
+function setUpSample(node, ways) {
+  const [way, start] = ["way", "start_from"].map((name) => widgetOf(node, name))
+  after(way, () => {
+    fill(node, ways)
+    showSeed(node)
+  })
+  after(start, () => {
+    const values = ways.stable_diffusion[way.value]
+    if (values && values.start_from !== start.value) way.value = CUSTOM
+    showSeed(node)
+  })
+  after(widgetOf(node, "eta"), () => showSeed(node))
+  const configured = node.onConfigure
+  node.onConfigure = function (...values) {
+    const result = configured?.apply(this, values)
+    showSeed(node)
+    return result
+  }
+  showSeed(node)
+}
+
+function clearTexts({ detail }) {
+  const cached = new Set((detail?.nodes ?? []).map(String))
+  for (const node of app.graph?.nodes ?? []) {
+    const text = node.comfyClass in STAGES && !cached.has(String(node.id)) && widgetOf(node, TEXT)
+    if (text) text.value = ""
+  }
+}
+
+app.registerExtension({
+  name: "TuneAVideo",
+  setup() {
+    api.addEventListener("execution_cached", clearTexts)
+  },
+  nodeCreated(node) {
+    const colours = window.LGraphCanvas?.node_colors?.[COLOURS[STAGES[node.comfyClass]]]
+    if (!colours) return
+    Object.assign(node, { color: colours.color, bgcolor: colours.bgcolor })
+    if (node.comfyClass === "TAVSample") {
+      setUpSample(node, node.constructor.nodeData.input.optional.way[1].ways)
+    }
+  },
+})
