@@ -163,7 +163,7 @@ def load_and_edit(runs: Runs) -> None:
 
 
 def stand_in(name: str, run: str | None = None) -> Callable[[Runs], None]:
-    """For a workflow whose weights are not here: its run, or that of another, on the bundled model. The picture says so."""
+    """For a workflow whose weights are not here: its run, or one of another, by the bundled model, and it says so."""
 
     def draw(runs: Runs) -> None:
         (caption, clip), *edits = runs.clips(run or name)

@@ -31,7 +31,7 @@ SD15 = {
 CAPTION_TITLE, EDIT_TITLE = "What the clip shows", "What the edit shows"
 SOURCE = "a red person jumps on the beach, flat colours"  # of the bundled clip
 BLUE, GREEN, YELLOW, PURPLE = (SOURCE.replace("red", coat) for coat in ("blue", "green", "yellow", "purple"))
-ROBOT, MOON = "a red robot jumps on the beach, flat colours", "a red person jumps on the moon, flat colours"
+MOON = "a red person jumps on the moon, flat colours"
 LONG = dict(context_length=12, overlap=4)
 
 
@@ -202,19 +202,17 @@ def with_motion(workflow: Workflow, tav_model: tuple[str, int], model: tuple[str
     return workflow.add("motion", "TAVApplyMotion", model=model, tav_model=tav_model)
 
 
-def native_edit(
-    workflow: Workflow, model: tuple[str, int], latents: tuple[str, int], prompt: str, bundled: bool
-) -> Any:
+def native_edit(workflow: Workflow, model: tuple[str, int], prompt: str, preset: Preset) -> tuple[str, int]:
     """Inversion and edit by ComfyUI's own samplers."""
-    preset, quiet = BUNDLED if bundled else PUBLISHED, dict(scheduler="ddim_uniform")
+    quiet = dict(scheduler="ddim_uniform")
     steps, config = preset.inversion.num_inference_steps, preset.sampling
     workflow.add("levels", "BasicScheduler", model=model, steps=steps, **quiet)
     workflow.add("rising", "FlipSigmas", sigmas=("levels", 0))
     workflow.add("inverse", "TAVInversionSampler")
     prompts = dict(positive=("empty", 0), negative=("empty", 0))
-    kind = dict(sampler=("inverse", 0), sigmas=("rising", 0), latent_image=latents)
+    kind = dict(sampler=("inverse", 0), sigmas=("rising", 0), latent_image=("latents", 0))
     workflow.add("invert", "SamplerCustom", "Invert", model=model, add_noise=False, cfg=1.0, **prompts, **kind)
-    workflow.add("prompt", "CLIPTextEncode", "What the edit shall show", clip=workflow.text, text=prompt)
+    workflow.add("prompt", "CLIPTextEncode", EDIT_TITLE, clip=workflow.text, text=prompt)
     workflow.add(
         "sample",
         "KSamplerAdvanced",
@@ -309,47 +307,41 @@ def load_and_edit(infos: dict[str, Any]) -> Workflow:
     return workflow
 
 
-def native() -> Workflow:
+def native(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "## Edit with KSampler\n*Apply Motion* puts the tuned clip into ComfyUI's own MODEL. ComfyUI's nodes invert "
-        "the clip and sample the edit: any sampler, ControlNet, LoRAs, FreeU.\n\nThe number of steps divides 1000 "
-        "and is the same in *BasicScheduler* and *KSampler (Advanced)*; add_noise is off in both samplers."
+        "*Apply Motion* puts the tuned clip into ComfyUI's own MODEL, for KSampler, ControlNet, LoRAs. Press "
+        "**Run**.\n\nSteps divide 1000 and are the same in both samplers; add_noise is off."
     )
-    base(workflow, True, SOURCE)
-    model = with_motion(workflow, tuned(workflow, True), ("model", 0))
-    edit = native_edit(workflow, model, ("latents", 0), BLUE, True)
-    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), BLUE: edit}, 2), "native")
+    base(workflow, True)
+    model = with_motion(workflow, tuned(workflow, BUNDLED), ("model", 0))
+    saved(workflow, compared(workflow, native_edit(workflow, model, BLUE, BUNDLED), 2), "native")
     return workflow
 
 
-def native_style() -> Workflow:
+def native_style(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "## The motion in another style\nThe clip is tuned on the plain checkpoint. A LoRA is loaded afterwards, and "
-        "*Apply Motion* adds the tuning to it: choose your own LoRA in *Load LoRA*, or load another checkpoint of "
-        "Stable Diffusion 1.5 in its place. Only sampling runs again."
+        "Tuned on the plain checkpoint; a LoRA, or another checkpoint of the family, gives the style.\n\nChoose yours "
+        "in *Load LoRA*. Another one only samples again."
     )
-    base(workflow, False, "a man is skiing")
-    tav_model = tuned(workflow, False)
+    base(workflow, False)
+    tav_model = tuned(workflow, PUBLISHED)
     lora = dict(lora_name="your-lora.safetensors", strength_model=1.0)
     styled = workflow.add("lora", "LoraLoaderModelOnly", "Another style", model=("model", 0), **lora)
     model = with_motion(workflow, tav_model, styled)
-    edit = native_edit(workflow, model, ("latents", 0), "a robot is skiing", False)
-    saved(workflow, edit, "native-style")
+    saved(workflow, compared(workflow, native_edit(workflow, model, BLUE, PUBLISHED), 1), "native-style")
     return workflow
 
 
-def long_clip() -> Workflow:
+def long_clip(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "## A long clip in windows\n24 frames in windows of 12. Each update of *One-Shot Tune* sees a window, drawn "
-        "anew (*context_length*), and *Context Windows* inverts and samples the clip in windows as long. So a clip of "
-        "any length takes the memory of a short one. Raise *overlap* if you see seams."
+        "24 frames, tuned (*context_length*) and sampled (*Context Windows*) in windows of 12, in the memory of a "
+        "short clip. Press **Run**.\n\nRaise *overlap* if you see seams."
     )
-    base(workflow, True, SOURCE)
-    model = with_motion(workflow, tuned(workflow, True), ("model", 0))
+    base(workflow, True)
+    model = with_motion(workflow, tuned(workflow, BUNDLED), ("model", 0))
     workflow.nodes["tune"][1]["context_length"] = LONG["context_length"]
     windows = workflow.add("windows", "TAVContextWindows", model=model, **LONG)
-    edit = native_edit(workflow, windows, ("latents", 0), BLUE, True)
-    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), BLUE: edit}, 2), "long")
+    saved(workflow, compared(workflow, native_edit(workflow, windows, BLUE, BUNDLED), 2), "long")
     return workflow
 
 
