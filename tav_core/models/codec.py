@@ -5,6 +5,7 @@ A clip's latents are (1, c, f, h, w), multiplied by the autoencoder's scaling fa
 
 import string
 from difflib import SequenceMatcher
+from math import lcm
 
 import torch
 from einops import rearrange
@@ -14,56 +15,75 @@ from ..unet.frames import check_clip
 from .base import BaseModel
 
 MAX_PROMPTS = 10_000  # encoded at once
+MAX_CHUNKS = 256  # of a prompt, and of prompts of unlike length that are repeated to one
 
 
 @torch.no_grad()
 def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
-    """Text embeddings of prompts, padded or cut to the encoder's length: (len(prompts), n, d).
+    """Text embeddings of prompts: (len(prompts), n, d).
 
-    As in the published pipeline: end tokens up to 77, and no attention mask.
+    As in the published pipeline: end tokens up to 77, and no attention mask. A prompt of more than 75 tokens is encoded
+    in chunks of 75, next to each other, as ComfyUI does; n is 77 times their number. Brackets and all other characters
+    are literal. Prompts of unlike length are repeated to the same one, which changes no attention to them.
 
     Raises:
-        TypeError, ValueError: if they are no strings, or there are none.
+        TypeError, ValueError: if they are no strings, or there are none, or too long.
     """
     check_type("prompts", prompts, list, "give a list of strings")
     for prompt in prompts:
         check_text("a prompt", prompt)
     check_integer("the number of prompts", len(prompts), 1, MAX_PROMPTS)
-    ids = _token_ids(model, prompts)
-    return model.text_encoder(ids.to(model.text_encoder.device)).last_hidden_state
+    chunks = [_token_chunks(model, prompt) for prompt in prompts]
+    count = lcm(*(len(ids) for ids in chunks))
+    if count > MAX_CHUNKS:
+        raise ValueError(
+            f"The prompts have {', '.join(str(len(ids)) for ids in chunks[:3])}... chunks of tokens; {MAX_CHUNKS} fit "
+            "beside each other: shorten them, or encode them one by one."
+        )
+    encoder = model.text_encoder
+    texts = encoder(torch.cat(chunks).to(encoder.device)).last_hidden_state.split([len(ids) for ids in chunks])
+    return torch.stack([text.flatten(0, 1).repeat(count // len(text), 1) for text in texts])
 
 
-def _token_ids(model: BaseModel, prompts: list[str]) -> torch.Tensor:
-    """The tokens of prompts, padded or cut to the encoder's length: (len(prompts), n)."""
-    length = model.text_encoder.config.max_position_embeddings
-    return model.tokenizer(
-        prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
+def _token_chunks(model: BaseModel, prompt: str) -> torch.Tensor:
+    """The tokens of a prompt, each chunk between a start and an end token and padded: (chunks, length)."""
+    length, tokenizer = model.text_encoder.config.max_position_embeddings, model.tokenizer
+    start, *_, end = tokenizer("").input_ids
+    ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+    chunks = [ids[first : first + length - 2] for first in range(0, max(1, len(ids)), length - 2)]
+    padding = [tokenizer.pad_token_id] * length
+    return torch.tensor([[start, *chunk, end, *padding][:length] for chunk in chunks])
 
 
 def prompt_words(model: BaseModel, prompt: str) -> list[tuple[str, list[int]]]:
     """The words of a prompt in their order, each with the places of its tokens in the embedding.
 
-    Punctuation is left out, and so are words beyond the encoder's length.
+    Punctuation is left out.
 
     Raises:
         TypeError, ValueError: if the prompt is no string.
     """
     check_text("a prompt", prompt)
-    end = model.text_encoder.config.max_position_embeddings - 1  # at the last place stands the end token
+    length = model.text_encoder.config.max_position_embeddings
 
     def count(text: str) -> int:
-        return len(model.tokenizer(text, add_special_tokens=False).input_ids) if text else 0
+        return len(model.tokenizer(text, add_special_tokens=False, verbose=False).input_ids) if text else 0
 
-    words, place = [], 1  # after the start token
+    words, token = [], 0
     for word in prompt.split():
         name = word.strip(string.punctuation)
-        first = place + count(word[: word.index(name)])
-        places = list(range(first, min(first + count(name), end)))
-        place += count(word)
+        first = token + count(word[: word.index(name)])
+        places = [_place(index, length) for index in range(first, first + count(name))]
+        token += count(word)
         if places:
             words.append((name, places))
     return words
+
+
+def _place(index: int, length: int) -> int:
+    """The place in the embedding of a prompt's token, by its index among the tokens without starts and ends."""
+    chunk, within = divmod(index, length - 2)
+    return chunk * length + 1 + within
 
 
 def align_prompts(model: BaseModel, caption: str, prompt: str) -> torch.Tensor:
@@ -71,7 +91,7 @@ def align_prompts(model: BaseModel, caption: str, prompt: str) -> torch.Tensor:
 
     Tokens that both have stand for each other, and so do as many tokens in place of as many others.
     """
-    theirs, ours = (_token_ids(model, [text])[0].tolist() for text in (caption, prompt))
+    theirs, ours = (_token_chunks(model, text).flatten().tolist() for text in (caption, prompt))
     places = torch.full((len(ours),), -1)
     for kind, start, stop, first, last in SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes():
         if kind == "equal" or stop - start == last - first:

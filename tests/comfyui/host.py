@@ -48,6 +48,10 @@ FLUX = dict(
     qkv_bias=True, guidance_embed=False, txt_ids_dims=[],
 )  # fmt: skip
 TIMESTEP = 421
+LONG = {
+    f"text of {7 * count} letters": " ".join(["a (red:1.3) dog", "runs", "on", "the", "beach,"] * count)[: 7 * count]
+    for count in (9, 30, 75, 76, 200)
+}
 
 
 def module(name: str):
@@ -239,6 +243,9 @@ def bundled() -> dict:
             "unet": (model.model.diffusion_model(noise, timesteps, context=context), unet_of(base, noise, context))
         }
         pairs["text"] = clip.encode_from_tokens(clip.tokenize(world.caption(words))), text
+        for name, prompt in LONG.items():  # brackets are escaped for the host, which would weight what they hold
+            escaped = prompt.replace("(", "\\(").replace(")", "\\)")
+            pairs[name] = clip.encode_from_tokens(clip.tokenize(escaped)), core.encode_prompts(base, [prompt])
         latents = vae.encode(frames)
         pairs["encode"] = model.model.process_latent_in(latents), scaled[0].transpose(0, 1)
         pairs["decode"] = vae.decode(latents), core.decode_latents(base, scaled)
@@ -246,6 +253,7 @@ def bundled() -> dict:
         shown = previewed(model, pairs["encode"][0][:1])
         weights = module("nodes.adapters.convert").to_diffusers(model, torch.float32).state_dict()
     pixels = torch.nn.functional.avg_pool2d(frames[:1].permute(0, 3, 1, 2), 8)[0].permute(1, 2, 0)
+    assert all(got.shape == expected.shape for got, expected in pairs.values()), "as many tokens"
     errors = {
         name: float((got - expected).abs().max() / expected.abs().max()) for name, (got, expected) in pairs.items()
     }

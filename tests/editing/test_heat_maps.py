@@ -96,8 +96,7 @@ def test_places_of_words_are_those_of_their_tokens() -> None:
         assert tokens == word
 
 
-def test_words_beyond_the_encoders_length_are_left_out() -> None:
-    model = load_model()
-    words = prompt_words(model, " ".join(["dog"] * 200))
-    length = model.text_encoder.config.max_position_embeddings
-    assert words[-1][1][-1] == length - 2 and len(words) <= length - 2
+def test_places_of_words_in_later_chunks() -> None:
+    words = prompt_words(load_model(), " ".join(["dog"] * 200))
+    places = [place for _, (place,) in words]
+    assert places == [*range(1, 76), *range(78, 153), *range(155, 205)]  # between the start and end tokens of chunks

@@ -52,10 +52,42 @@ def test_other_dtypes(folder):
 
 
 def test_prompts(model):
-    embeddings = encode_prompts(model, ["a red dog", "", "日本語 🦀 " + "word " * 5000])
+    prompts = ["a red dog", "", "日本語 🦀"]
+    embeddings = encode_prompts(model, prompts)
     assert embeddings.shape == (3, 77, model.unet.config.cross_attention_dim)
     assert embeddings.isfinite().all()
-    assert torch.equal(embeddings[1:2], encode_prompts(model, [""]))
+    ids = model.tokenizer(prompts, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    torch.testing.assert_close(embeddings, model.text_encoder(ids).last_hidden_state)
+
+
+def test_long_prompts_are_encoded_in_chunks_of_75_tokens(model):
+    words = ["dog", "beach", "red", "runs"] * 50  # a token each
+    embedding = encode_prompts(model, [" ".join(words)])
+    assert embedding.shape == (1, 3 * 77, model.unet.config.cross_attention_dim)
+    for chunk in range(3):
+        part = encode_prompts(model, [" ".join(words[75 * chunk : 75 * (chunk + 1)])])
+        torch.testing.assert_close(embedding[:, 77 * chunk : 77 * (chunk + 1)], part)
+    assert encode_prompts(model, [" ".join(words[:75])]).shape[1] == 77
+    assert encode_prompts(model, [" ".join(words[:76])]).shape[1] == 2 * 77
+
+
+def test_prompts_of_unlike_length_are_repeated_and_act_as_before(model):
+    long = " ".join(["dog"] * 80)
+    both = encode_prompts(model, ["a red dog", long])
+    alone = encode_prompts(model, ["a red dog"])
+    torch.testing.assert_close(both[:1], alone.repeat(1, 2, 1))
+    noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    predictions = [model.unet(noise, 500, text).sample for text in (both[:1], alone)]
+    torch.testing.assert_close(*predictions, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="256 fit beside each other: shorten them, or encode them one by one"):
+        encode_prompts(model, [" ".join(["dog"] * 75 * count) for count in (7, 11, 13)])
+
+
+def test_brackets_are_literal(model):
+    literal = model.tokenizer("a (red:1.5) dog", padding="max_length", max_length=77, return_tensors="pt").input_ids
+    embedding = encode_prompts(model, ["a (red:1.5) dog"])
+    torch.testing.assert_close(embedding, model.text_encoder(literal).last_hidden_state)
+    assert not torch.equal(embedding, encode_prompts(model, ["a red dog"]))
 
 
 def test_each_word_of_the_world_is_one_token(model):
