@@ -7,6 +7,8 @@ import re
 from datetime import date
 from pathlib import Path
 
+from tav_core.atomic import write_text
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE = """# Results
 
@@ -47,7 +49,7 @@ def merged(old: str, sections: dict[str, str]) -> str:
 def write(kind: str, part: str, section: str, file: Path = RESULTS) -> None:
     """Replace a part's section of the file."""
     old = file.read_text(encoding="utf-8") if file.exists() else ""
-    file.write_text(merged(old, {f"{kind} {part}": section}), encoding="utf-8")
+    write_text(file, merged(old, {f"{kind} {part}": section}))
 
 
 def report(machine: str, table: str, *notes: str) -> str:

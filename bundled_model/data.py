@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tav_core.atomic import write_text
 from tav_core.demo.world import JOINTS, SIZE, VOCABULARY, Scene, Words, random_scene
 from tav_core.demo.world.render import snapshot
 from tav_core.demo.world.scene import LONGEST
@@ -116,9 +116,7 @@ def _drawn(folder: Path) -> int:
 
 
 def _note(folder: Path, drawn: int) -> None:
-    part = folder / "drawn.json.part"
-    part.write_text(json.dumps(dict(drawn=drawn)))
-    os.replace(part, folder / "drawn.json")
+    write_text(folder / "drawn.json", json.dumps(dict(drawn=drawn)))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tav_core.atomic import replacing
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,8 @@ def train(
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint so that `path` holds either the old one or the new one, whenever the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with replacing(path, path.with_name(path.name + ".part")) as part:
+        torch.save(dict(state), part)
 
 
 def _processor_seconds() -> float:

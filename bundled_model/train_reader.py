@@ -15,7 +15,6 @@ error on the test set.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from bundled_model.data import PictureSet, load_set
 from bundled_model.muon import make_optimizers
 from bundled_model.reader import Reader, Reading, joint_error, read
 from bundled_model.run import Schedule, Training, log, train
+from tav_core.atomic import replacing
 from tav_core.demo.world import SIZE, VOCABULARY, random_scene
 from tav_core.demo.world.render import snapshot
 from tav_core.demo.world.scene import LONGEST
@@ -83,8 +83,8 @@ def draw_held_out(folder: Path, count: int) -> Pictures:
         file = folder / f"{start:06}.npz"
         if not file.exists():
             arrays = _draw(range(HELD_OUT_SEED + start, HELD_OUT_SEED + min(count, start + _CHUNK)))
-            np.savez(folder / "part.npz", **arrays)
-            os.replace(folder / "part.npz", file)
+            with replacing(file, folder / "part.npz") as part:  # np.savez adds the suffix where it is missing
+                np.savez(part, **arrays)
         parts.append(dict(np.load(file)))
     return Pictures(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 

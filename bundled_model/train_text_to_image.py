@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from bundled_model.data import PictureSet, load_set
 from bundled_model.muon import make_optimizers
 from bundled_model.run import Schedule, Training, log, train
 from bundled_model.train_autoencoder import CHANNELS, load_batch
+from tav_core.atomic import write_text
 from tav_core.demo import world
 from tav_core.demo.world.scene import random_words
 
@@ -95,9 +95,7 @@ def encode_pictures(vae: AutoencoderKL, pictures: PictureSet, folder: Path) -> n
         if stop % _KEPT_AT_ONCE and stop < len(pictures):
             continue
         latents.flush()
-        part = note.with_name(note.name + ".part")
-        part.write_text(json.dumps(dict(vae=owner, shape=list(shape), encoded=stop)))
-        os.replace(part, note)
+        write_text(note, json.dumps(dict(vae=owner, shape=list(shape), encoded=stop)))
     return latents
 
 

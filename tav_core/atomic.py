@@ -51,8 +51,6 @@ def replacing(target: Path, temporary: Path | None = None) -> Iterator[Path]:
         yield temporary
         flush(temporary)
         replace(temporary, target)
-        with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
-            flush(target.parent)
     finally:
         with suppress(OSError):  # it must not hide why the file could not be written
             temporary.unlink(missing_ok=True)
@@ -64,7 +62,9 @@ def temporary_beside(target: Path) -> Path:
 
 
 def replace(finished: Path, target: Path) -> None:
-    """As os.replace, retried for some seconds on Windows, where another program may have the target open.
+    """Rename a file or folder that is flushed, and flush the names of the folder that it lies in.
+
+    On Windows, where another program may have the target open, it is tried again for some seconds.
 
     Raises:
         OSError: if the target cannot be replaced.
@@ -73,11 +73,13 @@ def replace(finished: Path, target: Path) -> None:
     while True:
         try:
             os.replace(finished, target)
-            return
+            break
         except PermissionError:
             if not WINDOWS or time.monotonic() - began > PATIENCE:
                 raise
             time.sleep(PAUSE)
+    with suppress(OSError):  # Windows and some network drives flush no folder; the file is in its place
+        flush(target.parent)
 
 
 def remove(path: Path) -> bool:

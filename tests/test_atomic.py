@@ -1,5 +1,6 @@
 """A file that takes the place of another, where other programs may hold that one, as on Windows."""
 
+import ast
 import errno
 import io
 import os
@@ -19,7 +20,7 @@ from tav_core.cli.main import main
 from tav_core.evaluation.dataset import Item
 from tav_core.evaluation.report import write_clip_page, write_dataset_page, write_table
 from tav_core.store import files, folder
-from tav_core.video import VideoError, check_output
+from tav_core.video import VideoError, check_output, encode, png
 from tav_core.viz.figures import save_curves, save_loss_plot, save_picture
 
 FRAMES = torch.full((2, 16, 16, 3), 0.5)
@@ -216,3 +217,44 @@ def test_a_file_that_cannot_be_flushed_leaves_the_old_one(
     monkeypatch.undo()
     WRITERS[name](target)
     assert target.read_bytes() != b"old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "folder"])
+def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    target, events = tmp_path / "out" / ("new" if name != "film" else "new.mp4"), []
+    target.parent.mkdir()
+    flush, rename = replacing.flush, os.replace
+    monkeypatch.setattr(replacing, "flush", lambda path: events.append(("flush", path)) or flush(path))
+    for module in (encode, png):
+        monkeypatch.setattr(module, "flush", replacing.flush)
+    monkeypatch.setattr(os, "replace", lambda old, new: events.append(("rename", Path(old))) or rename(old, new))
+    WRITERS.get(name, lambda path: write_video(path, FRAMES, 8))(target)
+    assert target.exists()
+    (renamed,) = (path for event, path in events if event == "rename")
+    first = events.index(("rename", renamed))
+    assert ("flush", renamed) in events[:first] and events[first + 1 :] == [("flush", target.parent)]
+    if name == "folder":
+        assert sum(path.parent == renamed for _, path in events[:first]) == len(FRAMES)
+
+
+DIRECT = {"os": {"replace", "rename"}, "Path": {"write_text", "write_bytes", "rename"}}
+TEMPORARY = {"tav_core/models/single_file.py"}  # writes to a temporary folder, and reads that
+
+
+def test_all_files_are_written_by_one_module() -> None:
+    """No code that users or long runs depend on replaces a file by itself. What ships is generated and in git."""
+    root, found = Path(__file__).parents[1], []
+    for path in (p for part in ("tav_core", "nodes", "benchmarks") for p in (root / part).rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name in {"tav_core/atomic.py", "benchmarks/harness.py", *TEMPORARY}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            owner, called = node.func.value, node.func.attr
+            of_os = isinstance(owner, ast.Name) and owner.id == "os" and called in DIRECT["os"]
+            if of_os or called in DIRECT["Path"]:
+                found.append(f"{name}:{node.lineno} {called}")
+    assert not found

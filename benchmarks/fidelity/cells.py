@@ -19,6 +19,7 @@ from benchmarks.fidelity.scenes import KINDS, BenchClip
 from benchmarks.fidelity.ways import WAYS, Edited, Way
 from bundled_model.reader import Reader, joint_error, read
 from tav_core import Store
+from tav_core.atomic import write_text
 from tav_core.demo.judge import Scores, judge
 from tav_core.demo.world import caption
 from tav_core.models.base import ASSETS, DEMO_MODEL
@@ -58,9 +59,8 @@ class Cells:
 
     def add(self, cell: Cell) -> None:
         self._cells[_place(cell)] = cell | self.stamp
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         ordered = [self._cells[place] for place in sorted(self._cells)]
-        self.file.write_text("".join(json.dumps(cell) + "\n" for cell in ordered))
+        write_text(self.file, "".join(json.dumps(cell) + "\n" for cell in ordered))
 
 
 def _place(cell: Cell) -> tuple[int, str, int]:

@@ -16,6 +16,11 @@ PLAIN_BLOCK_TYPES = {
     "CrossAttnUpBlock2D",
     "UpBlock2D",
 }
+# Attention processors of diffusers that compute the plain attention, whatever their kernel
+PLAIN_PROCESSORS = {
+    "AttnProcessor", "AttnProcessor2_0", "AttnProcessorNPU", "FusedAttnProcessor2_0", "SlicedAttnProcessor",
+    "XFormersAttnProcessor", "XLAFlashAttnProcessor2_0",
+}  # fmt: skip
 UNSUPPORTED_CONDITIONS = (
     "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type", "only_cross_attention",
     "mid_block_only_cross_attention", "dual_cross_attention", "resnet_skip_time_act",
@@ -60,6 +65,11 @@ def raise_unless_supported(unet: nn.Module) -> None:
 
 
 def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
+    if unet.is_gradient_checkpointing:
+        raise ValueError(
+            "Gradient checkpointing of this UNet would not act: call unet.disable_gradient_checkpointing() first, and "
+            "tune with TuningConfig(gradient_checkpointing=True)."
+        )
     if any(parameter.is_inference() for parameter in unet.parameters()):
         raise ValueError("This UNet was made under torch.inference_mode() and can never train. Load it outside of it.")
     dtypes = {parameter.dtype for parameter in unet.parameters()}
@@ -75,6 +85,11 @@ def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
         for attn in (block.attn1, block.attn2):
             if isinstance(attn.processor, nn.Module) or not isinstance(base_layer(attn.to_q), nn.Linear):
                 raise ValueError("This UNet carries an adapter other than a LoRA of peft: unload an IP-Adapter.")
+            if (processor := type(attn.processor).__name__) not in PLAIN_PROCESSORS:
+                raise ValueError(
+                    f"This UNet has the attention processor {processor}, which would not run: call "
+                    "unet.set_default_attn_processor() first, and control the video model with video_unet.controlled."
+                )
     widths = {block.attn2.to_k.in_features for block in blocks}
     if len(widths) > 1:
         raise ValueError(f"This UNet takes text of several widths, {sorted(widths)}; one is supported.")

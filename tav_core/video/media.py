@@ -18,6 +18,7 @@ from typing import BinaryIO
 import torch
 
 from .. import checks
+from ..atomic import replace
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+(:|,,)")  # two letters or more before the colon: C:\ is a drive
@@ -197,5 +198,5 @@ def rename_held(finished: Path, target: Path, error: PermissionError) -> VideoEr
     """
     candidates = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(1))
     free = next(path for path in candidates if not path.exists())
-    os.replace(finished, free)
+    replace(finished, free)
     return VideoError(f"{target} could not be replaced ({error}): is it open elsewhere? The video is in {free}.")

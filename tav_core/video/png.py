@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -29,6 +29,8 @@ def write_folder(target: Path, pattern: str, clip: Clip) -> None:
             file = temporary / numbered(pattern, index)
             Image.fromarray(picture).save(file, pnginfo=texts)
             flush(file)
+        with suppress(OSError):  # Windows and some network drives flush no folder
+            flush(temporary)
         try:
             _swap(target, temporary, old)
         except PermissionError as error:
@@ -48,7 +50,7 @@ def _swap(target: Path, new: Path, old: Path) -> None:
         replace(new, target)
     except OSError:
         if old.exists():
-            os.replace(old, target)
+            replace(old, target)
         raise
 
 

@@ -1,0 +1,36 @@
+"""Methods of a diffusers UNet that have no effect once it is inflated: they raise, and name what does the same."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NoReturn
+
+from diffusers import UNet2DConditionModel
+
+_CONTROLS = "watch or replace its attentions with `with video_unet.controlled(control):`, see AttentionControl"
+_CHECKPOINTING = (
+    "tune with TuningConfig(gradient_checkpointing=True), or set video_unet.context.checkpointing in a loop of your own"
+)
+_FUSED = "leave the call out: it takes torch's fused attention wherever there is one"
+REMEDIES = {
+    "set_attn_processor": _CONTROLS,
+    "set_default_attn_processor": _CONTROLS,
+    "fuse_qkv_projections": "leave the call out: its queries train apart from keys and values",
+    "unfuse_qkv_projections": "leave the call out: its projections are not fused",
+    "enable_gradient_checkpointing": _CHECKPOINTING,
+    "enable_xformers_memory_efficient_attention": _FUSED,
+    "set_attention_slice": _FUSED,
+    "set_attention_backend": _FUSED,
+    "enable_forward_chunking": "leave the call out: it computes feed-forwards in pieces as it is",
+}
+
+
+def refuse_methods(unet: UNet2DConditionModel) -> None:
+    """Let the methods raise a RuntimeError with their remedy."""
+    for name, remedy in REMEDIES.items():
+        if hasattr(unet, name):
+            vars(unet)[name] = partial(_refuse, name, remedy)
+
+
+def _refuse(name: str, remedy: str, *_: object, **__: object) -> NoReturn:
+    raise RuntimeError(f"{name} has no effect on an inflated UNet: {remedy}.")
