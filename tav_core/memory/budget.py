@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..editing.config import SamplingConfig
 from ..tuning.config import CHECKPOINTING, TuningConfig
+from ..tuning.objective import Objective
 from ..unet.video_unet import VideoUNet
 from .estimate import OVERHEAD, estimate_memory, frames_that_fit
 
@@ -27,7 +28,14 @@ OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
 )
 
 
-def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig, budget: float) -> bool | str:
+def checkpointing_within(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    config: TuningConfig,
+    budget: float,
+    *,
+    objective: Objective | None = None,
+) -> bool | str:
     """The fastest `gradient_checkpointing` with which a step stays within the budget.
 
     Arguments:
@@ -35,12 +43,14 @@ def checkpointing_within(video_unet: VideoUNet, latents: Tensor, config: TuningC
         latents: the clip, (1, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` is ignored.
         budget: bytes, without the weights.
+        objective: the loss of tuning; None for that of the config.
 
     Returns:
         False, "selective" or True; also True if nothing fits.
     """
     *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
-    fitting = (c for c in faster if estimate_memory(video_unet, c, **clip_size(latents)).without_weights <= budget)
+    size = clip_size(latents) | {"objective": objective}
+    fitting = (c for c in faster if estimate_memory(video_unet, c, **size).without_weights <= budget)
     return next(fitting, smallest).gradient_checkpointing
 
 

@@ -77,7 +77,8 @@ def estimate_memory(
         config: of tuning or sampling.
         num_frames, height, width: of the latents: a side of 64 is 512 pixels.
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
-        objective: the loss of tuning; None for that of the config.
+        objective: the loss of tuning; None for that of the config. It is called as tuning calls it, and may hold
+            tensors of its own.
 
     Returns:
         The estimate. It takes seconds for any size; equal ones are cached.
@@ -99,7 +100,7 @@ def _dry_run(
     dtype: torch.dtype,
 ) -> MemoryEstimate:
     trained = trainable_parameters(video_unet)
-    with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode():
+    with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         step = _Step(video_unet, config, objective)
         state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
@@ -136,7 +137,7 @@ def frames_that_fit(
     """The most frames, up to `num_frames`, whose peak is within `memory` bytes; 0 if one frame is too many.
 
     Arguments:
-        size: height, width and dtype as `estimate_memory` takes them.
+        size: height, width, dtype and objective as `estimate_memory` takes them.
     """
 
     def too_large(frames: int) -> bool:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tav_core import (
+    NoisePrediction,
     SamplingConfig,
     SourceBranch,
     TuningConfig,
@@ -22,8 +24,10 @@ from tav_core import (
     trainable_parameters,
     tune,
 )
+from tav_core.diffusion.denoiser import Denoiser
 from tav_core.editing.sampling import guided_denoiser
 from tav_core.memory import estimate
+from tav_core.memory.budget import checkpointing_within
 from tav_core.memory.estimate import _Step
 from tav_core.memory.tracker import MemoryTracker
 from tests.conftest import EPSILON, MakeUNet, draw
@@ -173,6 +177,39 @@ def test_flops_are_those_of_a_real_step(make_unet: MakeUNet, name: str) -> None:
     assert tracker.flops and step.scale_to_all_passes(tracker.flops) == pytest.approx(
         estimate_memory(video_unet, config, **SIZE).flops, rel=0.02
     )
+
+
+class KeepsATensor:
+    """The published loss, which keeps so many numbers more for the backward pass, beside a tensor of its own."""
+
+    def __init__(self, numbers: int):
+        self.numbers, self.mask = numbers, torch.ones(1)
+
+    def __call__(self, denoiser: Denoiser, sample: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        loss = NoisePrediction()(denoiser, sample, noise, t)
+        kept = sample.new_zeros(self.numbers).add(loss).exp()  # exp stores its result
+        return loss + 0 * (kept[:1] * self.mask).sum()
+
+
+def test_an_objective_that_keeps_a_tensor_raises_the_plan_by_it(make_unet: MakeUNet) -> None:
+    video_unet, numbers = inflate(make_unet()), 10_000_000
+    few, many = (
+        estimate_memory(video_unet, TuningConfig(), **SIZE, objective=KeepsATensor(n)) for n in (numbers, 2 * numbers)
+    )
+    plain = estimate_memory(video_unet, TuningConfig(), **SIZE)
+    kept_and_exponent = 2 * 4 * numbers  # exp's input and its result, at the peak
+    assert many.activations - few.activations == kept_and_exponent
+    assert few.activations > plain.activations + 4 * numbers
+    assert many.weights == plain.weights and many.moments == plain.moments
+
+
+def test_plans_follow_the_objective(make_unet: MakeUNet) -> None:
+    video_unet, config, large = inflate(make_unet()), TuningConfig(), KeepsATensor(10**8)
+    budget = estimate_memory(video_unet, config, **SIZE).without_weights
+    assert checkpointing_within(video_unet, LATENTS, config, budget) is False
+    assert checkpointing_within(video_unet, LATENTS, config, budget, objective=large) is True
+    most = dict(memory=budget, **SIZE)
+    assert frames_that_fit(video_unet, config, **most) > frames_that_fit(video_unet, config, **most, objective=large)
 
 
 def test_the_same_estimate_is_made_once(make_unet: MakeUNet, monkeypatch: pytest.MonkeyPatch) -> None:
