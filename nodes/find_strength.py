@@ -33,7 +33,8 @@ class FindStrength(io.ComfyNode):
                 io.Latent.Input("latents", tooltip="The clip, from VAE Encode."),
                 io.Conditioning.Input("caption", tooltip="What the clip shows, as tuned."),
                 io.Conditioning.Input("positive", tooltip="The prompt of the edit."),
-                io.Conditioning.Input("negative", tooltip="The empty prompt; the clip is inverted under it too."),
+                io.Conditioning.Input("negative", tooltip="As in Sample Edit."),
+                io.Conditioning.Input("conditioning", tooltip="As in DDIM Invert: the empty prompt, as published."),
                 widget(io.Int, "steps", 20, steps, **STEPS),
                 widget(io.Float, "guidance", DEFAULTS.guidance_scale, "As in Sample Edit.", **GUIDANCE),
                 advanced(io.Float, "denoise", DEFAULTS.denoise, denoise, **POSITIVE_SHARE),
@@ -52,6 +53,7 @@ class FindStrength(io.ComfyNode):
         caption: Any,
         positive: Any,
         negative: Any,
+        conditioning: Any,
         steps: int,
         guidance: float,
         denoise: float = DEFAULTS.denoise,
@@ -64,9 +66,12 @@ class FindStrength(io.ComfyNode):
         config = SamplingConfig(steps, guidance, denoise=denoise)
         clip, text = clip_latents(latents, model), embeddings(caption, "caption")
         prompts = embeddings(positive, "positive"), embeddings(negative, "negative")
+        empty = embeddings(conditioning, "conditioning")
         count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
         with loaded(model, clip, config) as video_unet:
-            edited = partial(invert_and_sample, video_unet, clip, *prompts, model.schedule, config)
+            edited = partial(
+                invert_and_sample, video_unet, clip, *prompts, model.schedule, config, inverted_under=empty
+            )
             search = tav_core.search_strength(video_unet, edited, prompts[0], text, model.schedule)
             items = list(Progress(count).over(search, _describe))
         trials = [item for item in items if isinstance(item, tav_core.Trial)]

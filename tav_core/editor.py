@@ -96,6 +96,7 @@ class ClipEditor:
         self._weights = ClipWeights(_inflated(model, inflation))
         self.trajectory: list[InversionStep] = []
         self._inverted_with = -1  # the version of the weights of the inversion
+        self._embedded: dict[str, Tensor] | None = None  # prompts that a strength search has encoded, while it runs
         self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
     @property
@@ -212,6 +213,7 @@ class ClipEditor:
     ) -> Iterator[Trial]:
         """Edit at several strengths of the tuning and score each (`editing/strength.py`); `best_trial` chooses.
 
+        Each trial is the edit that `invert`, under the empty prompt, and `edit` make at that strength.
         Afterwards, and after an error, the strength is 1, and the inversion discarded.
 
         Arguments:
@@ -230,12 +232,13 @@ class ClipEditor:
                 yield from self.invert(inversion)
             yield from self.edit(prompt, config, **options)
 
+        self._embedded = {}
         texts = self._embed(prompt), self._embed(self.source_prompt)
         items = self._weights.during(search_strength(self.video_unet, edited, *texts, self.schedule, strengths))
         try:
             yield from (item for item in items if isinstance(item, Trial))
         finally:
-            self.trajectory = []
+            self.trajectory, self._embedded = [], None
 
     def heat_maps(self, prompt: Prompt, latents: Tensor | None = None) -> Iterator[HeatMapStep]:
         """Where each token of a prompt acts (`editing/heat_maps.py`), for `word_heat_maps`.
@@ -309,7 +312,12 @@ class ClipEditor:
 
     def _embed(self, prompt: Prompt) -> Tensor | Conditioning:
         _check_prompt("a prompt", prompt)
-        return encode_prompts(self._base_model("text"), [prompt]) if isinstance(prompt, str) else prompt
+        if not isinstance(prompt, str):
+            return prompt
+        known = {} if self._embedded is None else self._embedded
+        if prompt not in known:
+            known[prompt] = encode_prompts(self._base_model("text"), [prompt])
+        return known[prompt]
 
     def _base_model(self, what: str) -> BaseModel:
         if self.model is None:

@@ -100,19 +100,22 @@ def invert_and_sample(
     negative: Tensor | Conditioning,
     scheduler: Any,
     config: SamplingConfig,
+    *,
+    inverted_under: Tensor | Conditioning,
 ) -> Iterator[InversionStep | SamplingStep]:
-    """Invert a clip under the negative prompt and sample it under the positive one, with as many steps.
+    """Invert a clip, and sample it with as many steps.
 
     Arguments:
         latents: the clip, (b, c, f, h, w).
-        positive, negative: embeddings, (b, n, d) and (b, m, d).
+        positive, negative: of the sampling; embeddings, (b, n, d) and (b, m, d).
+        inverted_under: of the inversion, (b, k, d): the empty prompt, as published.
         config: how to sample.
 
     Yields:
         The steps of both. The last one's latents are the edit.
     """
     trajectory = []
-    for step in invert(video_unet, latents, negative, scheduler, InversionConfig(config.num_inference_steps)):
+    for step in invert(video_unet, latents, inverted_under, scheduler, InversionConfig(config.num_inference_steps)):
         trajectory.append(step)
         yield step
     yield from sample(video_unet, inverted_start(trajectory, scheduler, config), positive, negative, scheduler, config)

@@ -31,7 +31,8 @@ def whole_prompt() -> dict[str, Any]:
     prompt["find"] = node(
         "TAVFindStrength",
         **dict(model=[prompts.TUNE, 0], latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0]),
-        **dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0], steps=2, guidance=2.5),
+        **dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0]),
+        **dict(conditioning=[prompts.EMPTY, 0], steps=2, guidance=2.5),
     )
     prompt["evaluate"] = node("TAVEvaluate", source=[prompts.CLIP, 0], edit=[prompts.DECODE, 0], prompt="a dog")
     prompt["keep"] = node("TAVSaveTuned", model=[prompts.TUNE, 0], filename_prefix="hostile/person")

@@ -1,12 +1,14 @@
 """The strength search: scores of an edit by the tuned and the untuned model, and the choice of the best trial."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from tav_core import (
+    BaseModel,
     ClipEditor,
     InversionConfig,
     SamplingConfig,
@@ -18,9 +20,9 @@ from tav_core import (
     load_model,
 )
 from tav_core.diffusion.denoiser import Denoiser, unet_denoiser
-from tav_core.editing.edit import inverted_start
+from tav_core.editing.edit import invert_and_sample, inverted_start
 from tav_core.editing.strength import LEVELS, score_edit
-from tav_core.models.codec import encode_frames
+from tav_core.models.codec import encode_frames, encode_prompts
 from tests.clips import caption_of, clip_of
 
 CAPTION, PROMPT = caption_of(coat="blue"), caption_of(coat="yellow")
@@ -135,6 +137,39 @@ def test_trials_equal_edits_made_one_by_one(editor: ClipEditor, start_from: str)
         *_, last = editor.edit(PROMPT, SAMPLING, start_from=start_from)
         assert torch.equal(last.latents, trial.latents)
     assert not torch.equal(trials[0].latents, trials[1].latents)
+
+
+@pytest.mark.parametrize("start_from", ["inversion", "source_branch"])
+def test_a_search_encodes_each_prompt_once_and_builds_no_schedule(
+    editor: ClipEditor, start_from: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, built = [], []
+
+    def encode(model: BaseModel, prompts: list[str]) -> Tensor:
+        encoded.extend(prompts)
+        return encode_prompts(model, prompts)
+
+    monkeypatch.setattr("tav_core.editor.encode_prompts", encode)
+    monkeypatch.setattr("diffusers.DDIMScheduler.__init__", lambda *_, **__: built.append(1))
+    options = {"inversion": INVERSION, "start_from": start_from, "negative_prompt": "blurry"}
+    list(editor.try_strengths(PROMPT, SAMPLING, strengths=(0.5, 1.0), **options))
+    empty = [""] if start_from == "inversion" else []
+    assert sorted(encoded) == sorted([CAPTION, PROMPT, "blurry", *empty])
+    assert not built
+    editor._embed(PROMPT)
+    assert encoded[-1] == PROMPT, "after the search prompts are encoded anew"
+
+
+def test_trials_are_inverted_under_the_prompt_of_the_inversion(editor: ClipEditor) -> None:
+    """The command line and the node search by one rule: the negative prompt is that of sampling alone."""
+    options = {"inversion": INVERSION, "negative_prompt": PROMPT}
+    (trial,) = editor.try_strengths(CAPTION, SAMPLING, strengths=[0.5], **options)
+    editor.set_strength(0.5)
+    texts = [editor._embed(text) for text in (CAPTION, PROMPT)]
+    run = partial(invert_and_sample, editor.video_unet, editor.latents, *texts, editor.schedule, SAMPLING)
+    *_, same = run(inverted_under=editor._embed(""))
+    *_, other = run(inverted_under=texts[1])
+    assert torch.equal(same.latents, trial.latents) and not torch.equal(other.latents, trial.latents)
 
 
 def test_a_partway_edit_starts_at_the_inversions_latents_of_that_level(editor: ClipEditor) -> None:
