@@ -1,11 +1,12 @@
 """TAVLoadVideo: a clip of a video file, or of a VIDEO, at the size the model works at."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
-from .adapters.data import audio_from_core, read_any_video, read_file
+from .adapters.data import audio_from_core, read_any_video, read_file, with_warnings
 from .adapters.folders import bundled_clip, check_file, file_stamp, input_file, input_videos
 from .sockets import CATEGORY, advanced, widget
 
@@ -69,8 +70,10 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, video: Any = None, **request: Any) -> io.NodeOutput:
-        clip = read_file(_path(file), **request) if video is None else read_any_video(video, **request)
-        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), audio_from_core(clip.audio))
+        read = partial(read_file, _path(file)) if video is None else partial(read_any_video, video)
+        clip, warned = with_warnings(partial(read, **request))
+        outputs = clip.frames, float(clip.fps), len(clip.frames), audio_from_core(clip.audio)
+        return io.NodeOutput(*outputs, ui=ui.PreviewText(warned) if warned else None)
 
 
 def _path(file: str) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.lora
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "diffusion_model."
 ATTENTION = "attentions.0.transformer_blocks.0.attn1"
+SCALES = {"input_scale", "pre_quant_scale", "scale_input", "scale_weight", "weight_scale"}  # beside quantised weights
 PREDICTION_TYPES = {EPS.calculate_denoised: "epsilon", V_PREDICTION.calculate_denoised: "v_prediction"}
 
 
@@ -31,7 +33,7 @@ class UnsupportedModel(ValueError):
 
 
 def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
-    """A fresh UNet with the weights of MODEL, patches applied, on the CPU, that can be trained.
+    """A fresh UNet with the weights of MODEL, dequantised, patches applied, on the CPU, that can be trained.
 
     Arguments:
         model: the host's ModelPatcher.
@@ -44,7 +46,7 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
 
     _raise_unless_supported(model)
     _raise_if_code_is_patched(model)
-    entries = model.get_key_patches(PREFIX)
+    entries = _entries(model)
     host_keys = {key.removeprefix(PREFIX) for key in entries}
     key_map = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
     keys = {name: key for name, key in key_map.items() if key in host_keys}
@@ -56,7 +58,7 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
         )
     # A weight made in inference mode would never train, and the host runs all nodes in that mode.
     with torch.inference_mode(False), torch.no_grad():
-        state = {name: _patched(entries[PREFIX + key], PREFIX + key, dtype) for name, key in keys.items()}
+        state = {name: _patched(model, entries[PREFIX + key], PREFIX + key, dtype) for name, key in keys.items()}
         with torch.device("meta"):
             unet = UNet2DConditionModel(**_diffusers_config(model, keys))
         unet.load_state_dict(state, strict=True, assign=True)
@@ -83,12 +85,42 @@ def noise_schedule(model: Any) -> NoiseSchedule:
         return NoiseSchedule(1 / (1 + sigmas**2), prediction_type)
 
 
-def _patched(entry: list, key: str, dtype: torch.dtype) -> torch.Tensor:
+def _entries(model: Any) -> dict[str, list]:
+    """The weights of the UNet without patches, and their patches, as the host's get_key_patches lists them.
+
+    That one goes by the state dict, which names more than there is where weights are quantised (GGUF, scaled fp8).
+    """
+    host, entries = model.model, {}
+    for name, _ in host.diffusion_model.named_parameters():
+        key = PREFIX + name
+        if name.rpartition(".")[2] in SCALES:
+            continue
+        weight, _, convert = comfy.model_patcher.get_key_weight(host, key)
+        if key in model.hook_backup:
+            weight = model.hook_backup[key][0]
+        elif key in model.backup:
+            weight = model.backup[key].weight
+        entries[key] = [(weight, convert or (lambda plain, **_: plain)), *model.patches.get(key, [])]
+    return entries
+
+
+def _patched(model: Any, entry: list, key: str, dtype: torch.dtype) -> torch.Tensor:
     """A copy of one weight with its patches, computed in float32. `entry` is the host's (weight, convert), patches."""
     (weight, convert), *patches = entry
+    if hasattr(weight, "tensor_type"):
+        weight = _from_gguf(model.model.get_submodule(key.rpartition(".")[0]), weight)
     weight = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
     weight = comfy.lora.calculate_weight(patches, convert(weight, inplace=True), key)
     return weight.to(dtype).contiguous()
+
+
+def _from_gguf(layer: Any, weight: Any) -> torch.Tensor:
+    """A weight of ComfyUI-GGUF, dequantised by its layer, which would apply the patches too."""
+    patches, weight.patches = weight.patches, []
+    try:
+        return layer.get_weight(weight, torch.float32)
+    finally:
+        weight.patches = patches
 
 
 def _diffusers_config(model: Any, keys: Mapping[str, str]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ input tensor is copied out of inference mode, since such tensors cannot be train
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -196,6 +198,17 @@ def audio_from_core(audio: Audio | None) -> dict[str, Any] | None:
 def read_file(path: Path, **request: Any) -> tav_core.VideoClip:
     """Frames of a file as `tav_core.read_video` chooses them. Stop ends the reading before the next frame."""
     return tav_core.read_video(path, **request, before_frame=raise_if_interrupted)
+
+
+def with_warnings(read: Callable[[], T]) -> tuple[T, str]:
+    """What a call returns, and the core's warnings in it as text, for the node; they are logged too."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        result = read()
+    texts = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    for text in texts:
+        logging.warning(text)
+    return result, "\n".join(texts)
 
 
 def read_any_video(video: Any, **request: Any) -> tav_core.VideoClip:

@@ -28,6 +28,7 @@ importlib.import_module("utils")  # as main.py does: some hosts later put a fold
 import comfy.model_base  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfy.model_sampling  # noqa: E402
+import comfy.quant_ops  # noqa: E402
 import comfy.sample  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
@@ -124,6 +125,11 @@ def with_flow(model: ModelPatcher) -> ModelPatcher:
     return model
 
 
+def sums(state: dict[str, torch.Tensor]) -> dict[str, float]:
+    """A number of each tensor that changes with it. That of GGUF holds no numbers."""
+    return {name: float(weight.float().sum()) for name, weight in state.items() if not weight.is_meta}
+
+
 def compare(model: ModelPatcher) -> dict:
     """Host and inflated UNet on the same input; and that MODEL is as it was."""
     convert, core = module("nodes.adapters.convert"), module("tav_core")
@@ -136,9 +142,9 @@ def compare(model: ModelPatcher) -> dict:
         comfy.model_management.load_models_gpu([model])
         expected = model.model.diffusion_model(latents, timestep, context=text)
         while_loaded = model.model_state_dict()
-        before = {name: float(weight.float().sum()) for name, weight in while_loaded.items()}
+        before = sums(while_loaded)
         unet = convert.to_diffusers(model, torch.float32)
-        after = {name: float(weight.float().sum()) for name, weight in model.model_state_dict().items()}
+        after = sums(model.model_state_dict())
         schedule = convert.noise_schedule(model)
         del while_loaded
         comfy.model_management.unload_all_models()
@@ -165,6 +171,88 @@ def of_another_family(family: type, config: dict) -> ModelPatcher:
         model_config.set_inference_dtype(torch.float32, None)
         model = model_config.get_model({})
     return ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+def scaled_fp8() -> ModelPatcher:
+    """A small model whose attentions are in fp8 with a scale for each weight, as its files are loaded."""
+    state = {}
+    plain = host_model(comfy.supported_models.SD15, SD15, model_channels=64).model.diffusion_model.state_dict()
+    for name, weight in plain.items():
+        state[name] = weight
+        if weight.ndim == 2 and ".attn" in name:
+            scale = weight.abs().max() / torch.finfo(torch.float8_e4m3fn).max
+            state[name] = (weight / scale).to(torch.float8_e4m3fn)
+            state[name.removesuffix("weight") + "scale_weight"] = scale
+    state["scaled_fp8"] = torch.empty(2, dtype=torch.float8_e4m3fn)
+    state, _ = comfy.utils.convert_old_quants(state)
+    config = comfy.supported_models.SD15(SD15 | {"model_channels": 64})
+    config.quant_config = comfy.utils.detect_layer_quantization(state, "")
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode():
+        model = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.EPS)
+        missing, _ = model.diffusion_model.load_state_dict(state, strict=False)
+    assert not missing, missing
+    quantised = [p for p in model.diffusion_model.parameters() if isinstance(p, comfy.quant_ops.QuantizedTensor)]
+    assert len(quantised) > 50, "the host keeps the weights of attentions quantised"
+    return ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+class GGUFTensor(torch.Tensor):
+    """Stands in for that of ComfyUI-GGUF: bytes, with a kind, the shape of the weight, and patches to apply."""
+
+    @staticmethod
+    def of(weight: torch.Tensor) -> "GGUFTensor":
+        """Eight bits for each number, and a scale."""
+        scale = weight.abs().max() / 127
+        tensor = torch.Tensor._make_subclass(GGUFTensor, (weight / scale).round().to(torch.int8).flatten())
+        tensor.tensor_type, tensor.tensor_shape, tensor.scale, tensor.patches = "Q8", weight.shape, scale, []
+        return tensor
+
+    def detach(self) -> "GGUFTensor":
+        return self
+
+
+class GGUFLinear(comfy.ops.manual_cast.Linear):
+    """Stands in for a layer of ComfyUI-GGUF, also in what its state dict has beside the weight."""
+
+    def get_weight(self, tensor: GGUFTensor, dtype: torch.dtype) -> torch.Tensor:
+        weight = (tensor.as_subclass(torch.Tensor).to(dtype) * tensor.scale).view(tensor.tensor_shape)
+        for patches, key in tensor.patches:
+            weight = comfy.lora.calculate_weight(patches, weight, key)
+        return weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(tokens, self.get_weight(self.weight, tokens.dtype), self.bias)
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        destination[prefix + "weight"] = torch.empty(self.weight.tensor_shape, device="meta")
+        destination[prefix + "temp.weight"] = torch.empty(self.weight.tensor_shape, device="meta")
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias
+
+
+class GGUFPatcher(ModelPatcher):
+    """Stands in for that of ComfyUI-GGUF, which leaves patches to the layers."""
+
+    def patch_weight_to_device(self, key: str, *args: object, **kwargs: object) -> object:
+        weight = comfy.utils.get_attr(self.model, key)
+        if not hasattr(weight, "tensor_type"):
+            return super().patch_weight_to_device(key, *args, **kwargs)
+        weight.patches = [(self.patches[key], key)] if key in self.patches else []
+        return None
+
+
+def gguf() -> ModelPatcher:
+    """A small model with the linear layers of ComfyUI-GGUF, and a LoRA on it."""
+    model = with_lora(host_model(comfy.supported_models.SD15, SD15, model_channels=64))
+    model.__class__ = GGUFPatcher
+    with torch.inference_mode(False):
+        for layer in list(model.model.diffusion_model.modules()):
+            if isinstance(layer, torch.nn.Linear):
+                weight = GGUFTensor.of(layer.weight.detach().clone())
+                layer.__class__ = GGUFLinear
+                layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+    return model
 
 
 def refusal(model: ModelPatcher) -> dict:
@@ -282,6 +370,10 @@ def run(case: str) -> dict:
         return compare(host_model(families.SD15, SD15))
     if case == "sd15-lora":
         return compare(with_lora(host_model(families.SD15, SD15)))
+    if case == "scaled fp8":
+        return compare(scaled_fp8())
+    if case == "gguf":
+        return compare(gguf())
     if case == "sd21":
         return compare(host_model(families.SD20, SD21))
     if case == "sdxl":

@@ -17,7 +17,8 @@ REFUSED = {
     "flow": "samples by ModelSamplingDiscreteFlow, CONST; Tune-A-Video needs noise (eps) or velocity (v) prediction on "
     "a discrete schedule. Connect the MODEL as its checkpoint loader gives it",
 }
-COMPARED = ("sd15", "sd15-lora", "sd21")
+FULL_SIZE = ("sd15", "sd15-lora", "sd21")
+COMPARED = (*FULL_SIZE, "scaled fp8", "gguf")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_auto_precision_can_be_tuned(results: dict[str, dict]) -> None:
 def test_one_frame_equals_the_host(results: dict[str, dict], case: str) -> None:
     got = results[case]
     assert got["relative_error"] < 1e-3
-    assert got["largest"] > 0.1
+    assert got["largest"] > 0.05
     assert got["unchanged"] and got["trains"]
 
 

@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import shutil
 import threading
 from datetime import date
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -128,6 +130,16 @@ def test_a_slice_of_a_video_with_wide_pixels(server: Server) -> None:
     assert (int(bright.any(0).sum()), int(bright.any(1).sum())) == (16, 16)
     where, message = server.error_of(cut | saved_clip(video=["cut", 0], num_frames=5))
     assert where == "clip" and "ask for at most 4" in message
+
+
+def test_a_dropped_sound_track_is_told_on_the_node(server: Server) -> None:
+    case = Path(__file__).parents[1] / "video" / "cases" / "ac4.mp4"
+    shutil.copy(case, server.base / "input" / "ac4.mp4")
+    outcome = server.run(saved_clip(file="ac4.mp4", num_frames=8))
+    (text,) = outcome.history["outputs"]["clip"]["text"]
+    assert "Sound track 1" in text and "unsupported codec: the clip has no sound" in text
+    quiet = server.run(saved_clip())
+    assert "clip" not in quiet.history["outputs"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="There it is the system's own separator.")
