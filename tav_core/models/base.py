@@ -6,12 +6,14 @@ Nothing is downloaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
+from packaging.version import Version
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..checks import check_choice, check_device, check_integer, check_path
@@ -26,6 +28,7 @@ from .folder import (
     check_size,
     find_variant,
 )
+from .published import is_published, read_published
 from .single_file import is_single_file, read_single_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -33,6 +36,7 @@ DEMO_MODEL = "demo"  # the name of the bundled model
 BUNDLED_CLIPS = {"cartwheel": ASSETS / "demo-clip.mp4"}
 MAX_SAMPLE_SIZE = 2**16
 REASON_LENGTH = 300  # characters of a library's error that are shown
+DTYPE = "dtype" if Version(version("transformers")) >= Version("4.56") else "torch_dtype"  # its argument's name
 DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
 
 
@@ -72,7 +76,8 @@ def load_model(
 
     Arguments:
         path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, whose weights may be
-            sharded or of a variant such as fp16 alone; a .safetensors file of Stable Diffusion 1 or 2 (see
+            sharded or of a variant such as fp16 alone, and whose UNet may be a tuned one of the published
+            implementation (see `published.py`); a .safetensors file of Stable Diffusion 1 or 2 (see
             `single_file.read_single_file`); or "demo" for the bundled model.
         device, dtype: of the three networks; the type or its name, such as "float16".
 
@@ -126,6 +131,8 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
             initialise at random with a warning. `load_model` turns all of these into a ModelError.
     """
     config = check_network(part)
+    if is_published(part, config):
+        return read_published(part, config, dtype)
     options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
     options["variant"] = find_variant(part)
     if part.name in DIFFUSERS:
@@ -137,7 +144,7 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
     else:
         with torch.device("meta"):
             check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
-        network, info = CLIPTextModel.from_pretrained(part, dtype=dtype, **options)
+        network, info = CLIPTextModel.from_pretrained(part, **{DTYPE: dtype}, **options)
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"the weights lack {len(missing)} tensors, such as {missing[0]}.")
     return network

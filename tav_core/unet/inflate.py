@@ -27,9 +27,11 @@ from .block import ATTENTION_MODES, SpatioTemporalBlock
 from .families import raise_unless_supported
 from .frames import FrameContext
 from .modules import ClipGroupNorm, ClipResnet, ClipTransformer, FrozenConv2d
+from .refused import refuse_methods
 from .video_unet import VideoUNet, trainable_parameters
 
 GROUP_NORM_MODES = ("video", "frame")
+OWN_WEIGHTS = "_published_temporal"  # attribute of a UNet with the temporal attention of its file, by name
 
 
 def inflate(
@@ -74,13 +76,31 @@ def inflate(
             "temporal": temporal,
         }
         _replace_modules(unet, context, options)
+        refuse_methods(unet)
         video_unet = VideoUNet(unet, context, options)
         video_unet.reset()
+        _load_own_weights(unet, temporal)
         video_unet.requires_grad_(False)
         for parameter in trainable_parameters(video_unet).values():
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
             parameter.requires_grad_(True)
     return video_unet
+
+
+def _load_own_weights(unet: UNet2DConditionModel, temporal: bool) -> None:
+    """Load the temporal attention that came with a UNet of the published implementation."""
+    own = vars(unet).pop(OWN_WEIGHTS, None)
+    if own is None:
+        return
+    if not temporal:
+        raise ValueError("The file of this UNet has a temporal attention: leave temporal=False out.")
+    wanted = {name for name in unet.state_dict() if ".attn_temp." in name or ".norm_temp." in name}
+    if wanted != own.keys():
+        raise ValueError(
+            f"The file of this UNet has other tensors of the temporal attention than it needs, such as "
+            f"{min(wanted ^ own.keys())}. Copy the model again."
+        )
+    unet.load_state_dict(own, strict=False)
 
 
 def _replace_modules(unet: UNet2DConditionModel, context: FrameContext, options: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from tav_core import load_model
+from tav_core import inflate, load_model, trainable_parameters
 from tav_core.models.base import ASSETS, BaseModel
 from tav_core.models.codec import encode_prompts
 from tav_core.models.folder import ModelError
@@ -270,3 +270,55 @@ def test_other_folders_are_refused_by_name(folder: Path, tmp_path: Path, file: s
     path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | change))
     with pytest.raises(ModelError, match=f"copy is {kind}.*, which Tune-A-Video does not take: give one of Stable"):
         load_model(tmp_path / "copy")
+
+
+def make_published(folder: Path, copy: Path, shards: bool = False) -> tuple[Path, dict[str, Tensor]]:
+    """A folder as the published implementation saves it, in safetensors, and its temporal attention."""
+    shutil.copytree(folder, copy)
+    video_unet = inflate(load_model(folder).unet)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in trainable_parameters(video_unet).values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    state = {name: tensor.contiguous() for name, tensor in video_unet.unet.state_dict().items()}
+    part = copy / "unet"
+    (part / "diffusion_pytorch_model.safetensors").unlink()
+    names = sorted(state)
+    pieces = {"diffusion_pytorch_model.safetensors": names}
+    if shards:
+        half = len(names) // 2
+        pieces = {"a-00001-of-00002.safetensors": names[:half], "a-00002-of-00002.safetensors": names[half:]}
+        index = {"weight_map": {name: file for file, part_names in pieces.items() for name in part_names}}
+        (part / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    for file, part_names in pieces.items():
+        save_file({name: state[name] for name in part_names}, part / file)
+    config = json.loads((part / "config.json").read_text())
+    kinds = {key: [kind.replace("2D", "3D") for kind in config[key]] for key in ("down_block_types", "up_block_types")}
+    config |= kinds | {"_class_name": "UNet3DConditionModel", "mid_block_type": "UNetMidBlock3DCrossAttn"}
+    (part / "config.json").write_text(json.dumps(config))
+    (copy / "model_index.json").write_text(json.dumps({"_class_name": "TuneAVideoPipeline"}))
+    return copy, state
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_published_folders(folder: Path, tmp_path: Path, shards: bool) -> None:
+    path, state = make_published(folder, tmp_path / "tuned", shards)
+    video_unet = inflate(load_model(path).unet)
+    assert video_unet.unet.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in video_unet.unet.state_dict().items())
+    assert video_unet.adapter.is_tuned()
+    video_unet.adapter.scale = 0.5
+    video_unet.adapter.scale = 1.0
+    assert all(torch.equal(tensor, state[name]) for name, tensor in video_unet.unet.state_dict().items())
+
+
+def test_a_published_folder_without_a_tensor(folder: Path, tmp_path: Path) -> None:
+    path, state = make_published(folder, tmp_path / "tuned")
+    file = path / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor for name, tensor in state.items() if name != "conv_in.bias"}, file)
+    with pytest.raises(ModelError, match="The unet of the model .* the weights lack 1 tensors .* such as conv_in.bias"):
+        load_model(path)
+    lost = next(name for name in state if "attn_temp.to_q" in name)
+    save_file({name: tensor for name, tensor in state.items() if name != lost}, file)
+    with pytest.raises(ValueError, match=f"other tensors of the temporal attention than it needs, such as {lost}"):
+        inflate(load_model(path).unet)

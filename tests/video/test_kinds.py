@@ -276,6 +276,40 @@ def test_short_delays_are_those_of_browsers(tmp_path: Path, suffix: str, millise
     assert float(clip.fps) == pytest.approx(1 / shown)
 
 
+class TestEditLists:
+    """Phones and trimming apps write which part of a file is shown; a player shows nothing else."""
+
+    def film(self, path: Path, start: int, count: int, gop: int) -> Path:
+        """Twelve numbered frames, of which the edit list shows `count` from `start` on; a key frame every `gop`."""
+        with av.open(str(path), "w", options={"use_editlist": "1"}) as container:
+            stream = container.add_stream("libx264", rate=10, options={"crf": "4", "bf": "0", "g": str(gop)})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(12):
+                frame = av.VideoFrame.from_ndarray(card(number), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        data, box = bytearray(path.read_bytes()), path.read_bytes().index(b"elst")
+        version, entries = data[box + 4], int.from_bytes(data[box + 8 : box + 12], "big")
+        assert (version, entries) == (0, 1), "as this FFmpeg writes it"
+        whole = int.from_bytes(data[box + 12 : box + 16], "big")  # in units of the film
+        media = bytes(data[data.index(b"mdhd") :])
+        unit = int.from_bytes(media[16:20], "big") // 10  # of a frame, in units of the track
+        data[box + 12 : box + 16] = (whole * count // 12).to_bytes(4, "big")
+        data[box + 16 : box + 20] = (start * unit).to_bytes(4, "big")
+        path.write_bytes(data)
+        return path
+
+    @pytest.mark.parametrize(("start", "count"), [(0, 12), (3, 6), (5, 7), (0, 4)])
+    @pytest.mark.parametrize("gop", [1, 12])
+    def test_only_what_is_shown_is_read(self, tmp_path: Path, start: int, count: int, gop: int) -> None:
+        path = self.film(tmp_path / "phone.mp4", start, count, gop)
+        clip = read_video(path)
+        assert numbers(clip.frames) == list(range(start, start + count))
+        assert clip.fps == 10
+        assert numbers(read_video(path, start=0.2, num_frames=2).frames) == [start + 2, start + 3]
+
+
 class TestTracks:
     def film(self, path: Path, default: int, kind: str) -> Path:
         """Two tracks of video, or a video and two of sound (quiet, loud); one of them is the default."""
