@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tests.forks import CONTEXT
 
+from .clear import is_raised_by_the_core
+
 SECONDS = 10.0  # of processor time that a file may take
 PATIENCE = 12  # times as much may pass on a busy machine
 GIB = 2**30
@@ -74,6 +76,8 @@ def unclear(error: BaseException, name: str) -> str:
     text = str(error)
     if not isinstance(error, (ValueError, OSError)):
         return f"{type(error).__name__} is neither ValueError nor OSError"
+    if not is_raised_by_the_core(error):
+        return "it is not raised by tav_core"
     if name not in text:
         return "the message does not name the file"
     if "\n" in text or not 20 < len(text) < 1000:
