@@ -27,9 +27,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written; an old file of this name is whole then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The folder {str(folder)[:300]} cannot be made ({error.strerror}): choose another.") from error
 
 
 @contextmanager

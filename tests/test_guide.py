@@ -1,6 +1,7 @@
 """The code of docs/guide/python.md runs from top to bottom, on two small frames and a few steps."""
 
 import re
+import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for long, shorter in SHORTER.items():
         assert long in text
         text = text.replace(long, shorter)
-    names: dict[str, object] = {"__name__": "guide"}
-    exec(compile(text, str(GUIDE), "exec"), names)
+    Path("guide.py").write_text(text, encoding="utf-8")
+    names = runpy.run_path("guide.py", run_name="guide")
     assert {"edit.mp4", "published.mp4", "words.mp4"} <= {path.name for path in tmp_path.iterdir()}
     assert len(names["tav"].trainable_parameters(names["video_unet"])) == 49

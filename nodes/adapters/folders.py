@@ -12,6 +12,7 @@ import folder_paths
 from comfy.cli_args import args
 
 from ... import tav_core
+from ...tav_core.atomic import make_folder
 from ...tav_core.checks import LONGEST_NAME, check_path, check_text, shown
 
 DATE = re.compile("%date:([^%]+)%")
@@ -197,5 +198,5 @@ def _free_file(prefix: str, suffix: str, root: str, width: int = 0, height: int 
         raise ValueError(message) from error
     while (path := Path(folder) / f"{name}_{counter:05}_{suffix}").exists():
         counter += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     return path, subfolder

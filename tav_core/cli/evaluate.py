@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..atomic import make_folder
 from ..checks import check_device
 from ..evaluation.dataset import Item, find_table, read_dataset
 from ..evaluation.measure import Encoders, Figures, evaluate, format_table, mean_figures
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--output must be NAME.html, for the report is a web page, not {args.output.name}.")
     check_device(args.device)
     encoders = Encoders.load(args.clip, args.pickscore, args.dino, args.device)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output.parent)
     if args.dataset:
         inception = args.inception and load_inception(args.inception, args.device)
         _run_dataset(args, encoders, SetMeasures(inception) if inception else None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..atomic import make_folder
 from ..checks import check_path
 from ..editing.inversion import InversionStep
 from ..unet.video_unet import VideoUNet
@@ -56,7 +57,7 @@ def save_clip(
         tensors["inversion.timesteps"] = torch.tensor([step.timestep for step in trajectory])
         tensors["inversion.latents"] = torch.stack([step.latents.cpu() for step in trajectory])
     notes = model_notes(video_unet) | {"strength": repr(float(adapter.scale)), "clip": _clip_digest(latents)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_file(path, tensors, notes | {"format": FORMAT})
     return path
 

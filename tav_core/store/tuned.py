@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..atomic import make_folder
 from ..checks import check_choice, check_path, check_text, check_type, shown
 from ..unet.families import COMPUTE_DTYPES
 from ..unet.video_unet import DEFAULTS, VideoUNet, check_video_unet, trainable_parameters
@@ -54,7 +55,7 @@ def save_tuned(
     path = check_path(path)
     weights = trainable_parameters(video_unet)
     tensors = {name: weight.detach().to(dtype or weight.dtype) for name, weight in weights.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # The metadata may be those of a file that was loaded into another model.
     notes = {name: text for name, text in metadata.items() if name not in (*DEFAULTS, TRAINED)}
     write_file(path, tensors, notes | model_notes(video_unet) | {"format": FORMAT})

@@ -71,7 +71,12 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         VideoError: if it is a URL or an FFmpeg protocol such as http: or concat:, or cannot be the name of a file.
     """
     local = checks.check_path(path, VideoError)
-    if _SCHEME.match(name := os.fspath(path)) and not local.exists():
+    try:
+        exists = local.exists()
+    except OSError as error:
+        check_name_lengths(local)
+        raise VideoError(f"{checks.shown(local)} is the path of no file ({error.strerror}): give another.") from error
+    if _SCHEME.match(name := os.fspath(path)) and not exists:
         raise VideoError(f"{name!r} is a URL, and only local files are opened: give a path on this machine.")
     return local
 

@@ -1,6 +1,8 @@
 """Samplers of one's own and of diffusers, over denoisers whose answer is known."""
 
+import math
 import re
+import runpy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,25 +90,24 @@ def test_schedulers_of_diffusers_reach_the_clip(kind: type, config: dict, denois
     assert 0.02 < between < (start - CLIP).abs().mean(), "latents are scaled alike between the steps too"
 
 
-def sampler_of_the_guide() -> dict:
+def sampler_of_the_guide(folder: Path) -> dict:
     text = (Path(__file__).parents[2] / "docs" / "guide" / "python.md").read_text(encoding="utf-8")
     (block,) = [code for code in re.findall(r"(?ms)^```python\n(.*?)^```", text) if "def dpm_solver_pp_2m" in code]
     code = block[block.index("def dpm_solver_pp_2m") :].split("\n\n\n")[0]
     assert len(code.splitlines()) <= 16
-    names = {"torch": torch, "tav": tav, "math": __import__("math")}
-    exec(code, names)
-    return names
+    (folder / "sampler.py").write_text(code, encoding="utf-8")
+    return runpy.run_path(str(folder / "sampler.py"), {"torch": torch, "tav": tav, "math": math})
 
 
 @pytest.mark.parametrize("config", [EPSILON, VELOCITY], ids=lambda config: config["prediction_type"])
-def test_dpm_solver_of_the_guide_is_that_of_diffusers(config: dict) -> None:
+def test_dpm_solver_of_the_guide_is_that_of_diffusers(config: dict, tmp_path: Path) -> None:
     schedule = NoiseSchedule.from_scheduler(config | {"timestep_spacing": "trailing"})
     theirs = DPMSolverMultistepScheduler.from_config(
         config, timestep_spacing="trailing", final_sigmas_type="sigma_min", lower_order_final=False
     )
     settings, denoiser = SamplingConfig(num_inference_steps=20), Curved(schedule)
     expected = list(as_sampler(theirs)(denoiser, NOISE, settings))
-    got = list(as_sampler(sampler_of_the_guide()["dpm_solver_pp_2m"])(denoiser, NOISE, settings))
+    got = list(as_sampler(sampler_of_the_guide(tmp_path)["dpm_solver_pp_2m"])(denoiser, NOISE, settings))
     assert [step.timestep for step in got] == [step.timestep for step in expected]
     for ours, other in zip(got, expected, strict=True):
         assert relative_error(ours.latents, other.latents) < 1e-3
@@ -114,10 +115,10 @@ def test_dpm_solver_of_the_guide_is_that_of_diffusers(config: dict) -> None:
     assert second_order > 1e-2, "DDIM ends elsewhere"
 
 
-def test_dpm_solver_of_the_guide_starts_where_no_signal_is_left() -> None:
+def test_dpm_solver_of_the_guide_starts_where_no_signal_is_left(tmp_path: Path) -> None:
     schedule = NoiseSchedule.from_scheduler(VELOCITY_ZERO_SNR | {"timestep_spacing": "trailing"})
     assert schedule.alpha(schedule.timesteps(20)[0]) == 0
-    sampler = as_sampler(sampler_of_the_guide()["dpm_solver_pp_2m"])
+    sampler = as_sampler(sampler_of_the_guide(tmp_path)["dpm_solver_pp_2m"])
     got = last(sampler(Exact(schedule), NOISE, SamplingConfig(num_inference_steps=20)))
     assert relative_error(got, CLIP) < 0.1
 
