@@ -7,6 +7,7 @@ counted, under every option, and a change of the code changes the estimate.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass, replace
@@ -172,7 +173,8 @@ class _Step(nn.Module):
 
     def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig, objective: Objective | None):
         super().__init__()
-        self.video_unet, self.config, self.objective = video_unet, config, objective
+        self.video_unet, self.config = video_unet, config
+        self.objective = copy.copy(objective)  # what it would keep has no storage
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
         self._run = min(2, self._passes)  # the second adds to the first's gradients, as all others do
         self._schedule = NoiseSchedule(torch.empty(TIMESTEP + 1, dtype=torch.float64), "v_prediction")

@@ -88,7 +88,8 @@ def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
             if (processor := type(attn.processor).__name__) not in PLAIN_PROCESSORS:
                 raise ValueError(
                     f"This UNet has the attention processor {processor}, which would not run: call "
-                    "unet.set_default_attn_processor() first, and control the video model with video_unet.controlled."
+                    "unet.set_attn_processor(AttnProcessor2_0()) first, and control the video model with "
+                    "video_unet.controlled."
                 )
     widths = {block.attn2.to_k.in_features for block in blocks}
     if len(widths) > 1:

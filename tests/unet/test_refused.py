@@ -4,7 +4,7 @@ import copy
 
 import pytest
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor, PAGIdentitySelfAttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, PAGIdentitySelfAttnProcessor2_0
 
 from tav_core import inflate
 from tav_core.unet.refused import REMEDIES
@@ -44,7 +44,7 @@ def test_a_processor_of_ones_own_is_refused_before_inflation(make_unet: MakeUNet
         unet.set_attn_processor(processor)
         with pytest.raises(ValueError, match=f"attention processor {type(processor).__name__}, which would not run"):
             inflate(unet)
-        unet.set_default_attn_processor()
+        unet.set_attn_processor(AttnProcessor2_0())
         inflate(unet)
 
 
