@@ -56,7 +56,7 @@ def mutants(module: ModuleType) -> Iterator[Mutant]:
     for owner in (module, *(value for value in vars(module).values() if inspect.isclass(value))):
         for value in vars(owner).values():
             function = plain_function(value)
-            if function is None or function.__module__ != module.__name__:
+            if function is None or function.__code__.co_filename != module.__file__:
                 continue
             for index, (node, change) in enumerate(changes(definition(tree, function))):
                 code = compiled(tree, function, index)

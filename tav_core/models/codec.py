@@ -93,8 +93,8 @@ def align_prompts(model: BaseModel, caption: str, prompt: str) -> torch.Tensor:
     """
     theirs, ours = (_token_chunks(model, text).flatten().tolist() for text in (caption, prompt))
     places = torch.full((len(ours),), -1)
-    for kind, start, stop, first, last in SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes():
-        if kind == "equal" or stop - start == last - first:
+    for _, start, stop, first, last in SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes():
+        if stop - start == last - first:  # equal ones, or as many others
             places[first:last] = torch.arange(start, stop)
     return places
 

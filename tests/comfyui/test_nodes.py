@@ -443,7 +443,8 @@ def test_deflicker_an_edit_and_refuse_one_of_another_clip(server: Server) -> Non
 
 def test_strength_search_and_edit_at_the_best_strength(server: Server) -> None:
     found = dict(model=[prompts.TUNE, 0], latents=[prompts.ENCODE, 0], caption=[prompts.CAPTION, 0])
-    found |= dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0], steps=3, guidance=2.5, denoise=0.8)
+    found |= dict(positive=[prompts.PROMPT, 0], negative=[prompts.EMPTY, 0])
+    found |= dict(conditioning=[prompts.EMPTY, 0], steps=3, guidance=2.5, denoise=0.8)
     prompt = edit_prompt(invert=dict(model=["find", 0]), sample=dict(model=["find", 0]))
     prompt |= {"find": node("TAVFindStrength", **found), "show": node("PreviewAny", source=["find", 1])}
     outcome = server.run(prompt)
