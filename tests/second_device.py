@@ -1,7 +1,8 @@
 """A device for tests where there is no GPU: the CPU's kernels behind a wall that only explicit moves pass.
 
 Tensors of the device "second" refuse to meet tensors of the CPU, as those of a GPU do, and cannot become numpy arrays.
-So code that forgets to move something fails here too. It has no float64, as Apple's have none. Other types, streams and kernels of a GPU are not imitated.
+So code that forgets to move something fails here too. It has no float64, as Apple's have none. Other types, streams and
+kernels of a GPU are not imitated.
 
 It rests on torch's Python backends, which are experimental and missing in older versions, and it changes the process:
 install it in one of its own.

@@ -28,6 +28,7 @@ from ..tuning.config import TuningConfig
 from ..tuning.objective import NoisePrediction
 from ..unet.adapters import Adapter
 from ..unet.modules import ClipGroupNorm, ClipResnet
+from ..unet.refused import is_refusal
 from ..unet.video_unet import VideoUNet, plain_module, trainable_parameters
 from .files import digest
 
@@ -144,8 +145,9 @@ def _changes(video_unet: VideoUNet, objective: Any = None) -> Iterator[str]:
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
         if any(hooks):
             yield f"a hook on {name or 'itself'}"
-        if overridden := [method for method in vars(module) if callable(getattr(type(module), method, None))]:
-            yield f"a method of its own ({name}.{overridden[0]})"
+        overridden = (method for method in vars(module) if callable(getattr(type(module), method, None)))
+        if own := [method for method in overridden if not is_refusal(vars(module)[method])]:
+            yield f"a method of its own ({name}.{own[0]})"
         if not type(module).__module__.startswith(known):
             yield f"a module of its own ({name}, {type(module).__name__})"
 

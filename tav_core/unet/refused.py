@@ -32,5 +32,10 @@ def refuse_methods(unet: UNet2DConditionModel) -> None:
             vars(unet)[name] = partial(_refuse, name, remedy)
 
 
+def is_refusal(method: object) -> bool:
+    """Whether a method is one that `refuse_methods` made."""
+    return isinstance(method, partial) and method.func is _refuse
+
+
 def _refuse(name: str, remedy: str, *_: object, **__: object) -> NoReturn:
     raise RuntimeError(f"{name} has no effect on an inflated UNet: {remedy}.")
