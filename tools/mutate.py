@@ -87,9 +87,9 @@ def changes(function: ast.FunctionDef) -> list[tuple[Any, str]]:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below one, without annotations, decorators, texts and what is raised."""
+    """The nodes below one, without annotations, decorators, defaults (which are no code), texts and what is raised."""
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "format_spec"):
+        if name in ("annotation", "returns", "decorator_list", "format_spec", "defaults", "kw_defaults"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, (ast.Raise, ast.JoinedStr, ast.Assert)):

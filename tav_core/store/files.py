@@ -158,7 +158,8 @@ def _incomplete(path: Path, error: Exception) -> ValueError:
 
 def _write_error(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError:
     codes = WINDOWS_DISK_FULL if WINDOWS else DISK_FULL
-    full = getattr(error, "errno", None) in DISK_FULL or any(f"os error {code})" in str(error) for code in codes)
+    said = [text.format(code) for code in codes for text in ("os error {})", "code: {},")]  # the latter up to 0.4
+    full = getattr(error, "errno", None) in DISK_FULL or any(text in str(error) for text in said)
     if not full:
         return OSError(f"{path} cannot be written ({error}). Choose a folder on a disk that can be written to.")
     needed = sum(tensor.nbytes for tensor in tensors.values()) / 1e6

@@ -83,6 +83,11 @@ def test_prompts_of_unlike_length_are_repeated_and_act_as_before(model):
         encode_prompts(model, [" ".join(["dog"] * 75 * count) for count in (7, 11, 13)])
 
 
+def test_clips_are_decoded_one_by_one(model):
+    with pytest.raises(ValueError, match="number of clips to decode must be a whole number from 1 to 1"):
+        decode_latents(model, torch.zeros(2, 16, 1, 4, 4))
+
+
 def test_brackets_are_literal(model):
     literal = model.tokenizer("a (red:1.5) dog", padding="max_length", max_length=77, return_tensors="pt").input_ids
     embedding = encode_prompts(model, ["a (red:1.5) dog"])
