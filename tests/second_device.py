@@ -29,7 +29,7 @@ class Distant(Tensor):
 
     @staticmethod
     def __new__(cls, near: Tensor) -> "Distant":
-        if near.dtype == torch.float64:
+        if near.dtype == torch.float64 and near.numel() > 1:  # torch's loss scaling, for CUDA, makes single ones
             raise TypeError(f"The device {NAME} has no float64.")
         layout = dict(strides=near.stride(), storage_offset=near.storage_offset(), dtype=near.dtype)
         return Tensor._make_wrapper_subclass(cls, near.size(), **layout, device=torch.device(NAME, 0))
