@@ -115,7 +115,15 @@ def test_tokens_are_aligned_by_words():
     assert longer[2 + new :] == list(range(2, 77 - new))
 
 
-
+def test_a_recorder_sees_the_attention_that_was_replaced(video_unet):
+    """In the pass of the edit the prompt's maps are those of the caption; the recorder changes nothing."""
+    config = replace(CONFIG, guidance_scale=1.0, cross_replace_steps=1.0)
+    with record_attention(video_unet, kinds=(CROSS,)) as recorder:
+        recorded = edited(video_unet, config)
+    first = [m.probabilities for m in recorder.maps if m.timestep == recorder.maps[0].timestep]
+    blocks = len(video_unet.blocks)
+    assert len(first) == 2 * blocks and all(map(torch.equal, first[:blocks], first[blocks:]))
+    assert torch.equal(recorded, edited(video_unet, config))
 
 
 def test_tokens_of_a_longer_prompt_are_aligned():
