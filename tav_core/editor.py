@@ -232,10 +232,10 @@ class ClipEditor:
                 yield from self.invert(inversion)
             yield from self.edit(prompt, config, **options)
 
-        self._embedded = {}
-        texts = self._embed(prompt), self._embed(self.source_prompt)
-        items = self._weights.during(search_strength(self.video_unet, edited, *texts, self.schedule, strengths))
         try:
+            self._embedded = {}
+            texts = self._embed(prompt), self._embed(self.source_prompt)
+            items = self._weights.during(search_strength(self.video_unet, edited, *texts, self.schedule, strengths))
             yield from (item for item in items if isinstance(item, Trial))
         finally:
             self.trajectory, self._embedded = [], None
