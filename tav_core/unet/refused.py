@@ -1,4 +1,7 @@
-"""Methods of a diffusers UNet that have no effect once it is inflated: they raise, and name what does the same."""
+"""Methods of a diffusers UNet that have no effect once it is inflated: they raise, and name what does the same.
+
+Those that set attention processors are refused by the attentions themselves (`ClipAttention.set_processor`).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,11 @@ from typing import NoReturn
 
 from diffusers import UNet2DConditionModel
 
-_CONTROLS = "watch or replace its attentions with `with video_unet.controlled(control):`, see AttentionControl"
 _CHECKPOINTING = (
     "tune with TuningConfig(gradient_checkpointing=True), or set video_unet.context.checkpointing in a loop of your own"
 )
 _FUSED = "leave the call out: it takes torch's fused attention wherever there is one"
 REMEDIES = {
-    "set_attn_processor": _CONTROLS,
-    "set_default_attn_processor": _CONTROLS,
-    "fuse_qkv_projections": "leave the call out: its queries train apart from keys and values",
-    "unfuse_qkv_projections": "leave the call out: its projections are not fused",
     "enable_gradient_checkpointing": _CHECKPOINTING,
     "enable_xformers_memory_efficient_attention": _FUSED,
     "set_attention_slice": _FUSED,
@@ -26,7 +24,7 @@ REMEDIES = {
 
 
 def refuse_methods(unet: UNet2DConditionModel) -> None:
-    """Let the methods raise a RuntimeError with their remedy."""
+    """Let the methods raise a ValueError with their remedy."""
     for name, remedy in REMEDIES.items():
         if hasattr(unet, name):
             vars(unet)[name] = partial(_refuse, name, remedy)
@@ -38,4 +36,4 @@ def is_refusal(method: object) -> bool:
 
 
 def _refuse(name: str, remedy: str, *_: object, **__: object) -> NoReturn:
-    raise RuntimeError(f"{name} has no effect on an inflated UNet: {remedy}.")
+    raise ValueError(f"{name} cannot act in an inflated UNet: {remedy}.")

@@ -17,8 +17,8 @@ def test_methods_without_effect_raise(make_unet: MakeUNet, name: str) -> None:
     if not hasattr(unet, name):
         pytest.skip(f"this diffusers has no {name}")
     video_unet = inflate(unet)
-    with pytest.raises(RuntimeError, match=f"{name} has no effect on an inflated UNet: .*[a-z]"):
-        getattr(video_unet.unet, name)(AttnProcessor())
+    with pytest.raises(ValueError, match=f"{name} cannot act in an inflated UNet: .*[a-z]"):
+        getattr(video_unet.unet, name)(1)
 
 
 def test_other_models_keep_their_methods(make_unet: MakeUNet) -> None:
@@ -31,8 +31,8 @@ def test_other_models_keep_their_methods(make_unet: MakeUNet) -> None:
 
 def test_a_copy_of_an_inflated_model_refuses_too(make_unet: MakeUNet) -> None:
     video_unet = copy.deepcopy(inflate(make_unet()))
-    with pytest.raises(RuntimeError, match="leave the call out"):
-        video_unet.unet.fuse_qkv_projections()
+    with pytest.raises(ValueError, match="leave the call out"):
+        video_unet.unet.set_attention_slice("auto")
 
 
 def test_a_processor_of_ones_own_is_refused_before_inflation(make_unet: MakeUNet) -> None:
