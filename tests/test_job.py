@@ -111,7 +111,9 @@ def test_report_holds_settings_versions_reconstruction_seconds_and_memory(invert
     assert written["settings"]["tuning"]["steps"] == 2 and written["settings"]["sampling"]["num_inference_steps"] == 4
     assert written["settings"]["inversion"]["num_inference_steps"] == 4
     assert written["job"]["prompt"] == "a blue person jumps on the beach, flat colours"
-    assert written["versions"]["torch"] == torch.__version__ and {"python", "diffusers"} <= {*written["versions"]}
+    assert torch.__version__.startswith(written["versions"]["torch"]) and {"python", "diffusers"} <= {
+        *written["versions"]
+    }
     assert 0 < written["reconstruction"]["snr_db"] < 100
     assert {"tune", "invert", "sample", "decode", "all"} <= {*written["seconds"]}
     stages = sum(report.seconds[stage] for stage in ("tune", "invert", "sample", "decode"))
