@@ -3,9 +3,9 @@
     python -m bundled_model.train_text_to_image --data build/data --vae build/autoencoder/vae --output build/unet
 
 The model predicts v (arXiv:2202.00512) under Stable Diffusion's betas rescaled to zero terminal SNR
-(arXiv:2305.08891): the last step then carries no trace of the picture. Timesteps are drawn more often at high noise,
-where the words decide. The latents of all pictures are encoded once and kept beside the checkpoint; the run goes on
-from both under the same command. At the end, `model` holds a diffusers pipeline folder with the averaged weights.
+(arXiv:2305.08891): the last step then carries no trace of the picture. The latents of all pictures are encoded once and
+kept beside the checkpoint; the run goes on from both under the same command. At the end, `model` holds a diffusers
+pipeline folder with the averaged weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from bundled_model import text_encoder as text
@@ -73,6 +73,8 @@ class TextToImageConfig:
     muon_learning_rate: float = 3e-3  # of matrices and convolutions
     average_decay: float = 0.999
     text_dropout: float = 0.1
+    timestep_power: float = 1.5  # above 1, timesteps are drawn more often at high noise, where the words decide
+    figure_weight: float = 1.0  # of the figure's error at no noise; it falls to 1 at full noise
     word_steps: int = 400  # in which the text encoder learns to carry words, before all else
     seed: int = 0
 
@@ -134,12 +136,23 @@ class Objective:
         clean = torch.from_numpy(np.float32(self.latents[chosen])).contiguous(memory_format=torch.channels_last)
         captions = [text.random_caption(self.pictures.words_of(i), rng, self.config.text_dropout) for i in chosen]
         noise = torch.randn_like(clean)
-        timesteps = (1000 * (1 - torch.rand(batch) ** 1.5)).long().clamp(0, 999)
+        timesteps = (1000 * (1 - torch.rand(batch) ** self.config.timestep_power)).long().clamp(0, 999)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             states = self.training.modules["text_encoder"](self.tokens(captions)).last_hidden_state
             predicted = self.training.modules["unet"](noisy, timesteps, states).sample
-        return (predicted.float() - self.scheduler.get_velocity(clean, noise, timesteps)).square().mean()
+        error = (predicted.float() - self.scheduler.get_velocity(clean, noise, timesteps)).square()
+        return (self.weights(chosen, timesteps) * error).mean()
+
+    def weights(self, chosen: np.ndarray, timesteps: Tensor) -> Tensor:
+        """Weights of latents, (b, 1, 16, 16): more where the figure is, the less noise the more.
+
+        At high noise the place of the figure is not known, and such weights would make the model draw larger figures.
+        """
+        masks = torch.from_numpy(self.pictures.mask(chosen))[:, None].float()
+        covered = nn.functional.max_pool2d(masks, 8)
+        gain = (self.config.figure_weight - 1) * (1 - timesteps.float() / 1000)
+        return 1 + gain[:, None, None, None] * covered
 
 
 @torch.no_grad()

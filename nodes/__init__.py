@@ -7,12 +7,16 @@ when a node runs: names of `tav_core` load lazily, others are imported within th
 from comfy_api.latest import ComfyExtension, io
 
 from .adapters.folders import register_folders
+from .apply_motion import ApplyMotion
 from .compare_videos import CompareVideos
+from .context_windows import ContextWindows
 from .ddim_invert import DDIMInvert
 from .deflicker import Deflicker
 from .evaluate import Evaluate
+from .export_tuned import ExportTuned
 from .find_strength import FindStrength
 from .inflate_unet import InflateUNet
+from .inversion_sampler import InversionSampler
 from .load_demo_model import LoadDemoModel
 from .load_tuned import LoadTuned
 from .load_video import LoadVideo
@@ -37,6 +41,10 @@ NODES: list[type[io.ComfyNode]] = [
     LoadDemoModel,
     Evaluate,
     WordHeatMaps,
+    ApplyMotion,
+    InversionSampler,
+    ContextWindows,
+    ExportTuned,
 ]
 
 

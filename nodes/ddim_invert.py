@@ -63,7 +63,7 @@ class DDIMInvert(io.ComfyNode):
         clip = clip_latents(latents, model)
         text = embeddings(conditioning, "conditioning")
         config, store = InversionConfig(steps, refinements), open_store() if keep else None
-        with loaded(model, clip, UNGUIDED) as video_unet:
+        with loaded(model, clip, UNGUIDED, text) as video_unet:
             run = tav_core.invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)
             progress = Progress(steps * (1 + check))
             for _ in progress.over(run, _describe):

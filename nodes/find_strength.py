@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
-from .adapters.data import clip_latents, embeddings
+from .adapters.data import clip_latents, embeddings, guided_embeddings
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
 from .sockets import CATEGORY, GUIDANCE, POSITIVE_SHARE, STEPS, TavModelSocket, advanced, widget
@@ -65,10 +65,10 @@ class FindStrength(io.ComfyNode):
             raise ValueError("The model is not tuned: connect One-Shot Tune or Load Tuned Weights.")
         config = SamplingConfig(steps, guidance, denoise=denoise)
         clip, text = clip_latents(latents, model), embeddings(caption, "caption")
-        prompts = embeddings(positive, "positive"), embeddings(negative, "negative")
+        prompts = guided_embeddings(positive, negative)
         empty = embeddings(conditioning, "conditioning")
         count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
-        with loaded(model, clip, config) as video_unet:
+        with loaded(model, clip, config, text, empty, *prompts) as video_unet:
             edited = partial(
                 invert_and_sample, video_unet, clip, *prompts, model.schedule, config, inverted_under=empty
             )

@@ -64,13 +64,15 @@ class OneShotTune(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..tav_core.viz.figures import save_loss_plot
 
-        config = TuningConfig(**settings | {"min_snr_gamma": settings.get("min_snr_gamma") or None})
+        without = {name: settings.get(name) or None for name in ("min_snr_gamma", "context_length")}  # 0 is none
+        config = TuningConfig(**settings | without)
         clip, text = clip_latents(latents, model), embeddings(caption, "caption")
         preview = _preview_config(preview_every, preview_prompt, preview_vae)
         progress = Progress(config.steps)
         checkpointing = checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config = replace(config, gradient_checkpointing=checkpointing)
-        with loaded(model, clip, config) as video_unet:
+        prompts = text, preview and preview.prompt
+        with loaded(model, clip, config, *prompts) as video_unet:
             store = open_store() if keep else None
             run = tav_core.tune_clip(video_unet, clip, text, model.schedule, config, store=store, preview=preview)
             shown = progress.over(run, lambda step: _describe(step, checkpointing), done=len(run.losses))
@@ -79,7 +81,7 @@ class OneShotTune(io.ComfyNode):
                     if isinstance(step, tav_core.Preview):
                         latent = host_latents(step.latents, model)["samples"]
                         progress.show(decode_frame(preview_vae, latent))
-                        model.load(clip, config)  # the VAE may have replaced it on the device
+                        model.load(clip, config, *prompts)  # the VAE may have replaced it on the device
             noted = {name: value for name, value in asdict(config).items() if name not in NOT_NOTED}
             tuned = model.with_current_weights({"tuning": json.dumps(noted)})
         return io.NodeOutput(tuned, {"loss": run.losses}, plot_image(save_loss_plot, run.losses))

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
-from .adapters.data import START_FROM, edit_start, embeddings, host_latents
+from .adapters.data import START_FROM, edit_start, guided_embeddings, host_latents
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
 from .sockets import CATEGORY, GUIDANCE, POSITIVE_SHARE, SEED, SHARE, STEPS, TavModelSocket, advanced, widget
@@ -64,11 +64,11 @@ class Sample(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         config = _sampling_config(**settings)
-        prompts = embeddings(positive, "positive"), embeddings(negative, "negative")
+        prompts = guided_embeddings(positive, negative)
         start, free = edit_start(start_from, latents, caption, mask, model, config)
         count = len(model.schedule.timesteps(config.num_inference_steps, config.denoise))
-        clip = start.latents if isinstance(start, tav_core.SourceBranch) else start
-        with loaded(model, clip, config) as video_unet:
+        clip, *captions = (start.latents, start.caption) if isinstance(start, tav_core.SourceBranch) else (start,)
+        with loaded(model, clip, config, *prompts, *captions) as video_unet:
             sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)
             *_, last = Progress(count).over(sampling)
         return io.NodeOutput(host_latents(last.latents, model))

@@ -54,6 +54,10 @@ def _advanced_inputs() -> list[io.Input]:
         "to denoise of Sample Edit."
     )
     clipping = "The norm to which the gradient is clipped."
+    context = (
+        "Frames that an update sees at once; 0 for the whole clip. 16 tunes a clip of any length in the memory of 18 "
+        "frames: sample it with Context Windows."
+    )
     snr = "Weights the loss by min-SNR; 5 is usual, 0 is off, as published."
     d = DEFAULTS
     return [
@@ -67,4 +71,5 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "weight_decay", d.weight_decay, "Of AdamW.", min=0.0, max=1.0, step=0.001),
         advanced(io.Float, "max_grad_norm", d.max_grad_norm, clipping, min=0.01, max=100.0, step=0.01),
         advanced(io.Float, "min_snr_gamma", 0.0, snr, min=0.0, max=20.0, step=0.5),
+        advanced(io.Int, "context_length", 0, context, min=0, max=1024),
     ]

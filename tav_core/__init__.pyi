@@ -3,6 +3,7 @@
 from . import evaluation as evaluation
 from . import metrics as metrics
 from .conditioning import Conditioning as Conditioning
+from .conditioning import Control as Control
 from .diffusion.ddim import clean_and_noise as clean_and_noise
 from .diffusion.denoiser import Denoiser as Denoiser
 from .diffusion.denoiser import UNetDenoiser as UNetDenoiser
@@ -62,6 +63,8 @@ from .models.codec import decode_latents as decode_latents
 from .models.codec import encode_frames as encode_frames
 from .models.codec import encode_prompts as encode_prompts
 from .models.codec import prompt_words as prompt_words
+from .models.control import HintControl as HintControl
+from .models.control import load_control as load_control
 from .stages.invert import InversionRun as InversionRun
 from .stages.invert import invert_clip as invert_clip
 from .stages.tune import (
@@ -76,6 +79,8 @@ from .stages.tune import (
 from .stages.tune import (
     tune_clip as tune_clip,
 )
+from .store.export import Exported as Exported
+from .store.export import export_tuned as export_tuned
 from .store.store import Store as Store
 from .store.tuned import apply_tuned as apply_tuned
 from .store.tuned import load_tuned as load_tuned
@@ -96,5 +101,6 @@ from .unet.video_unet import trainable_parameters as trainable_parameters
 from .video import VideoClip as VideoClip
 from .video import read_video as read_video
 from .video import write_video as write_video
+from .video.hints import draw_hints as draw_hints
 
 __version__: str

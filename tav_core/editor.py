@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 from torch import Tensor
 
 from .checks import check_choice, check_tensor, check_text, check_type
-from .conditioning import Conditioning
+from .conditioning import Conditioning, Control, as_conditioning
 from .diffusion.schedule import NoiseSchedule
 from .editing.config import InversionConfig, SamplingConfig
 from .editing.deflicker import deflicker
@@ -57,6 +57,7 @@ class ClipEditor:
         source_prompt: the caption of the clip, under which it is tuned; text, or its embedding (1, n, d).
         store: of tunings and inversions; None to save nothing.
         scheduler: of the model, where it is an inflated UNet.
+        controls: what steers tuning, inversion and sampling beside the prompts (`models/control.py`).
         inflation: group_norm, attention, temporal and temporal_positions, as `inflate` takes them.
 
     Attributes:
@@ -79,6 +80,7 @@ class ClipEditor:
         *,
         store: Store | None = None,
         scheduler: Any = None,
+        controls: Sequence[Control] = (),
         **inflation: Any,
     ):
         if not isinstance(plain_module(model), VideoUNet):
@@ -97,12 +99,28 @@ class ClipEditor:
         self.trajectory: list[InversionStep] = []
         self._inverted_with = -1  # the version of the weights of the inversion
         self._embedded: dict[str, Tensor] | None = None  # prompts that a strength search has encoded, while it runs
+        self.controls = tuple(controls)
         self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
     @property
     def video_unet(self) -> VideoUNet:
         """The inflated UNet, with the weights of this clip in it."""
         return self._weights.hold()
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What steers tuning, inversion and sampling beside the prompts. Other ones discard the inversion.
+
+        Raises:
+            ValueError: a control does not fit the clip or the model.
+        """
+        return self._controls
+
+    @controls.setter
+    def controls(self, controls: Sequence[Control]) -> None:
+        for control in controls:
+            control.check(self.latents, self.video_unet.unet.config)
+        self._controls, self.trajectory = tuple(controls), []
 
     @property
     def frames(self) -> Tensor:
@@ -310,14 +328,14 @@ class ClipEditor:
             raise RuntimeError("The weights have changed since the clip was inverted: run invert() again.")
         return self.trajectory
 
-    def _embed(self, prompt: Prompt) -> Tensor | Conditioning:
+    def _embed(self, prompt: Prompt) -> Conditioning:
         _check_prompt("a prompt", prompt)
         if not isinstance(prompt, str):
-            return prompt
+            return as_conditioning(prompt).under(self.controls)
         known = {} if self._embedded is None else self._embedded
         if prompt not in known:
             known[prompt] = encode_prompts(self._base_model("text"), [prompt])
-        return known[prompt]
+        return as_conditioning(known[prompt]).under(self.controls)
 
     def _base_model(self, what: str) -> BaseModel:
         if self.model is None:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import T2IAdapter
 
 from tav_core import (
     ClipEditor,
+    HintControl,
     InversionConfig,
     NoisePrediction,
     SamplingConfig,
@@ -141,7 +143,7 @@ def test_per_frame_attention_does_not_see_other_frames(frames):
     for clip in (frames, changed):
         editor = ClipEditor(load_model(), clip, CAPTION, group_norm="frame", attention="per_frame")
         with torch.no_grad():
-            outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION))[:, :, 1])
+            outputs.append(editor.video_unet(editor.latents, 300, editor._embed(CAPTION).text)[:, :, 1])
     torch.testing.assert_close(*outputs)
 
 
@@ -337,3 +339,20 @@ def test_own_weights_and_losses_reach_tuning(editor):
         pass
     assert list(trainable_parameters(editor.video_unet)) == names
     assert len(tuned(editor)) == 2 and len(trainable_parameters(editor.video_unet)) == 49
+
+
+def test_a_control_steers_every_stage_and_another_one_discards_the_inversion(editor):
+    """One that does not fit changes nothing."""
+    torch.manual_seed(0)
+    network = T2IAdapter(channels=list(editor.video_unet.unet.config.block_out_channels), num_res_blocks=1)
+    plain = [last(editor.invert(InversionConfig(STEPS))), last(editor.edit(PROMPT, SHORT))]
+    hints = torch.rand(len(editor.frames), *editor.frames.shape[1:])
+    editor.controls = [HintControl(network, hints)]
+    assert not editor.trajectory
+    steered = [last(editor.invert(InversionConfig(STEPS))), last(editor.edit(PROMPT, SHORT))]
+    assert not any(map(torch.equal, plain, steered))
+    with pytest.raises(ValueError, match="resize it"):
+        editor.controls = [HintControl(network, hints[:, ::2])]
+    assert editor.trajectory and editor.controls
+    editor.controls = []
+    assert torch.equal(last(editor.invert(InversionConfig(STEPS))), plain[0])

@@ -1,4 +1,4 @@
-"""The layers of tav_core: a module imports only from its own layer and from those below it."""
+"""The layers of tav_core and of tav_batch: a module imports only from its own layer and from those below it."""
 
 import ast
 from collections.abc import Iterator
@@ -14,23 +14,28 @@ LAYERS = (  # from the top
     "cli", "demo", "job", "editor", "presets", "stages", "evaluation", "store", "memory", "tuning", "editing",
     "metrics", "diffusion", "models", "unet", "video", "viz", "conditioning", "checks", "atomic",
 )  # fmt: skip
+BATCH = ROOT / "tav_batch"  # each module is a layer
+BATCH_LAYERS = (
+    "cli", "driver", "report", "results", "comfy", "graph", "ray_pool", "pool", "worker", "remote_store", "plan",
+    "times", "jobs", "table", "layouts", "simulate", "handout", "log", "record", "storage",
+)  # fmt: skip
 ENTRIES = ("__init__", "__main__")  # which import from the top
 FLAT = {*ENTRIES, "editor", "job", "presets", "conditioning", "checks", "atomic"}
 
 
-def modules() -> dict[str, Path]:
-    """All modules by their dotted name without "tav_core"; a package by its own."""
+def modules(package: Path = CORE) -> dict[str, Path]:
+    """All modules of a package by their dotted name without its own; a package in it by its own."""
     found = {}
-    for path in sorted(CORE.rglob("*.py")):
-        parts = path.relative_to(CORE).with_suffix("").parts
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
     return found
 
 
 @cache
-def imports_of(name: str) -> frozenset[str]:
-    """The modules of tav_core that a module imports when it is loaded or later, but not for type checkers."""
-    path, known, found = modules()[name], modules(), set()
+def imports_of(name: str, of: Path = CORE) -> frozenset[str]:
+    """The modules of its package that a module imports when it is loaded or later, but not for type checkers."""
+    path, known, found = modules(of)[name], modules(of), set()
     package = path.relative_to(ROOT).parent.parts
     for node in _statements(ast.parse(path.read_text())):
         targets = []
@@ -40,7 +45,7 @@ def imports_of(name: str) -> frozenset[str]:
             targets = [f"{module}.{alias.name}" for alias in node.names] + [module]
         elif isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
-        inside = {target.removeprefix("tav_core.") for target in targets if target.startswith("tav_core.")}
+        inside = {target.removeprefix(f"{of.name}.") for target in targets if target.startswith(f"{of.name}.")}
         submodules = inside & known.keys()
         found |= {most for most in submodules if not any(other.startswith(f"{most}.") for other in submodules)}
     return frozenset(found - {name})
@@ -56,6 +61,21 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 def layer_of(name: str) -> str:
     return name.partition(".")[0]
+
+
+def test_modules_of_the_batch_import_only_from_below() -> None:
+    names = modules(BATCH).keys() - {*ENTRIES}
+    assert names == {*BATCH_LAYERS}
+    wrong = {name: imports_of(name, BATCH) & {*BATCH_LAYERS[: BATCH_LAYERS.index(name)]} for name in names}
+    assert not {name: imported for name, imported in wrong.items() if imported}
+
+
+def test_the_core_knows_the_batch_in_one_command_alone() -> None:
+    texts = {name: path.read_text() for name, path in modules().items()}
+    assert [name for name, text in texts.items() if "import tav_batch" in text or "from tav_batch" in text] == [
+        "cli.batch"
+    ]
+    assert not [path for path in (ROOT / "nodes").rglob("*.py") if "tav_batch" in path.read_text()]
 
 
 def test_every_module_belongs_to_a_layer() -> None:
@@ -87,6 +107,7 @@ def test_only_a_few_modules_lie_flat() -> None:
 def test_setuptools_finds_every_folder() -> None:
     folders = {path.parent.relative_to(ROOT) for path in CORE.rglob("*.py")}
     assert {Path(*name.split(".")) for name in find_packages(str(ROOT), include=["tav_core*"])} == folders
+    assert find_packages(str(ROOT), include=["tav_batch*"]) == ["tav_batch"]
 
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -100,26 +121,28 @@ def docstring_lines(node: ast.AST) -> int:
     return node.body[0].end_lineno - node.body[0].lineno + 1
 
 
-def functions() -> dict[str, int]:
+def functions(package: Path) -> dict[str, int]:
     """Lines of each function without its docstring."""
     return {
         f"{name}.{node.name}:{node.lineno}": node.end_lineno - node.lineno + 1 - docstring_lines(node)
-        for name, path in modules().items()
+        for name, path in modules(package).items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, Definition)
     }
 
 
-def test_files_are_short() -> None:
+@pytest.mark.parametrize("package", [CORE, BATCH], ids=lambda package: package.name)
+def test_files_are_short(package: Path) -> None:
     lines = {
         name: path.read_text().count("\n") - sum(map(docstring_lines, ast.walk(ast.parse(path.read_text()))))
-        for name, path in modules().items()
+        for name, path in modules(package).items()
     }
     assert not {name: count for name, count in lines.items() if count > MOST_LINES_OF_A_FILE}
 
 
-def test_functions_are_short() -> None:
-    lines = functions()
+@pytest.mark.parametrize("package", [CORE, BATCH], ids=lambda package: package.name)
+def test_functions_are_short(package: Path) -> None:
+    lines = functions(package)
     assert not {name: count for name, count in lines.items() if count > MOST_LINES_OF_A_FUNCTION}
     long = {name: count for name, count in lines.items() if count > USUAL_LINES_OF_A_FUNCTION}
     assert len(long) <= len(lines) / 10, sorted(long.items(), key=lambda item: -item[1])

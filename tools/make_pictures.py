@@ -32,6 +32,7 @@ EXAMPLES, DOCS = ROOT / "example_workflows", ROOT / "docs"
 QUICKSTART, SEVERAL = "quickstart_bundled_model", "several_prompts"
 LEFT, TOP = 56, 86  # pixels of the page's own bars
 SHOWN_FRAMES = 4
+SAMPLERS = ("TAVSample", "KSamplerAdvanced")
 
 
 class Runs:
@@ -77,7 +78,7 @@ def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     deflickered = {e["inputs"]["images"][0]: key for key, e in prompt.items() if e["class_type"] == "TAVSteady"}
     for key, entry in prompt.items():
         sampled = prompt[entry["inputs"]["samples"][0]] if entry["class_type"] == "VAEDecode" else None
-        if sampled and sampled["class_type"] == "TAVSample":
+        if sampled and sampled["class_type"] in SAMPLERS:
             tapped[prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]] = deflickered.get(key, key)
     for key in tapped.values():
         prompt[f"tap {key}"] = node("TAVSaveVideo", images=[key, 0], fps=8.0, filename_prefix="tap", crf=0)
@@ -125,11 +126,11 @@ def load_and_edit(runs: Runs) -> None:
     thumbnail("load_and_edit", runs.clips("load_and_edit"))
 
 
-def stand_in(name: str, edit: int) -> Callable[[Runs], None]:
+def stand_in(name: str, edit: int, run: str = SEVERAL) -> Callable[[Runs], None]:
     """For a workflow whose weights are not here: an edit that the bundled model makes, and says so."""
 
     def draw(runs: Runs) -> None:
-        (caption, clip), *edits = runs.clips(SEVERAL)
+        (caption, clip), *edits = runs.clips(run)
         thumbnail(name, [(f"With the bundled model: {caption}", clip), edits[edit]])
 
     return draw
@@ -182,6 +183,9 @@ PICTURES: dict[str, Callable[[Runs], None]] = {
     "load_and_edit": load_and_edit,
     "edit_sd15": stand_in("edit_sd15", 1),
     "edit_sd15_lora": stand_in("edit_sd15_lora", 2),
+    "native_ksampler": edit_of("native_ksampler"),
+    "native_long_clip": edit_of("native_long_clip"),
+    "native_style_sd15": stand_in("native_style_sd15", 0, "native_ksampler"),
     "emblems": emblems,
     "screenshot": screenshot,
 }

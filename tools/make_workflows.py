@@ -31,6 +31,7 @@ SD15 = {
 }
 SOURCE, BLUE = "a red person jumps on the beach, flat colours", "a blue person jumps on the beach, flat colours"
 ROBOT, MOON = "a red robot jumps on the beach, flat colours", "a red person jumps on the moon, flat colours"
+LONG = dict(context_length=12, overlap=4)
 
 
 @dataclass
@@ -56,6 +57,12 @@ def widgets_of(info: dict[str, Any]) -> dict[str, Any]:
                 choices = kind if isinstance(kind, list) else options.get("options")
                 found[name] = options.get("default", choices[0] if choices else "")
     return found
+
+
+def options_of(info: dict[str, Any], name: str) -> dict[str, Any]:
+    """The options of an input."""
+    _, *rest = {**info["input"].get("required", {}), **info["input"].get("optional", {})}[name]
+    return rest[0] if rest else {}
 
 
 def sockets_of(info: dict[str, Any]) -> dict[str, str]:
@@ -119,7 +126,11 @@ def _ui_node(
             kind_of = infos[workflow.nodes[source][0]]["output"][source_slot]
             links.append([len(links) + 1, numbers[source], source_slot, number, slot, kind_of])
             entry["link"] = len(links)
-    values = [widgets[key] if is_link(given.get(key)) else given.get(key, widgets[key]) for key in widgets]
+    values = []
+    for key in widgets:
+        values.append(widgets[key] if is_link(given.get(key)) else given.get(key, widgets[key]))
+        if options_of(info, key).get("control_after_generate"):
+            values.append("fixed")  # the browser's own widget, beside a seed
     if kind == "TAVLoadVideo":
         values.append("image")  # the browser's upload button, which it puts behind all others
     names = info["output_name"]
@@ -219,6 +230,33 @@ def source_preserving(workflow: Workflow, model: tuple[str, int], prompt: str) -
     return workflow.add("deflicker", "TAVSteady", **clips)
 
 
+def with_motion(workflow: Workflow, tav_model: tuple[str, int], model: tuple[str, int]) -> tuple[str, int]:
+    return workflow.add("motion", "TAVApplyMotion", model=model, tav_model=tav_model)
+
+
+def native_edit(
+    workflow: Workflow, model: tuple[str, int], latents: tuple[str, int], prompt: str, bundled: bool
+) -> Any:
+    """Inversion and edit by ComfyUI's own samplers."""
+    preset, quiet = BUNDLED if bundled else PUBLISHED, dict(scheduler="ddim_uniform")
+    steps, config = preset.inversion.num_inference_steps, preset.sampling
+    workflow.add("levels", "BasicScheduler", model=model, steps=steps, **quiet)
+    workflow.add("rising", "FlipSigmas", sigmas=("levels", 0))
+    workflow.add("inverse", "TAVInversionSampler")
+    prompts = dict(positive=("empty", 0), negative=("empty", 0))
+    kind = dict(sampler=("inverse", 0), sigmas=("rising", 0), latent_image=latents)
+    workflow.add("invert", "SamplerCustom", "Invert", model=model, add_noise=False, cfg=1.0, **prompts, **kind)
+    workflow.add("prompt", "CLIPTextEncode", "What the edit shall show", clip=workflow.text, text=prompt)
+    workflow.add(
+        "sample",
+        "KSamplerAdvanced",
+        "Sample the edit",
+        **dict(model=model, add_noise="disable", steps=steps, cfg=config.guidance_scale, sampler_name="euler", **quiet),
+        **dict(positive=("prompt", 0), negative=("empty", 0), latent_image=("invert", 0)),
+    )
+    return workflow.add("decode", "VAEDecode", samples=("sample", 0), vae=("model", 2))
+
+
 def saved(workflow: Workflow, images: tuple[str, int], prefix: str) -> None:
     inputs = dict(images=images, fps=("clip", 1), audio=("clip", 3))
     workflow.add("save", "TAVSaveVideo", filename_prefix=f"tune-a-video/{prefix}", **inputs)
@@ -308,6 +346,50 @@ def load_and_edit() -> Workflow:
     return workflow
 
 
+def native() -> Workflow:
+    workflow = Workflow(
+        "## Edit with KSampler\n*Apply Motion* puts the tuned clip into ComfyUI's own MODEL. ComfyUI's nodes invert "
+        "the clip and sample the edit: any sampler, ControlNet, LoRAs, FreeU.\n\nThe number of steps divides 1000 "
+        "and is the same in *BasicScheduler* and *KSampler (Advanced)*; add_noise is off in both samplers."
+    )
+    base(workflow, True, SOURCE)
+    model = with_motion(workflow, tuned(workflow, True), ("model", 0))
+    edit = native_edit(workflow, model, ("latents", 0), BLUE, True)
+    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), BLUE: edit}, 2), "native")
+    return workflow
+
+
+def native_style() -> Workflow:
+    workflow = Workflow(
+        "## The motion in another style\nThe clip is tuned on the plain checkpoint. A LoRA is loaded afterwards, and "
+        "*Apply Motion* adds the tuning to it: choose your own LoRA in *Load LoRA*, or load another checkpoint of "
+        "Stable Diffusion 1.5 in its place. Only sampling runs again."
+    )
+    base(workflow, False, "a man is skiing")
+    tav_model = tuned(workflow, False)
+    lora = dict(lora_name="your-lora.safetensors", strength_model=1.0)
+    styled = workflow.add("lora", "LoraLoaderModelOnly", "Another style", model=("model", 0), **lora)
+    model = with_motion(workflow, tav_model, styled)
+    edit = native_edit(workflow, model, ("latents", 0), "a robot is skiing", False)
+    saved(workflow, edit, "native-style")
+    return workflow
+
+
+def long_clip() -> Workflow:
+    workflow = Workflow(
+        "## A long clip in windows\n24 frames in windows of 12. Each update of *One-Shot Tune* sees a window, drawn "
+        "anew (*context_length*), and *Context Windows* inverts and samples the clip in windows as long. So a clip of "
+        "any length takes the memory of a short one. Raise *overlap* if you see seams."
+    )
+    base(workflow, True, SOURCE)
+    model = with_motion(workflow, tuned(workflow, True), ("model", 0))
+    workflow.nodes["tune"][1]["context_length"] = LONG["context_length"]
+    windows = workflow.add("windows", "TAVContextWindows", model=model, **LONG)
+    edit = native_edit(workflow, windows, ("latents", 0), BLUE, True)
+    saved(workflow, compared(workflow, {SOURCE: ("clip", 0), BLUE: edit}, 2), "long")
+    return workflow
+
+
 WORKFLOWS = {
     "quickstart_bundled_model": quickstart,
     "source_branch": source_branch,
@@ -316,6 +398,9 @@ WORKFLOWS = {
     "several_prompts": several_prompts,
     "tune_and_save": tune_and_save,
     "load_and_edit": load_and_edit,
+    "native_ksampler": native,
+    "native_style_sd15": native_style,
+    "native_long_clip": long_clip,
 }
 
 

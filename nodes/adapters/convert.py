@@ -44,7 +44,7 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
     """
     from diffusers import UNet2DConditionModel
 
-    _raise_unless_supported(model)
+    raise_unless_supported(model)
     _raise_if_code_is_patched(model)
     entries = _entries(model)
     host_keys = {key.removeprefix(PREFIX) for key in entries}
@@ -71,10 +71,10 @@ def noise_schedule(model: Any) -> NoiseSchedule:
     Raises:
         UnsupportedModel: if it is of another family, or does not predict noise or velocity on discrete levels.
     """
-    _raise_unless_supported(model)
+    raise_unless_supported(model)
     sampling = model.get_model_object("model_sampling")
-    prediction_type = PREDICTION_TYPES.get(type(sampling).calculate_denoised)
-    if prediction_type is None or not isinstance(sampling, ModelSamplingDiscrete) or sampling.sigma_data != 1.0:
+    predicts = prediction_type(sampling)
+    if predicts is None:
         kinds = ", ".join(base.__name__ for base in type(sampling).__bases__)
         raise UnsupportedModel(
             f"{_described(model)} samples by {kinds}; Tune-A-Video needs noise (eps) or velocity (v) prediction on a "
@@ -82,7 +82,14 @@ def noise_schedule(model: Any) -> NoiseSchedule:
         )
     with torch.inference_mode(False):
         sigmas = sampling.sigmas.detach().to("cpu", torch.float64)
-        return NoiseSchedule(1 / (1 + sigmas**2), prediction_type)
+        return NoiseSchedule(1 / (1 + sigmas**2), predicts)
+
+
+def prediction_type(sampling: Any) -> str | None:
+    """What a model predicts: "epsilon" or "v_prediction", on discrete noise levels; None for anything else."""
+    if not isinstance(sampling, ModelSamplingDiscrete) or sampling.sigma_data != 1.0:
+        return None
+    return PREDICTION_TYPES.get(type(sampling).calculate_denoised)
 
 
 def _entries(model: Any) -> dict[str, list]:
@@ -163,7 +170,12 @@ def _described(model: Any) -> str:
     return f"This MODEL is of the family {type(model.model.model_config).__name__} and"
 
 
-def _raise_unless_supported(model: Any) -> None:
+def raise_unless_supported(model: Any) -> None:
+    """Raise unless MODEL is a plain Stable Diffusion 1 or 2.
+
+    Raises:
+        UnsupportedModel: with its family and what to load instead.
+    """
     host, config = model.model.diffusion_model, getattr(model.model.model_config, "unet_config", {})
     advice = "Load a Stable Diffusion 1.x or 2.x text-to-image checkpoint."
     if not isinstance(host, UNetModel):

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from ... import tav_core
-from ...tav_core import SamplingConfig
+from ...tav_core import Conditioning, SamplingConfig
+from .control import with_control
 from .progress import raise_if_interrupted
 
 if TYPE_CHECKING:
@@ -40,13 +41,12 @@ REMEDIES = {
     "end_percent": "remove ConditioningSetTimestepRange",
     "clip_start_percent": "remove the hooks that schedule the CLIP",
     "hooks": "remove the hooks (Set CLIP Hooks, Create Hook LoRA); load a LoRA with Load LoRA",
-    "control": "remove Apply ControlNet",
     "gligen": "remove GLIGENTextBoxApply",
     "unclip_conditioning": "remove unCLIPConditioning",
     "concat_latent_image": "remove InpaintModelConditioning or InstructPixToPixConditioning",
     "reference_latents": "remove ReferenceLatent",
 }
-HARMLESS = {"pooled_output", "set_area_to_bounds", "control_apply_to_uncond"}
+HARMLESS = {"pooled_output", "set_area_to_bounds", "control", "control_apply_to_uncond"}
 
 
 def clip_latents(latents: Mapping[str, Any], model: TavModel) -> Tensor:
@@ -154,8 +154,8 @@ def _source_branch(
     return tav_core.SourceBranch(clip, embeddings(caption, "caption")), mask
 
 
-def embeddings(conditioning: list, name: str) -> Tensor:
-    """The host's CONDITIONING to embeddings (1, n, d).
+def embeddings(conditioning: list, name: str) -> Tensor | Conditioning:
+    """The host's CONDITIONING to embeddings (1, n, d), under the ControlNets that it carries.
 
     Arguments:
         name: of the input, for the message.
@@ -178,7 +178,18 @@ def embeddings(conditioning: list, name: str) -> Tensor:
             f"{name} has shape {tuple(tensor.shape)}; expected one prompt, (1, tokens, width), from CLIP Text Encode."
         )
     with torch.inference_mode(False):
-        return tensor.detach().clone().float()
+        return with_control(tensor.detach().clone().float(), extras)
+
+
+def guided_embeddings(positive: list, negative: list) -> tuple[Tensor | Conditioning, Tensor | Conditioning]:
+    """Both prompts as `embeddings` returns them.
+
+    Where the host would let the control of `positive` act on a `negative` without one, it does.
+    """
+    under, away = embeddings(positive, "positive"), embeddings(negative, "negative")
+    if isinstance(under, Conditioning) and positive[0][1].get("control_apply_to_uncond", False):
+        away = away if isinstance(away, Conditioning) else Conditioning(away, under.controls)
+    return under, away
 
 
 def audio_to_core(audio: Mapping[str, Any] | None) -> Audio | None:

@@ -19,6 +19,7 @@ DATE = re.compile("%date:([^%]+)%")
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
+LORA_FOLDER = "loras"  # the host's own
 STORE_FOLDER = "tune_a_video_store"  # likewise; the store of tunings and inversions
 ENCODERS_FOLDER = "tune_a_video_encoders"  # likewise; CLIP, PickScore and DINOv2 for the measures
 
@@ -144,6 +145,12 @@ def check_prefix(prefix: str | None, suffix: str) -> bool | str:
 def next_tuned_file(prefix: str) -> Path:
     """A free name in the folder of tuned weights; same rules as `next_output`."""
     path, _ = _free_file(prefix, TUNED_SUFFIX, folder_paths.get_folder_paths(TUNED_FOLDER)[0])
+    return path
+
+
+def next_lora_file(prefix: str) -> Path:
+    """A free name in the host's folder of LoRAs; same rules as `next_output`."""
+    path, _ = _free_file(prefix, TUNED_SUFFIX, folder_paths.get_folder_paths(LORA_FOLDER)[0])
     return path
 
 

@@ -16,11 +16,12 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from .control import controls_of, models_of, running
 from .memory import advice, planned, warn_if_too_large
 from .progress import raise_if_interrupted
 
 if TYPE_CHECKING:
-    from ...tav_core import NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet
+    from ...tav_core import Conditioning, NoiseSchedule, SamplingConfig, TuningConfig, VideoUNet
 
 
 class Holder(nn.Module):
@@ -99,11 +100,12 @@ class TavModel:
         else:
             self.video_unet.adapter.load(self.tuned, self.strength if strength is None else strength)
 
-    def load(self, clip: Tensor, config: TuningConfig | SamplingConfig) -> None:
-        """Load the module onto the host's device, and leave free what a step on these latents takes."""
+    def load(self, clip: Tensor, config: TuningConfig | SamplingConfig, *prompts: Tensor | Conditioning | None) -> None:
+        """Load the module and its ControlNets onto the host's device; leave free what a step on these latents takes."""
         with torch.inference_mode(False):
             memory = planned(self.video_unet, clip, config).without_weights
-            host.load_models_gpu([self.patcher], memory_required=memory, force_full_load=True)
+            models = [self.patcher, *models_of(controls_of(*prompts))]
+            host.load_models_gpu(models, memory_required=memory, force_full_load=True)
 
     def with_current_weights(self, notes: Mapping[str, str], strength: float = 1.0) -> TavModel:
         """A new handle on the weights that are in the module now."""
@@ -137,12 +139,15 @@ def hold(video_unet: VideoUNet, schedule: NoiseSchedule, model: Any) -> TavModel
 
 
 @contextmanager
-def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig) -> Iterator[VideoUNet]:
+def loaded(
+    model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig, *prompts: Tensor | Conditioning | None
+) -> Iterator[VideoUNet]:
     """Load the model and its weights onto the device, out of inference mode. Stop ends the node before a forward pass.
 
     Arguments:
         clip: the latents it will run on, for the estimate of memory.
         config: what it will do with them, likewise.
+        prompts: under which it will run, for the ControlNets that they carry.
 
     Raises:
         The host's out-of-memory error, after which it unloads all models, with advice for the size of the clip.
@@ -151,11 +156,15 @@ def loaded(model: TavModel, clip: Tensor, config: TuningConfig | SamplingConfig)
 
     with torch.inference_mode(False):
         model.video_unet.before_call = raise_if_interrupted
+        controls = controls_of(*prompts)
         try:
+            for control in controls:
+                control.check(clip, model.video_unet.unet.config)
             warn_if_too_large(model.video_unet, clip, config)
-            model.load(clip, config)
+            model.load(clip, config, *prompts)
             model.apply_weights()
-            yield model.video_unet
+            with running(controls):
+                yield model.video_unet
         except Exception as error:
             if host.is_oom(error) or ran_out_of_memory(error):
                 raise host.OOM_EXCEPTION(advice(model.video_unet, clip, config)) from error

@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
 
 from ..atomic import write_text
 from ..editing.config import SOURCE_SETTINGS
+from ..job.files import read_job
 from ..job.job import EditJob
 from ..job.run import run_edit
 from ..presets import BUNDLED, CONTENT, PUBLISHED
@@ -17,7 +20,9 @@ from .progress import show_progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An option for each field of `EditJob`."""
+    """An option for each field of `EditJob`, and --job for all at once."""
+    text = "the .job.json beside an edit, which is repeated; options given with it replace its fields"
+    parser.add_argument("--job", action=_ReadJob, type=Path, metavar="FILE", default=argparse.SUPPRESS, help=text)
     for option in fields(EditJob):
         argument = dict(option.metadata["argument"])
         if option.name == "device":
@@ -40,6 +45,23 @@ def _shown_default(option: Field) -> str:
     published, bundled = (getattr(config, name) for config in configs)
     shown = "the same" if published is None else f"{published:g}"
     return f" (default: {shown})" if published == bundled else f" (default: {shown}, bundled model: {bundled:g})"
+
+
+class _ReadJob(argparse.Action):
+    """Takes the fields of a job file that are not given as options."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        try:
+            job = read_job(values)
+        except (OSError, ValueError) as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+        for name, value in job.items():
+            if getattr(namespace, name) == parser.get_default(name):
+                setattr(namespace, name, value)
+        for action in parser._actions:
+            action.required = action.required and action.dest not in job
 
 
 def run(args: argparse.Namespace) -> None:

@@ -48,7 +48,8 @@ class UNetDenoiser:
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """See `Denoiser`."""
-        return self.video_unet(x_t, t, self.conditioning.text, compute_dtype=self.compute_dtype)
+        residuals: dict[str, Any] = self.conditioning.residuals(x_t, t)
+        return self.video_unet(x_t, t, self.conditioning.text, compute_dtype=self.compute_dtype, **residuals)
 
     def beside(self, other: Denoiser) -> UNetDenoiser | None:
         """Both as one denoiser of twice the batch, this one's clips first; None where they cannot share a pass."""

@@ -45,6 +45,11 @@ def _option(default: Any, text: str, **argument: Any) -> Any:
     return field(default=default, metadata={"argument": {"help": text} | argument})
 
 
+def _repeated(text: str, kind: type | None = None) -> Any:
+    """An option that may be given several times: a tuple, or None."""
+    return _option(None, text, action="append", **({} if kind is None else {"type": kind}))
+
+
 def _setting(kind: type, text: str, *stages: str, name: str | None = None) -> Any:
     """An option that overrides a setting of some stages; None leaves it to the preset.
 
@@ -80,6 +85,9 @@ class EditJob:
     learning_rate: float | None = _setting(float, "of the tuning", "tuning")
     timestep_range: float | None = _setting(
         float, "share of the noise levels that tuning draws from, in (0, 1]", "tuning"
+    )
+    context_length: int | None = _setting(
+        int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
     )
     num_inference_steps: int | None = _setting(int, "steps of inversion and of sampling", "inversion", "sampling")
     refinements: int | None = _setting(
@@ -131,6 +139,23 @@ class EditJob:
     mask: str | Path | None = _option(
         None, "with source_branch: a video or folder of images, white where the edit may change the clip"
     )
+    control: tuple[str | Path, ...] | None = _repeated(
+        "the folder of a ControlNet or T2I-Adapter in diffusers' layout; may be given several times"
+    )
+    hint: tuple[str | Path, ...] | None = _repeated(
+        "for each --control what it follows: a video or folder of images, one for each frame; or canny or lineart, "
+        "drawn from the clip"
+    )
+    control_scale: tuple[float, ...] | None = _repeated(
+        "how strongly a --control acts: one number for all, or one for each (default: 1)", float
+    )
+    control_start: tuple[float, ...] | None = _repeated(
+        "share of the noise after whose removal a --control begins to act (default: 0)", float
+    )
+    control_end: tuple[float, ...] | None = _repeated(
+        "share of the noise after whose removal it ends (default: 1)", float
+    )
+    control_tuning: bool = _option(True, "tune under the controls too (default: yes)", action=BooleanOptionalAction)
     deflicker: bool | None = _option(
         None,
         "deflicker the edit along the optical flow of the clip (default: with source_branch)",
@@ -208,6 +233,7 @@ class EditJob:
         """
         check_choice("start_from", self.starts_from, START_FROM)
         self._check_source_branch()
+        self._check_controls()
         if self.negative_prompt and self.settings().sampling.guide_from_caption:
             raise ValueError(
                 "--negative-prompt would have no effect, since this edit is guided away from the caption: add "
@@ -221,6 +247,17 @@ class EditJob:
         if self.heat_maps is not None:
             check_output(self.heat_maps)
         check_device(torch.device(self.device))
+
+    def _check_controls(self) -> None:
+        """Check that each control has a hint, and the numbers of each."""
+        controls, hints = self.control or (), self.hint or ()
+        if len(controls) != len(hints):
+            raise ValueError(
+                f"--control is given {len(controls)} times and --hint {len(hints)} times: give one --hint for each."
+            )
+        for name in ("control_scale", "control_start", "control_end"):
+            if len(getattr(self, name) or ()) not in (0, 1, len(controls)):
+                raise ValueError(f"--{name.replace('_', '-')} takes one number for all controls, or one for each.")
 
     def _check_source_branch(self) -> None:
         """Check what acts in source-preserving edits alone."""

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +20,13 @@ from ..editing.config import SamplingConfig
 from ..editing.heat_maps import NUM_LEVELS
 from ..editing.reconstruction import reconstruction_snr
 from ..editing.strength import STRENGTHS, Trial, best_trial
-from ..editor import ClipEditor
 from ..memory.budget import checkpointing_within, device_memory, out_of_memory_advice, peak_memory, ran_out_of_memory
-from ..models.base import load_model
-from ..store import Store
 from ..tuning.config import CHECKPOINTING, TuningConfig
-from ..video import VideoClip, read_video, write_video
+from ..video import read_video, write_video
 from ..viz.heat_maps import heat_map_grid
+from .files import write_job
 from .job import AUTO, EditJob, Settings
+from .runner import KeptClip, KeptForNext
 
 Step = TypeVar("Step")
 Progress = Callable[[Iterator[Step], str, int], Iterator[Step]]  # steps, label, how many -> the same steps, shown
@@ -46,6 +45,7 @@ class EditReport:
         strength: of the tuning, as set or found.
         seconds: by stage: "tune", "invert", "sample", "decode", "all".
         peak_memory: bytes, on a GPU of tensors, else of the process.
+        source, edit: the clip and the edit before it was encoded, (f, h, w, 3) in [0, 1].
     """
 
     output: Path
@@ -56,6 +56,8 @@ class EditReport:
     strength: float
     seconds: dict[str, float]
     peak_memory: int
+    source: Tensor = field(repr=False, compare=False)
+    edit: Tensor = field(repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: settings, versions, reconstruction, seconds, peak memory."""
@@ -75,25 +77,26 @@ class EditReport:
         return json.loads(json.dumps(values, default=str))  # paths, devices and types by their names
 
 
-def run_edit(job: EditJob, progress: Progress | None = None) -> EditReport:
-    """Tune, invert, sample, decode and write.
+def run_edit(job: EditJob, progress: Progress | None = None, kept: KeptForNext | None = None) -> EditReport:
+    """Tune, invert, sample, decode and write the video, and the job as JSON beside it.
 
     Arguments:
         job: the edit.
         progress: wraps the steps of each stage to show them: progress(steps, label, how many).
+        kept: the model and the clip of the edit before, for edits that follow each other; the result is the same.
 
     Raises:
         MemoryError: the device ran out of memory, with what to lower and to what.
         FloatingPointError, OSError, TypeError, ValueError: as the stages say.
     """
     job.check()
-    return _Run(job, progress or (lambda steps, label, total: steps)).run()
+    return _Run(job, progress or (lambda steps, label, total: steps), kept or KeptForNext()).run()
 
 
 class _Run:
     """One edit while it runs."""
 
-    def __init__(self, job: EditJob, progress: Progress):
+    def __init__(self, job: EditJob, progress: Progress, kept: KeptForNext):
         self.job, self.progress = job, progress
         self.settings = _with_seed_where_drawn(job, job.settings())
         self.options: dict[str, Any] = {}  # of `ClipEditor.edit`
@@ -101,78 +104,97 @@ class _Run:
         self.trials: tuple[Trial, ...] = ()
         self.snr: float | None = None
         self.strength = 1.0
+        self.began = time.monotonic()
+        self.kept = self._prepare(kept)
 
     def run(self) -> EditReport:
-        began = time.monotonic()
-        editor, clip = self._prepare()
+        job, editor, clip = self.job, self.kept.editor, self.kept.clip
         stage: TuningConfig | SamplingConfig = self.settings.tuning
         try:
-            self._take(editor.tune(self.settings.tuning), "tune", self.settings.tuning.steps)
+            self._tune()
             stage = self.settings.sampling
-            latents = self._search(editor) if self.job.strength == AUTO else self._sample(editor)
+            latents = self._search() if job.strength == AUTO else self._sample()
             with _timed(self.seconds, "decode"):
                 frames = editor.decode(latents)
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-            raise MemoryError(out_of_memory_advice(editor.video_unet, editor.latents, editor.frames, stage)) from error
-        if self.job.deflickers:
+            given = editor.video_unet, editor.latents, editor.frames, stage, self.kept.controls
+            raise MemoryError(out_of_memory_advice(*given)) from error
+        if job.deflickers:
             frames = torch.stack(self._take(editor.deflicker(frames), "deflicker", len(frames)))
-        write_video(self.job.output, frames, clip.fps, audio=clip.audio)
-        if self.job.heat_maps is not None:
-            write_video(self.job.heat_maps, self._heat_maps(editor, latents, frames), clip.fps)
-        self.seconds["all"] = time.monotonic() - began
+        write_video(job.output, frames, clip.fps, audio=clip.audio)
+        if job.heat_maps is not None:
+            write_video(job.heat_maps, self._heat_maps(latents, frames), clip.fps)
+        write_job(job)
+        self.seconds["all"] = time.monotonic() - self.began
         peak = peak_memory(editor.video_unet.device)
         outcome = self.snr, self.trials, self.strength, self.seconds, peak
-        return EditReport(self.job.output, self.job, self.settings, *outcome)
+        return EditReport(job.output, job, self.settings, *outcome, clip.frames, frames)
 
-    def _prepare(self) -> tuple[ClipEditor, VideoClip]:
+    def _prepare(self, kept: KeptForNext) -> KeptClip:
         """The model and the clip, and the gradient checkpointing that fits."""
-        job = self.job
-        model = load_model(job.model, device=job.device, dtype=job.weight_dtype)
+        job, model = self.job, kept.model(self.job)
         sampling = self.settings.sampling  # steps that the model does not have raise before anything is tuned
         NoiseSchedule.from_scheduler(model.scheduler).timesteps(sampling.num_inference_steps, sampling.denoise)
-        width, height = job.width or model.image_size, job.height or model.image_size
-        clip = read_video(
-            job.video, num_frames=job.num_frames, start=job.start, fps=job.fps, width=width, height=height
-        )
-        mask = None if job.mask is None else _read_mask(job.mask, clip.frames)
+        prepared = kept.clip(job)
+        editor = prepared.editor
+        mask = None if job.mask is None else _read_mask(job.mask, prepared.clip.frames)
         self.options = dict(start_from=job.starts_from, mask=mask, negative_prompt=job.negative_prompt)
-        store = None if job.store is None else Store(job.store)
-        editor = ClipEditor(model, clip.frames, job.source_prompt, store=store)
         if job.gradient_checkpointing == AUTO:
             free, _ = device_memory(editor.video_unet.device)
-            level = checkpointing_within(editor.video_unet, editor.latents, self.settings.tuning, free)
+            given = editor.video_unet, editor.latents, self.settings.tuning, free, prepared.controls
+            level = checkpointing_within(*given)
         else:
             level = CHECKPOINTING[job.gradient_checkpointing]
         tuning = replace(self.settings.tuning, gradient_checkpointing=level)
         self.settings = replace(self.settings, tuning=tuning)
-        return editor, clip
+        return prepared
 
-    def _sample(self, editor: ClipEditor) -> Tensor:
+    def _tune(self) -> None:
+        kept, tuning = self.kept, self.settings.tuning
+        if kept.is_tuned(tuning):
+            return
+        kept.tuned = kept.inverted = None
+        kept.editor.controls = kept.controls if self.job.control_tuning else ()
+        self._take(kept.editor.tune(tuning), "tune", tuning.steps)
+        kept.editor.controls, kept.tuned = kept.controls, tuning
+
+    def _sample(self) -> Tensor:
         """The edit's latents at the strength of the job."""
-        editor.set_strength(float(self.job.strength))
-        self.strength, inversion, sampling = float(self.job.strength), self.settings.inversion, self.settings.sampling
-        if self.job.starts_from == "inversion":
-            self._take(editor.invert(inversion), "invert", inversion.num_inference_steps)
-            if self.job.report is not None:
-                last = self._take(editor.reconstruct(), "reconstruct", len(editor.trajectory))[-1]
-                self.snr = reconstruction_snr(editor.latents, last.latents)
+        job, editor, sampling = self.job, self.kept.editor, self.settings.sampling
+        editor.set_strength(float(job.strength))
+        self.strength = float(job.strength)
+        if job.starts_from == "inversion":
+            self._invert()
         steps = editor.schedule.timesteps(sampling.num_inference_steps, sampling.denoise)
-        return self._take(editor.edit(self.job.prompt, sampling, **self.options), "sample", len(steps))[-1].latents
+        return self._take(editor.edit(job.prompt, sampling, **self.options), "sample", len(steps))[-1].latents
 
-    def _search(self, editor: ClipEditor) -> Tensor:
+    def _invert(self) -> None:
+        """Invert the clip, and measure the reconstruction if there is a report."""
+        kept, inversion = self.kept, self.settings.inversion
+        editor = kept.editor
+        if not kept.is_inverted(inversion):
+            kept.inverted = kept.snr = None
+            self._take(editor.invert(inversion), "invert", inversion.num_inference_steps)
+            kept.inverted = inversion
+        if self.job.report is not None and kept.snr is None:
+            last = self._take(editor.reconstruct(), "reconstruct", len(editor.trajectory))[-1]
+            kept.snr = reconstruction_snr(editor.latents, last.latents)
+        self.snr = kept.snr if self.job.report is not None else None
+
+    def _search(self) -> Tensor:
         """The edit's latents at the best of several strengths."""
-        job, settings = self.job, self.settings
+        job, settings, editor = self.job, self.settings, self.kept.editor
         trials = editor.try_strengths(job.prompt, settings.sampling, inversion=settings.inversion, **self.options)
         self.trials = tuple(self._take(trials, "strength search", len(STRENGTHS)))
         best = best_trial(self.trials)
         self.strength = best.strength
         return best.latents
 
-    def _heat_maps(self, editor: ClipEditor, latents: Tensor, frames: Tensor) -> Tensor:
+    def _heat_maps(self, latents: Tensor, frames: Tensor) -> Tensor:
         """The words of the prompt side by side, each over the edit: (f, h, w, 3) in [0, 1]."""
-        prompt = self.job.prompt
+        prompt, editor = self.job.prompt, self.kept.editor
         maps = self._take(editor.heat_maps(prompt, latents), "heat maps", NUM_LEVELS)[-1].maps
         return heat_map_grid(frames, editor.word_heat_maps(prompt, maps))
 

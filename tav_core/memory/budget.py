@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -16,6 +17,9 @@ from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..tuning.objective import Objective
 from ..unet.video_unet import VideoUNet
 from .estimate import OVERHEAD, estimate_memory, frames_that_fit
+
+if TYPE_CHECKING:
+    from ..models.control import HintControl
 
 FEWER_FRAMES = 2 / 3  # to try after an out-of-memory error, as a share of what was too much
 OUT_OF_MEMORY = (  # in the messages of errors without a type of their own
@@ -33,6 +37,7 @@ def checkpointing_within(
     latents: Tensor,
     config: TuningConfig,
     budget: float,
+    controls: Sequence[HintControl] = (),
     *,
     objective: Objective | None = None,
 ) -> bool | str:
@@ -43,28 +48,36 @@ def checkpointing_within(
         latents: the clip, (1, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` is ignored.
         budget: bytes, without the weights.
+        controls: what acts beside the caption.
         objective: the loss of tuning; None for that of the config.
 
     Returns:
         False, "selective" or True; also True if nothing fits.
     """
     *faster, smallest = (replace(config, gradient_checkpointing=level) for level in CHECKPOINTING.values())
-    size = clip_size(latents) | {"objective": objective}
+    size = clip_size(latents) | {"objective": objective, "controls": controls}
     fitting = (c for c in faster if estimate_memory(video_unet, c, **size).without_weights <= budget)
     return next(fitting, smallest).gradient_checkpointing
 
 
-def frames_within(video_unet: VideoUNet, latents: Tensor, config: TuningConfig | SamplingConfig, memory: float) -> int:
+def frames_within(
+    video_unet: VideoUNet,
+    latents: Tensor,
+    config: TuningConfig | SamplingConfig,
+    memory: float,
+    controls: Sequence[HintControl] = (),
+) -> int:
     """The most frames of a clip with which a step stays within the memory, tuning with checkpointing; 0 if none.
 
     Arguments:
         video_unet, latents: as `checkpointing_within` takes them.
         config: of tuning or sampling.
         memory: bytes, weights included.
+        controls: what acts beside the prompts.
     """
     if isinstance(config, TuningConfig):
         config = replace(config, gradient_checkpointing=True)
-    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents))
+    return frames_that_fit(video_unet, config, memory / OVERHEAD, **clip_size(latents), controls=controls)
 
 
 def device_memory(device: torch.device) -> tuple[float, float]:
@@ -104,7 +117,11 @@ def peak_memory(device: torch.device) -> int:
 
 
 def out_of_memory_advice(
-    video_unet: VideoUNet, latents: Tensor, frames: Tensor, config: TuningConfig | SamplingConfig
+    video_unet: VideoUNet,
+    latents: Tensor,
+    frames: Tensor,
+    config: TuningConfig | SamplingConfig,
+    controls: Sequence[HintControl] = (),
 ) -> str:
     """The message of an out-of-memory error: the clip's size, and which options to lower to what.
 
@@ -113,10 +130,11 @@ def out_of_memory_advice(
         latents: the clip, (1, c, f, h, w).
         frames: its pixels, (f, height, width, 3).
         config: of the stage that ran out of memory.
+        controls: what acts beside the prompts.
     """
     count, height, width, _ = frames.shape
     _, total = device_memory(video_unet.device)
-    fewer = min(int(count * FEWER_FRAMES), frames_within(video_unet, latents, config, total))
+    fewer = min(int(count * FEWER_FRAMES), frames_within(video_unet, latents, config, total, controls))
     recomputable = isinstance(config, TuningConfig) and config.gradient_checkpointing is not True
     remedies = ["--gradient-checkpointing on"] if recomputable else []
     remedies += [f"--num-frames {fewer}"] if fewer else []

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import hashlib
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from ..tuning.config import TuningConfig
 from ..tuning.objective import Objective
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
+
+if TYPE_CHECKING:
+    from ..models.control import HintControl
 
 TEXT_TOKENS = 77  # of CLIP, whatever the prompt's length
 TIMESTEP = 500  # any
@@ -70,6 +74,7 @@ def estimate_memory(
     width: int,
     dtype: torch.dtype | None = None,
     objective: Objective | None = None,
+    controls: Sequence[HintControl] = (),
 ) -> MemoryEstimate:
     """Estimate the memory of one step of tuning or sampling.
 
@@ -80,16 +85,19 @@ def estimate_memory(
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
         objective: the loss of tuning; None for that of the config. It is called as tuning calls it, and may hold
             tensors of its own.
+        controls: what acts beside the prompts; their weights and hints count as weights.
 
     Returns:
         The estimate. It takes seconds for any size; equal ones are cached.
     """
     dtype = dtype or video_unet.dtype
-    if objective is None and isinstance(config, TuningConfig):
-        objective = config.objective
-    key = (_architecture(video_unet), _options(config), objective, num_frames, height, width, dtype)
+    if isinstance(config, TuningConfig):
+        objective = objective or config.objective
+        num_frames = config.frames_at_once(num_frames)
+    size = num_frames, height, width
+    key = (_architecture(video_unet), _options(config), objective, *size, dtype, *map(_sizes, controls))
     if key not in _estimates:
-        _estimates[key] = _dry_run(video_unet, config, objective, (num_frames, height, width), dtype)
+        _estimates[key] = _dry_run(video_unet, config, objective, size, dtype, controls)
     return _estimates[key]
 
 
@@ -99,10 +107,11 @@ def _dry_run(
     objective: Objective | None,
     size: tuple[int, int, int],
     dtype: torch.dtype,
+    controls: Sequence[HintControl],
 ) -> MemoryEstimate:
     trained = trainable_parameters(video_unet)
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        step = _Step(video_unet, config, objective)
+        step = _Step(video_unet, config, objective, tuple(control.empty(size[0]) for control in controls))
         state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
@@ -110,7 +119,7 @@ def _dry_run(
             torch.func.functional_call(step, state, (latents, text))
     moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
     return MemoryEstimate(
-        weights=sum(tensor.nbytes for tensor in state.values()),
+        weights=sum(tensor.nbytes for tensor in (*state.values(), *_tensors(controls))),
         moments=moments if isinstance(config, TuningConfig) else 0,
         activations=tracker.peak,
         flops=step.scale_to_all_passes(tracker.flops),
@@ -122,6 +131,15 @@ def _architecture(video_unet: VideoUNet) -> str:
     attention = [(block.attention, block.temporal_positions) for block in video_unet.blocks.values()]
     options = attention, video_unet.adapter.names
     return hashlib.sha256(repr((video_unet, dict(video_unet.unet.config), options)).encode()).hexdigest()
+
+
+def _tensors(controls: Sequence[HintControl]) -> list[Tensor]:
+    return [tensor for control in controls for tensor in control.tensors().values()]
+
+
+def _sizes(control: HintControl) -> tuple:
+    """Names, shapes and types of a control's tensors, by which two of one size are the same here."""
+    return tuple((name, tensor.shape, tensor.dtype) for name, tensor in control.tensors().items())
 
 
 def _options(config: TuningConfig | SamplingConfig) -> tuple:
@@ -138,7 +156,7 @@ def frames_that_fit(
     """The most frames, up to `num_frames`, whose peak is within `memory` bytes; 0 if one frame is too many.
 
     Arguments:
-        size: height, width, dtype and objective as `estimate_memory` takes them.
+        size: height, width, dtype, objective and controls as `estimate_memory` takes them.
     """
 
     def too_large(frames: int) -> bool:
@@ -171,9 +189,15 @@ def _without_storage(video_unet: VideoUNet, trained: set[int], dtype: torch.dtyp
 class _Step(nn.Module):
     """One step, as a module, so that `functional_call` replaces the weights during the backward pass too."""
 
-    def __init__(self, video_unet: VideoUNet, config: TuningConfig | SamplingConfig, objective: Objective | None):
+    def __init__(
+        self,
+        video_unet: VideoUNet,
+        config: TuningConfig | SamplingConfig,
+        objective: Objective | None,
+        controls: tuple[HintControl, ...] = (),
+    ):
         super().__init__()
-        self.video_unet, self.config = video_unet, config
+        self.video_unet, self.config, self.controls = video_unet, config, controls
         self.objective = copy.copy(objective)  # what it would keep has no storage
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
         self._run = min(2, self._passes)  # the second adds to the first's gradients, as all others do
@@ -186,7 +210,7 @@ class _Step(nn.Module):
     def forward(self, latents: Tensor, text: Tensor) -> None:
         context = self.video_unet.context
         before = context.checkpointing
-        denoiser = UNetDenoiser(self.video_unet, self._schedule, Conditioning(text))
+        denoiser = UNetDenoiser(self.video_unet, self._schedule, Conditioning(text, self.controls))
         try:
             if isinstance(self.config, TuningConfig):
                 self._tune(replace(denoiser, compute_dtype=self.config.compute_dtype), latents, self.config)

@@ -133,18 +133,29 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
     config = check_network(part)
     if is_published(part, config):
         return read_published(part, config, dtype)
-    options: dict[str, Any] = dict(use_safetensors=True, local_files_only=True, output_loading_info=True)
-    options["variant"] = find_variant(part)
     if part.name in DIFFUSERS:
-        kind = DIFFUSERS[part.name]
-        with torch.device("meta"):
-            check_size(part, kind.from_config(config))
-        low_memory = is_accelerate_available()  # without it diffusers only warns
-        network, info = kind.from_pretrained(part, torch_dtype=dtype, low_cpu_mem_usage=low_memory, **options)
-    else:
-        with torch.device("meta"):
-            check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
-        network, info = CLIPTextModel.from_pretrained(part, **{DTYPE: dtype}, **options)
+        return read_diffusers(DIFFUSERS[part.name], part, config, dtype)
+    with torch.device("meta"):
+        check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
+    return _complete(CLIPTextModel.from_pretrained(part, **{DTYPE: dtype}, **_options(part)))
+
+
+def read_diffusers(kind: Any, part: Path, config: dict[str, Any], dtype: torch.dtype) -> Any:
+    """Read a network of diffusers; see `read_network`. `config` is what `check_network` returned."""
+    with torch.device("meta"):
+        check_size(part, kind.from_config(config))
+    low_memory = is_accelerate_available()  # without it diffusers only warns
+    return _complete(kind.from_pretrained(part, torch_dtype=dtype, low_cpu_mem_usage=low_memory, **_options(part)))
+
+
+def _options(part: Path) -> dict[str, Any]:
+    variant = find_variant(part)
+    return dict(use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant)
+
+
+def _complete(loaded: tuple[Any, dict[str, Any]]) -> Any:
+    """The network, unless its files lacked weights."""
+    network, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"the weights lack {len(missing)} tensors, such as {missing[0]}.")
     return network

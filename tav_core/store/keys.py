@@ -21,7 +21,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from ..conditioning import Conditioning, as_conditioning
+from ..conditioning import Conditioning, Control, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import InversionConfig
 from ..tuning.config import TuningConfig
@@ -52,6 +52,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "seed": 0,
         "timestep_range": 1.0,
         "min_snr_gamma": None,
+        "context_length": None,
         "compute_dtype": None,
     },
     "InversionConfig": {"num_inference_steps": 50, "refinements": 0, "tolerance": 1e-5},
@@ -60,6 +61,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
 
 # The frozen weights are most of a model: 3.4 GB take seconds. Their digest is reused while the model holds the same
 # tensors, torch counts no write to them, and their sums of bits are the same, which a write through `.data` changes.
+_control_digests: WeakKeyDictionary[Control, str] = WeakKeyDictionary()
 _frozen_digests: WeakKeyDictionary[VideoUNet, tuple[list[tuple[str, int, int, int]], str]] = WeakKeyDictionary()
 
 
@@ -91,8 +93,8 @@ def result_key(
             'Store(folder, tag="my change"), or run without a store.'
         )
     schedule = NoiseSchedule.from_scheduler(scheduler)
-    text = as_conditioning(encoder_hidden_states).text
-    inputs = {"latents": latents, "text": text, "alphas_cumprod": schedule.alphas_cumprod, **_draws(given)}
+    conditioning = as_conditioning(encoder_hidden_states)
+    inputs = {"latents": latents, "text": conditioning.text, "alphas_cumprod": schedule.alphas_cumprod, **_draws(given)}
     parts = {
         "run": type(config).__name__,
         "config": _settings(config),
@@ -105,9 +107,19 @@ def result_key(
         "versions": [ALGORITHM, torch.__version__, diffusers.__version__],
     }
     parts |= ({"tag": tag} if tag else {}) | _given_parts(video_unet, config, given)
+    if conditioning.controls:
+        parts["controls"] = [_control_digest(control) for control in conditioning.controls]
     if isinstance(config, InversionConfig) and schedule.timestep_spacing != "leading":
         parts["timestep_spacing"] = schedule.timestep_spacing
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+
+
+def _control_digest(control: Control) -> str:
+    """Of a control, which does not change, and whose weights take a second."""
+    if control not in _control_digests:
+        settings = json.dumps(dict(control.settings()), sort_keys=True, default=_plain)
+        _control_digests[control] = f"{settings} {digest(control.tensors())}"
+    return _control_digests[control]
 
 
 def _draws(given: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ is measured from there.
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ..atomic import make_folder
 from ..checks import check_choice, check_path, check_text, check_type, shown
 from ..unet.families import COMPUTE_DTYPES
 from ..unet.video_unet import DEFAULTS, VideoUNet, check_video_unet, trainable_parameters
-from .files import raise_if_damaged, read_file, write_file
+from .files import raise_if_damaged, read_file, read_metadata, write_file
 
 FORMAT = "tune-a-video-tuned-weights"
 TRAINED, OWN = "trained", "own set"  # in the metadata of a file whose set of weights is not the published one
@@ -100,6 +101,19 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
     raise_if_damaged(path, tensors, metadata)
     video_unet.adapter.load(tensors, strength, own_set=own_set)
     return metadata
+
+
+def inflation_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The options of `inflate` with which the model of a file was inflated.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no file of `save_tuned`.
+    """
+    path = check_path(path)
+    metadata = read_metadata(path, FORMAT)
+    given = {name: metadata.get(name, str(default)) for name, default in DEFAULTS.items()}
+    return {name: {"True": True, "False": False}.get(text, text) for name, text in given.items()}
 
 
 def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strength: float = 1.0) -> None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..checks import MAX_SEED, MAX_STEPS, check_choice, check_integer, check_number, check_pair
+from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_choice, check_integer, check_number, check_pair
+from ..editing.windows import MOST_LEADS
 from ..unet.frames import SELECTIVE
 from .objective import NoisePrediction, Objective
 
@@ -31,6 +32,9 @@ class TuningConfig:
             the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the
             clip; sampling that starts below, `SamplingConfig.denoise`, need not have learnt it.
         min_snr_gamma: weigh the loss by min-SNR with this gamma (5 is usual); None for no weights.
+        context_length: frames that an update sees: a window of so many, drawn anew for each forward pass and led by
+            frames 0 and s - 1, which have no loss (`editing/windows.py`). A long clip then takes the memory of so many
+            and two frames. None for the whole clip.
         compute_dtype: torch.bfloat16 or torch.float16 (CUDA only) for autocast; None for that of the frozen weights.
     """
 
@@ -47,12 +51,17 @@ class TuningConfig:
     seed: int = 0
     timestep_range: float = 1.0
     min_snr_gamma: float | None = None
+    context_length: int | None = None
     compute_dtype: torch.dtype | None = None
 
     @property
     def objective(self) -> Objective:
         """The loss that these settings ask for."""
         return NoisePrediction(self.min_snr_gamma)
+
+    def frames_at_once(self, num_frames: int) -> int:
+        """The most frames of a clip that a forward pass is given."""
+        return num_frames if self.context_length is None else min(num_frames, self.context_length + MOST_LEADS)
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, 1, MAX_STEPS)
@@ -71,6 +80,8 @@ class TuningConfig:
         check_number("timestep_range", self.timestep_range, 0, 1, without="low")
         if self.min_snr_gamma is not None:
             check_number("min_snr_gamma", self.min_snr_gamma, 0, 1e6, without="low")
+        if self.context_length is not None:
+            check_integer("context_length", self.context_length, 1, MAX_NUMBERS)
         check_choice("compute_dtype", self.compute_dtype, (None, torch.float32, torch.bfloat16, torch.float16))
 
 

@@ -9,6 +9,7 @@ weights; everything else stays frozen. x_0 and the caption's embedding come from
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..checks import check_type
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.denoiser import UNetDenoiser, to_float32, unet_denoiser
 from ..diffusion.schedule import NoiseSchedule
+from ..editing.windows import Led, Window
 from ..unet.video_unet import VideoUNet, check_inputs, trainable_parameters
 from .config import TuningConfig, TuningStep
 from .objective import Objective
@@ -27,7 +29,8 @@ from .state import TuningState
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
 LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is skipped
 
-Draw = tuple[Tensor, Tensor]  # noise like the latents, and one timestep for each clip, (b,) on the CPU
+# Noise like the latents, one timestep for each clip, (b,) on the CPU, and the window of frames; None for all.
+Draw = tuple[Tensor, Tensor, Window | None]
 
 
 def tune(
@@ -112,8 +115,8 @@ def _update(
 ) -> None:
     """Forward and backward passes, and the update."""
     step, losses = len(state.steps) + 1, []
-    for noise, timestep in draws:
-        loss = objective(denoiser, clip, to_float32(noise, clip.device), timestep)
+    for noise, timestep, window in draws:
+        loss = _loss(denoiser, clip, objective, to_float32(noise, clip.device), timestep, window)
         _raise_unless_finite("loss", loss, step, config)
         state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
         losses.append(float(loss.detach()))
@@ -122,6 +125,17 @@ def _update(
     if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
         _raise_unless_finite("gradient", norm, step, config)
     state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
+
+
+def _loss(
+    denoiser: UNetDenoiser, clip: Tensor, objective: Objective, noise: Tensor, timestep: Tensor, window: Window | None
+) -> Tensor:
+    """The loss of one forward pass, on a window of the clip if one is given. Its leads have none."""
+    if window is None:
+        return objective(denoiser, clip, noise, timestep)
+    leads = denoiser.schedule.add_noise(clip[:, :, window.leads], noise[:, :, window.leads], timestep)
+    denoiser = replace(denoiser, conditioning=denoiser.conditioning.of_frames(window.seen))
+    return objective(Led(denoiser, leads), clip[:, :, window.frames], noise[:, :, window.frames], timestep)
 
 
 def _draws(
@@ -147,7 +161,15 @@ def _draws(
                 raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(drawn_noise.shape)}.")
         if timesteps is not None:
             drawn_timestep = _given_timestep(timesteps[index], latents.shape[0], schedule.num_train_timesteps)
-        yield drawn_noise, drawn_timestep
+        yield drawn_noise, drawn_timestep, _drawn_window(latents.shape[2], config, state)
+
+
+def _drawn_window(num_frames: int, config: TuningConfig, state: TuningState) -> Window | None:
+    """A window at any place of the clip; None where the whole clip is tuned on."""
+    length = config.context_length
+    if length is None or length >= num_frames:
+        return None
+    return Window(int(torch.randint(num_frames - length + 1, (), generator=state.generator)), length)
 
 
 def _given_timestep(given: int | Tensor, clips: int, below: int) -> Tensor:

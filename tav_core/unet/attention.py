@@ -208,18 +208,32 @@ class SparseCausalAttention(SelfAttention):
     """
 
     def _attend(self, *projected: Tensor) -> Tensor:
-        num_frames = self.context.num_frames
-        query, key, value = (rearrange(p, "(b f) s c -> b f s c", f=num_frames) for p in projected)
-        # Copies, so that the backward pass need not store keys and values of all frames for the first one.
-        first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
-        out = [attend(self, query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
-        if num_frames > 2:
-            at_once = max(1, QUERIES_AT_ONCE // query.shape[2])
-            late = (query[:, 2:], key[:, 1:-1], value[:, 1:-1])
-            for q, k, v in zip(*(p.split(at_once, dim=1) for p in late), strict=True):  # b n s c
-                seen = attend(self, q.flatten(0, 1), _behind(first_key, k), _behind(first_value, v))
-                out.append(seen.unflatten(0, q.shape[:2]).flatten(1, 2))
-        return torch.cat(out, dim=1).unflatten(1, (num_frames, -1)).flatten(0, 1)
+        clips = (rearrange(p, "(b f) s c -> b f s c", f=self.context.num_frames) for p in projected)
+        return sparse_causal_attention(*clips, attend=partial(attend, self)).flatten(0, 1)
+
+
+def sparse_causal_attention(query: Tensor, key: Tensor, value: Tensor, *, attend: Attend) -> Tensor:
+    """Let each frame attend to the first and to the former one, see `SparseCausalAttention`.
+
+    Arguments:
+        query: projected queries (b, f, s, c).
+        key, value: projected keys and values (b, f, k, c); k may differ from s.
+        attend: the attention of (n, s, c) to (n, k, c).
+
+    Returns:
+        The weighted values (b, f, s, c).
+    """
+    num_frames = query.shape[1]
+    # Copies, so that the backward pass need not store keys and values of all frames for the first one.
+    first_key, first_value = key[:, 0].clone(), value[:, 0].clone()
+    out = [attend(query[:, :2].flatten(1, 2), first_key, first_value)]  # b min(2,f)s c
+    if num_frames > 2:
+        at_once = max(1, QUERIES_AT_ONCE // query.shape[2])
+        late = (query[:, 2:], key[:, 1:-1], value[:, 1:-1])
+        for q, k, v in zip(*(p.split(at_once, dim=1) for p in late), strict=True):  # b n s c
+            seen = attend(q.flatten(0, 1), _behind(first_key, k), _behind(first_value, v))
+            out.append(seen.unflatten(0, q.shape[:2]).flatten(1, 2))
+    return torch.cat(out, dim=1).unflatten(1, (num_frames, -1))
 
 
 def _behind(first: Tensor, former: Tensor) -> Tensor:
@@ -240,10 +254,23 @@ class TemporalAttention(SelfAttention):
         self.to_k, self.to_v = CastingLinear.adopt(attn.to_k), CastingLinear.adopt(attn.to_v)
         self.to_out[0] = CastingLinear.adopt(attn.to_out[0])
 
-    def _attend(self, *projected: Tensor) -> Tensor:
-        num_frames = self.context.num_frames
-        clips = zip(*(p.transpose(0, 1).split(num_frames, dim=1) for p in projected), strict=True)  # each (s, f, c)
-        return torch.cat([attend(self, *clip).transpose(0, 1) for clip in clips])
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return temporal_attention(query, key, value, self.context.num_frames, attend=partial(attend, self))
+
+
+def temporal_attention(query: Tensor, key: Tensor, value: Tensor, num_frames: int, *, attend: Attend) -> Tensor:
+    """Let each position attend to itself in all frames, see `TemporalAttention`.
+
+    Arguments:
+        query, key, value: projected, (b f, s, c).
+        num_frames: f.
+        attend: the attention of (n, f, c) to (n, f, c).
+
+    Returns:
+        The weighted values (b f, s, c).
+    """
+    clips = zip(*(p.transpose(0, 1).split(num_frames, dim=1) for p in (query, key, value)), strict=True)  # each s f c
+    return torch.cat([attend(*clip).transpose(0, 1) for clip in clips])
 
 
 class CrossAttention(ClipAttention):

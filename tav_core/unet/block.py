@@ -136,8 +136,12 @@ class SpatioTemporalBlock(nn.Module):
         assert self.norm_temp is not None, "called with a temporal attention alone"
         normed = self.norm_temp(hidden_states)
         if self.temporal_positions:
-            num_frames = self.context.num_frames
-            placed = normed.unflatten(0, (-1, num_frames))  # b f s c
-            positions = sinusoidal_positions(num_frames, normed.shape[-1], normed)
-            normed = (placed + positions[:, None]).flatten(0, 1)
+            normed = add_positions(normed, self.context.num_frames)
         return hidden_states + self.attn_temp(normed)
+
+
+def add_positions(hidden_states: Tensor, num_frames: int) -> Tensor:
+    """Add the encoding of each frame's number (`positions.py`) to hidden states (b f, s, c)."""
+    placed = hidden_states.unflatten(0, (-1, num_frames))  # b f s c
+    positions = sinusoidal_positions(num_frames, hidden_states.shape[-1], hidden_states)
+    return (placed + positions[:, None]).flatten(0, 1)

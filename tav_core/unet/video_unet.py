@@ -202,6 +202,8 @@ def check_inputs(video_unet: VideoUNet, latents: Tensor, **embeddings: Tensor | 
     check_tensor("latents", latents)
     check_clip(latents, video_unet.unet.config.in_channels)
     for name, embedding in embeddings.items():
-        text = as_conditioning(embedding).text
-        check_tensor(name, text)
-        check_embeddings(text, latents.shape[0], video_unet.text_width)
+        conditioning = as_conditioning(embedding)
+        check_tensor(name, conditioning.text)
+        check_embeddings(conditioning.text, latents.shape[0], video_unet.text_width)
+        for control in conditioning.controls:
+            control.check(latents, video_unet.unet.config)

@@ -10,10 +10,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from bundled_model import data, make_clip, pack, train_autoencoder, train_text_to_image
+from bundled_model import data, make_clip, pack, train_autoencoder, train_control, train_text_to_image
 from bundled_model import text_encoder as text
 from bundled_model.muon import make_optimizers, orthogonalize
 from bundled_model.run import Schedule, Training, rate_factor, save_atomically
+from tav_core import HintControl, load_control
 from tav_core.demo import world
 from tav_core.models.base import ASSETS, load_model
 
@@ -206,6 +207,40 @@ def test_a_few_steps_make_a_pipeline_folder(folder, vae, tmp_path):
         kept = training.averages[name].state_dict()
         for key, weight in module.state_dict().items():
             torch.testing.assert_close(weight, kept[key].half().float(), msg=f"{name} {key}")
+
+
+def test_the_figure_weighs_more_the_less_noise_there_is(folder, vae, tmp_path):
+    config = train_text_to_image.TextToImageConfig(batch=2, word_steps=2, figure_weight=3.0)
+    pictures = data.load_set(folder, "train")
+    latents = train_text_to_image.encode_pictures(vae, pictures, tmp_path)
+    training, tokenizer = train_text_to_image.make_training(tmp_path, config, None)
+    objective = train_text_to_image.Objective(training, tokenizer, pictures, latents, config, bfloat16=False)
+    chosen = np.array([0, 0, 0])
+    weights = objective.weights(chosen, torch.tensor([0, 500, 999]))
+    covered = torch.from_numpy(pictures.mask(chosen[:1])).float()[:, None]
+    covered = torch.nn.functional.max_pool2d(covered, 8)[0].bool()
+    assert covered.any() and not covered.all()
+    assert [w[covered].unique().item() for w in weights] == pytest.approx([3.0, 2.0, 1.002])
+    assert all((w[~covered] == 1).all() for w in weights)
+
+
+@pytest.mark.parametrize("kind", train_control.HINTS)
+def test_a_few_steps_make_a_control_of_the_bundled_model(folder, vae, tmp_path, kind):
+    """It begins by adding nothing."""
+    pictures = data.load_set(folder, "train")
+    latents = train_text_to_image.encode_pictures(vae, pictures, tmp_path)
+    config, model = train_control.ControlConfig(batch=2), load_model()
+    training = train_control.make_training(tmp_path, model, config)
+    objective = train_control.Objective(training, model, pictures, latents, kind, config)
+    first = training.modules["control"].controlnet_down_blocks[0]
+    assert not first.weight.any()
+    assert np.isfinite([training.update(objective()) for _ in range(2)]).all()
+    assert first.weight.any() and all(weight.grad is None for weight in model.unet.parameters())
+    training.averages["control"].half().save_pretrained(tmp_path / "control")
+    size = sum(file.stat().st_size for file in (tmp_path / "control").iterdir())
+    assert size < 8e6
+    hint = torch.from_numpy(objective.hint(pictures, 0))[None]
+    HintControl(load_control(tmp_path / "control"), hint).check(torch.zeros(1, 16, 3, 16, 16), model.unet.config)
 
 
 @pytest.fixture

@@ -93,25 +93,27 @@ def host_model(family: type, config: dict, **changes: object) -> ModelPatcher:
     return ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
 
+LORA_NAMES = [
+    "down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
+    "mid_block_attentions_0_transformer_blocks_0_attn2_to_k",
+    "up_blocks_2_attentions_1_transformer_blocks_0_ff_net_0_proj",
+    "up_blocks_1_resnets_0_conv1",
+]
+
+
 def with_lora(model: ModelPatcher) -> ModelPatcher:
     """A LoRA of rank 4 on attention, feed-forward and a convolution, as its files name them."""
-    names = [
-        "down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
-        "mid_block_attentions_0_transformer_blocks_0_attn2_to_k",
-        "up_blocks_2_attentions_1_transformer_blocks_0_ff_net_0_proj",
-        "up_blocks_1_resnets_0_conv1",
-    ]
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     weights = dict(model.model.named_parameters())
     generator = torch.Generator().manual_seed(1)
     lora = {}
-    for name in names:
+    for name in LORA_NAMES:
         weight = weights[keys[f"lora_unet_{name}"]]
         down = torch.randn(4, *weight.shape[1:], generator=generator) * weight[0].numel() ** -0.5
         up = torch.randn(weight.shape[0], 4, *[1] * (weight.ndim - 2), generator=generator)
         lora |= {f"lora_unet_{name}.lora_down.weight": down, f"lora_unet_{name}.lora_up.weight": up}
     patched, _ = comfy.sd.load_lora_for_models(model, None, lora, 0.8, 0)
-    assert len(patched.patches) == len(names)
+    assert len(patched.patches) == len(LORA_NAMES)
     return patched
 
 

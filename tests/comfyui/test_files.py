@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tav_core.store.export import ERROR, KINDS
 from tav_core.store.store import MAX_BYTES
 from tav_core.unet.inflate import GROUP_NORM_MODES
 from tav_core.video.choose import FITS
@@ -20,6 +21,7 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 INFOS: dict[str, Any] = json.loads(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
 OURS = sorted(name for name in INFOS if name.startswith("TAV"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+BROWSERS_OWN = ("image", "fixed")  # values of the upload button, and of what a seed does after a run
 
 
 def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def api_of(workflow: dict[str, Any]) -> dict[str, Any]:
     for node in workflow["nodes"]:
         if node["type"] == "MarkdownNote":
             continue
-        values = [value for value in node["widgets_values"] if value != "image"]  # that of the upload button
+        values = [value for value in node["widgets_values"] if value not in BROWSERS_OWN]
         inputs = dict(zip(widgets_of(INFOS[node["type"]]), values, strict=True))
         for slot in node["inputs"]:
             if slot["link"] is not None:
@@ -160,3 +162,5 @@ def test_options_of_the_nodes_equal_those_of_the_core() -> None:
     inflate, load = (INFOS[name]["input"] for name in ("TAVInflateUNet", "TAVLoadVideo"))
     assert inflate["optional"]["group_norm"][1]["options"] == list(GROUP_NORM_MODES)
     assert load["optional"]["fit"][1]["options"] == list(FITS)
+    export = INFOS["TAVExportTuned"]["input"]["required"]
+    assert export["kind"][1]["options"] == list(KINDS) and export["error"][1]["default"] == ERROR

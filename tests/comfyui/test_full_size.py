@@ -39,7 +39,7 @@ def files(comfyui: tuple[Path, str], server: Server) -> Iterator[None]:
         file.unlink()
 
 
-@pytest.mark.parametrize("name", ["edit_sd15", "edit_sd15_lora"])
+@pytest.mark.parametrize("name", ["edit_sd15", "edit_sd15_lora", "native_style_sd15"])
 def test_workflows_of_stable_diffusion_run(files: None, server: Server, name: str) -> None:
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for entry in prompt.values():

@@ -21,15 +21,16 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVCompareVideos", "TAVDDIMInvert", "TAVEvaluate", "TAVFindStrength", "TAVInflateUNet", "TAVLoadDemoModel",
-    "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady",
-    "TAVWordHeatMaps",
+    "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVEvaluate", "TAVExportTuned",
+    "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo",
+    "TAVOneShotTune", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady", "TAVWordHeatMaps",
 ]  # fmt: skip
 
 
 GROUPS = ("required", "optional")
 HOST_NODES = [
-    "CLIPTextEncode", "CheckpointLoaderSimple", "LoraLoader", "PreviewImage", "VAEDecode", "VAEEncode",
+    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "FlipSigmas", "KSamplerAdvanced", "LoraLoader",
+    "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
 ]  # fmt: skip
 
 
@@ -468,8 +469,12 @@ def test_preview_while_tuning(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart_bundled_model", "several_prompts", "source_branch", "tune_and_save", "load_and_edit"]
-)  # the last one loads the file of the one before it
+    "name",
+    [
+        "quickstart_bundled_model", "several_prompts", "source_branch", "native_ksampler", "native_long_clip",
+        "tune_and_save", "load_and_edit",
+    ],
+)  # the last one loads the file of the one before it  # fmt: skip
 def test_example_workflows_run(server: Server, name: str) -> None:
     """With few steps on few frames; other tests measure the edits."""
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))

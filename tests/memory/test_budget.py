@@ -8,7 +8,7 @@ import torch
 
 from tav_core import ClipEditor, SamplingConfig, TuningConfig, VideoUNet, estimate_memory, inflate
 from tav_core.cli.main import main, parser
-from tav_core.job import run
+from tav_core.job import run, runner
 from tav_core.memory import budget
 from tav_core.memory.budget import out_of_memory_advice, ran_out_of_memory
 from tav_core.memory.estimate import OVERHEAD
@@ -148,7 +148,7 @@ def test_out_of_memory_while_loading_is_one_sentence(
     def load_model(*args: object, **kwargs: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(run, "load_model", load_model)
+    monkeypatch.setattr(runner, "load_model", load_model)
     assert main([*EDIT, "edit.mp4"]) == 1
     said = "The device's memory is full: close what else uses it, take fewer or smaller frames, or give --device cpu."
     assert capsys.readouterr().err == f"{said}\n"

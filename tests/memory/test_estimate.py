@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import ControlNetModel, T2IAdapter
 from torch import Tensor
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tav_core import (
+    Conditioning,
+    HintControl,
     NoisePrediction,
     SamplingConfig,
     SourceBranch,
@@ -48,10 +51,10 @@ CONFIGS = {
 }
 
 
-def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig) -> int:
+def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig, text: Tensor | Conditioning = TEXT) -> int:
     """Bytes alive at most during a step beyond those before it, from torch's profiler."""
     if isinstance(config, TuningConfig):
-        steps = tune(video_unet, LATENTS, TEXT, EPSILON, config)
+        steps = tune(video_unet, LATENTS, text, EPSILON, config)
         next(steps)  # the moments of AdamW are there from now on
         step = steps.__next__
     elif config.replaces:
@@ -60,8 +63,8 @@ def allocated(video_unet: VideoUNet, config: TuningConfig | SamplingConfig) -> i
         next(steps)
         step = steps.__next__
     else:
-        negative = None if config.guidance_scale == 1 else TEXT
-        denoiser = guided_denoiser(video_unet, TEXT, negative, EPSILON, config)
+        negative = None if config.guidance_scale == 1 else text
+        denoiser = guided_denoiser(video_unet, text, negative, EPSILON, config)
 
         def step() -> object:
             with torch.no_grad():
@@ -110,6 +113,25 @@ def test_activations_are_those_that_a_step_allocates(make_unet: MakeUNet, shape:
     tolerance = 5e-4 if "checkpointing" in name else 0.02  # where little is kept, a gradient is seen
     tolerance = 0.03 if CONFIGS[name] is CONFIGS["sampling, prompt-to-prompt"] else tolerance  # its own few latents
     assert estimated.activations == pytest.approx(allocated(video_unet, CONFIGS[name]), rel=tolerance)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("name", "kind"), [("sampling", "adapter"), ("tuning", "adapter"), ("tuning", "controlnet")])
+def test_a_control_is_in_the_plan(make_unet: MakeUNet, name: str, kind: str) -> None:
+    """Sampling under a ControlNet peaks in convolutions at full size, where kernels of the CPU take buffers."""
+    video_unet = inflate(make_unet())
+    channels = list(video_unet.unet.config.block_out_channels)
+    network = T2IAdapter(channels=channels) if kind == "adapter" else ControlNetModel.from_unet(make_unet())
+    control = HintControl(network.requires_grad_(False), torch.rand(4, 128, 128, 3), 0.8, end=0.9)
+    planned = estimate_memory(video_unet, CONFIGS[name], **SIZE, controls=[control])
+    without = estimate_memory(video_unet, CONFIGS[name], **SIZE)
+    own = sum(p.nbytes for p in network.parameters()) + control.hint.nbytes
+    assert planned.weights - without.weights == own
+    assert planned.flops > without.flops
+    measured = allocated(video_unet, CONFIGS[name], Conditioning(TEXT, (control,)))
+    assert planned.activations == pytest.approx(measured, rel=0.03)
+    fitting = frames_that_fit(video_unet, CONFIGS[name], planned.peak, **SIZE, controls=[control])
+    assert fitting == 4 > frames_that_fit(video_unet, CONFIGS[name], without.peak, **SIZE, controls=[control])
 
 
 def test_flops_are_torchs_and_the_cpus_attention(make_unet: MakeUNet) -> None:

@@ -1,0 +1,254 @@
+"""Each row of a table checked and made an `EditJob`, before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tav_core.job import EditJob
+from tav_core.job.files import FieldError, field_value, job_values, missing_fields, parsed_fields
+from tav_core.models.base import DEMO_MODEL
+from tav_core.tuning.config import TuningConfig
+
+from .storage import file_mark, is_remote
+from .table import Row, TableError
+
+OF_THE_BATCH = {  # fields that the batch decides, and what to give in their place
+    "output": "column name, and --output",
+    "store": "--store",
+    "device": "--device",
+    "report": "results.parquet, which has what it would hold",
+    "heat_maps": "edit --job FILE --heat-maps NAME.mp4 afterwards",
+}
+REQUIRED = ("video", "source_prompt", "prompt")
+PATHS = ("video", "mask", "model")  # columns
+LONGEST_NAME = 200  # characters
+NOT_IN_NAMES = set('<>:"\\|?*')  # on Windows
+RESERVED = (".job", ".result")  # ends of names that the batch's own files have
+FIELDS = frozenset(EditJob.__dataclass_fields__)
+
+
+class RowError(ValueError):
+    """A row cannot be run. Attributes: column, empty if it is the whole row."""
+
+    def __init__(self, column: str, message: str):
+        super().__init__(message)
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A row that was checked.
+
+    Attributes:
+        number: of the row, from 0.
+        name: of the edit; the row's number from 1 where the table has none.
+        digest: of the job and the clip's file, by which a rerun finds what is done.
+        group: of the rows that share clip, caption and tuning.
+        model: that it runs on.
+        fault: line, column and remedy; empty if the row can run.
+    """
+
+    number: int
+    name: str
+    digest: str = ""
+    group: str = ""
+    model: str = ""
+    fault: str = ""
+
+
+@dataclass
+class Rows:
+    """The rows of a table, and the jobs that they make.
+
+    Arguments:
+        rows: of the table.
+        folder: where relative paths start; may be a URL.
+        defaults: plain values of fields for all rows.
+        suffix: of the videos.
+        allowed: folders and URLs that paths of the table must lie in; empty for no limit.
+    """
+
+    rows: list[Row]
+    folder: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    suffix: str = ".mp4"
+    allowed: tuple[str, ...] = ()
+    _marks: dict[str, str] = field(default_factory=dict)  # of files, and faults of missing ones
+
+    def __post_init__(self) -> None:
+        given = {name for row in self.rows for name in row.values} | {*self.defaults}
+        for name, remedy in OF_THE_BATCH.items():
+            if name in given:
+                raise TableError(f"The batch decides {name}: leave it out of the table, and give {remedy}.")
+        missing = [name for name in REQUIRED if name not in given]
+        if missing and not any(row.fault for row in self.rows):
+            raise TableError(f"The table has no column {', '.join(missing)}: its columns are the fields of edit.")
+        if unknown := sorted({*self.defaults} - FIELDS):
+            raise TableError(f"--set {unknown[0]}: there is no such option of edit.")
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """All columns, in the order in which they are first seen."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.values))
+
+    def name_of(self, number: int) -> str:
+        """The name of a row's edit, as the table gives it."""
+        return str(self.rows[number].values.get("name", number + 1))
+
+    def video_of(self, number: int) -> str | None:
+        """The path or URL of a row's clip; None where the row has none that may be read."""
+        try:
+            return self._resolved("video", str(self.rows[number].values["video"]))
+        except (KeyError, RowError):
+            return None
+
+    def job(self, number: int, output: Path, device: str = "cpu") -> EditJob:
+        """The job of a row.
+
+        Raises:
+            RowError: if a cell has a wrong value.
+        """
+        values = {**self.defaults, **{k: v for k, v in self.rows[number].values.items() if k in FIELDS}}
+        try:
+            parsed = parsed_fields({k: v for k, v in values.items() if k not in PATHS}, Path())
+            parsed |= {k: self._resolved(k, field_value(k, values[k])) for k in PATHS if k in values}
+        except FieldError as error:
+            raise RowError(error.field, str(error)) from error
+        parsed |= {"output": output, "device": device}
+        if missing := missing_fields(parsed):
+            raise RowError(missing[0], f"{missing[0]} is empty: fill it in.")
+        return EditJob(**parsed)
+
+    def job_values(self, number: int) -> dict[str, Any]:
+        """The fields of a row's job as plain values, without output and device."""
+        values = job_values(self.job(number, Path("edit")))
+        return {name: value for name, value in values.items() if name not in OF_THE_BATCH}
+
+    def check(self) -> list[Checked]:
+        """Check all rows; one that cannot run has a fault."""
+        checked: list[Checked] = []
+        names: dict[str, int] = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            for number, row in enumerate(self.rows):
+                name = self.name_of(number)
+                try:
+                    if row.fault:
+                        raise RowError("", row.fault)
+                    _check_name(name)
+                    if (other := names.setdefault(name.casefold(), row.line)) != row.line:
+                        raise RowError("name", f"{name} is the name of line {other} too: give another.")
+                    checked.append(self._checked(number, name, Path(scratch) / f"edit{self.suffix}"))
+                except RowError as error:
+                    column = f", column {error.column}" if error.column else ""
+                    checked.append(Checked(number, name, fault=f"Line {row.line}{column}: {error}"))
+        return checked
+
+    def _checked(self, number: int, name: str, probe: Path) -> Checked:
+        job = self.job(number, probe)
+        try:
+            _check(job)
+            if not (job.source_prompt.strip() and job.prompt.strip()):
+                raise RowError("prompt" if job.source_prompt.strip() else "source_prompt", "it is empty: fill it in.")
+        except RowError:
+            raise
+        except (OSError, TypeError, ValueError) as error:
+            raise RowError(self._column_of(error, number, probe), str(error)) from error
+        marks = [self._mark(column, getattr(job, column)) for column in PATHS if getattr(job, column) is not None]
+        return Checked(
+            number, name, _digest([self.job_values(number), marks]), tuning_key(job, marks[0]), str(job.model)
+        )
+
+    def _resolved(self, column: str, value: str) -> str:
+        if column == "model" and value == DEMO_MODEL:
+            return value
+        remote = is_remote(value)
+        if remote or not is_remote(self.folder):
+            path = value if remote else str(Path(self.folder, value).absolute())
+        else:
+            path = f"{self.folder}/{value}"
+        if self.allowed and not any(_within(path, folder) for folder in self.allowed):
+            raise RowError(column, f"{value} lies outside of --allow-dir: move it there, or allow its folder.")
+        return path
+
+    def _mark(self, column: str, path: str | Path) -> str:
+        """The mark of a file, read once."""
+        if column == "model" and path == DEMO_MODEL:
+            return ""
+        key = str(path)
+        if key not in self._marks:
+            try:
+                self._marks[key] = file_mark(key)
+            except OSError:
+                self._marks[key] = "missing"
+        if self._marks[key] == "missing":
+            raise RowError(column, f"there is no {key}: check its name.")
+        return self._marks[key]
+
+    def _column_of(self, error: Exception, number: int, probe: Path) -> str:
+        """The column that an error is about: that which raises it alone, or whose name it says."""
+        given = [name for name in self.rows[number].values if name in FIELDS and name not in PATHS]
+        job = self.job(number, probe)
+        plain = EditJob(video=job.video, source_prompt="a", prompt="b", output=probe, model=job.model)
+        for name in given:
+            try:
+                _check(replace(plain, **{name: getattr(job, name)}))
+            except (OSError, TypeError, ValueError) as alone:
+                if str(alone) == str(error):
+                    return name
+        words = str(error).replace("--", "").replace("-", "_")
+        named = [name for name in self.rows[number].values if name in FIELDS and name in words]
+        return min(named, key=words.index, default="")
+
+
+def _check(job: EditJob) -> None:
+    job.check()
+    job.settings()  # makes the configs, which check their values
+
+
+def tuning_key(job: EditJob, mark: str) -> str:
+    """Equal for jobs that share clip, caption, model and tuning. Checkpointing does not count."""
+    tuning = asdict(replace(job.settings().tuning, gradient_checkpointing=TuningConfig.gradient_checkpointing))
+    clip = [job.video, mark, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
+    return _digest([*clip, job.model, job.dtype, tuning])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _check_name(name: str) -> None:
+    path = PurePosixPath(name)
+    strange = NOT_IN_NAMES & {*name} or any(not letter.isprintable() for letter in name)
+    if not name.strip() or path.is_absolute() or ".." in path.parts or strange or len(name) > LONGEST_NAME:
+        raise RowError("name", f"{name!r} cannot name a file in the output: take letters, digits, - and _.")
+    if any(part.startswith(".") or part != part.strip() for part in path.parts) or name.endswith(RESERVED):
+        raise RowError("name", f"{name!r} may not begin or end so: take letters, digits, - and _.")
+
+
+def _within(path: str, folder: str) -> bool:
+    if is_remote(path) or is_remote(folder):
+        parts = path.split("/")
+        return is_remote(path) and ".." not in parts and f"{path}/".startswith(f"{folder.rstrip('/')}/")
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, str]:
+    """FIELD=VALUE, each, as --set takes them.
+
+    Raises:
+        ValueError: if a text has no "=".
+    """
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD=VALUE, not {text!r}.")
+        settings[name.strip().replace("-", "_")] = value.strip()
+    return settings
