@@ -97,7 +97,7 @@ def test_noise_given_by_the_caller_is_used(editor):
 
 
 def test_strength_is_measured_from_the_tuning_and_discards_the_inversion(editor):
-    clip, text, runs = editor.latents, editor._embed(CAPTION), []
+    clip, text, runs = editor.latents, editor._embed(CAPTION).text, []
 
     @torch.no_grad()
     def predicted():
