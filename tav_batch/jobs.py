@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tav_core.job import EditJob
-from tav_core.job.files import FieldError, field_value, job_values, missing_fields, parsed_fields
+from tav_core.job.files import NAMES, FieldError, field_value, job_values, missing_fields, parsed_fields
 from tav_core.models.base import DEMO_MODEL
 from tav_core.tuning.config import TuningConfig
 
@@ -28,6 +28,7 @@ OF_THE_BATCH = {  # fields that the batch decides, and what to give in their pla
 }
 REQUIRED = ("video", "source_prompt", "prompt")
 PATHS = ("video", "mask", "model")  # columns
+LISTS = ("control", "hint")  # columns of several paths
 LONGEST_NAME = 200  # characters
 NOT_IN_NAMES = set('<>:"\\|?*')  # on Windows
 RESERVED = (".job", ".result")  # ends of names that the batch's own files have
@@ -119,6 +120,9 @@ class Rows:
         try:
             parsed = parsed_fields({k: v for k, v in values.items() if k not in PATHS}, Path())
             parsed |= {k: self._resolved(k, field_value(k, values[k])) for k in PATHS if k in values}
+            for name in (name for name in LISTS if parsed.get(name)):
+                parts = [str(part) for part in parsed[name]]
+                parsed[name] = tuple(part if part in NAMES else self._resolved(name, part) for part in parts)
         except FieldError as error:
             raise RowError(error.field, str(error)) from error
         parsed |= {"output": output, "device": device}

@@ -139,6 +139,8 @@ def test_no_path_leads_out_of_the_allowed_folders(tmp_path: Path) -> None:
     for video in ("../inside-not/c.mp4", str(outside / "c.mp4"), "link.mp4", "s3://bucket/c.mp4"):
         assert "column video: " in fault(video) and "outside of --allow-dir" in fault(video)
     assert "column mask: " in fault("c.mp4", mask="../c.mp4")
+    assert "column control: " in fault("c.mp4", control="../nets", hint="canny")
+    assert "column hint: " in fault("c.mp4", control="nets", hint="../hint")
     assert "column model: " in fault("c.mp4", model="..") and fault("c.mp4", model="demo") == ""
 
 
