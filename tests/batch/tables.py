@@ -8,6 +8,8 @@ from typing import Any
 from tav_batch.jobs import Rows
 from tav_batch.table import read_table
 
+ROOT = Path(__file__).parents[2]
+
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """A table of rows with the same columns."""
@@ -31,3 +33,9 @@ def rows_of(folder: Path, rows: list[dict[str, Any]], **options: Any) -> Rows:
             (folder / row["video"]).touch()
     found, base = read_table(str(write_csv(folder / "edits.csv", rows)))
     return Rows(found, base, **options)
+
+
+def table_of(output: Path) -> list[dict[str, str]]:
+    """The rows of results.csv."""
+    with (output / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -15,8 +15,7 @@ from tav_batch.comfy import ComfyPool
 from tav_batch.driver import Batch
 from tav_batch.graph import SAVED, GraphError, graph_of
 from tav_batch.log import Log
-from tests.batch.tables import edits, rows_of
-from tests.batch.test_pool import table_of
+from tests.batch.tables import edits, rows_of, table_of
 
 pytest.importorskip("pyarrow")
 INFO = json.loads((Path(__file__).parents[2] / "tools" / "object_info.json").read_text())

@@ -14,8 +14,7 @@ from tav_core.cli import batch
 from tav_core.cli.main import main
 from tav_core.job import EditJob
 from tav_core.job.files import read_job
-from tests.batch.tables import write_csv
-from tests.batch.test_pool import table_of
+from tests.batch.tables import table_of, write_csv
 from tests.clips import caption_of, clip_of
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,6 @@
 """The pool of processes, and the driver over it: deaths, stops, reruns, results. The stages do nothing."""
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -20,9 +19,8 @@ from tav_batch.handout import Handout
 from tav_batch.log import Log
 from tav_batch.pool import Pool
 from tests.batch.calls import Failing, Large, Nothing
-from tests.batch.tables import edits, rows_of
+from tests.batch.tables import ROOT, edits, rows_of, table_of
 
-ROOT = Path(__file__).parents[2]
 pytest.importorskip("pyarrow")
 
 
@@ -36,11 +34,6 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(folder: Path, rows: list[dict[str, Any]], call: Nothing, workers: int = 2, **options: Any) -> Any:
     batch = Batch(rows_of(folder, rows), call.folder, Log("json"), **options)
     return batch.run(Pool([call] * workers, batch.task))
-
-
-def table_of(output: Path) -> list[dict[str, str]]:
-    with (output / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def starts(log: Path) -> Counter[int]:
@@ -153,7 +146,7 @@ if __name__ == "__main__":  # workers load none of it
 from tav_batch.handout import Handout
     from tav_batch.log import Log
     from tav_batch.pool import Pool
-    from tests.batch.tables import edits, rows_of
+    from tests.batch.tables import ROOT, edits, rows_of, table_of
 
     folder, kind, workers, number, seconds = sys.argv[1:]
     folder = Path(folder)

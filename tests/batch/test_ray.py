@@ -13,8 +13,7 @@ import yaml
 from tav_batch.driver import Batch
 from tav_batch.log import Log
 from tests.batch.calls import Failing
-from tests.batch.tables import edits, rows_of
-from tests.batch.test_pool import ROOT, table_of
+from tests.batch.tables import ROOT, edits, rows_of, table_of
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[batch]'.")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="The processes are found in /proc.")]

@@ -9,6 +9,7 @@ the host applies its controls itself.
 import gc
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from native_host import (
@@ -33,6 +34,10 @@ import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
+
+for node in ("sample.Sample", "ddim_invert.DDIMInvert", "one_shot_tune.OneShotTune"):  # which the host tells what runs
+    name, kind = node.split(".")
+    getattr(module(f"nodes.{name}"), kind).hidden = SimpleNamespace(prompt=None, unique_id=None)
 
 STEPS, RANGE = 5, (0.1, 0.6)
 HINTS = torch.rand(FRAMES, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(7))
@@ -64,7 +69,7 @@ def loops() -> dict[str, float]:
         positive, negative = prompt(10, **extras), prompt(11)
         start = noise()
         expected = by_host(native, start, positive, negative) * scale
-        given = dict(model=handle, latents={"samples": start / scale}, positive=positive, negative=negative)
+        given = dict(model=handle, latents=inverted(start / scale), positive=positive, negative=negative)
         got = module("nodes.sample").Sample.execute(**given, steps=STEPS, guidance=CFG).result[0]["samples"] * scale
         found[name] = error(got, expected)
         if control is None:
@@ -72,10 +77,15 @@ def loops() -> dict[str, float]:
         else:
             found[f"{name} acts"] = error(got, plain)
     again = module("nodes.sample").Sample.execute(
-        handle, {"samples": start / scale}, prompt(10), prompt(11), steps=STEPS, guidance=CFG
+        handle, prompt(10), prompt(11), inverted(start / scale), steps=STEPS, guidance=CFG
     )
     found["nothing stays"] = error(again.result[0]["samples"] * scale, plain)
     return found
+
+
+def inverted(samples: Tensor) -> dict[str, Any]:
+    """What looks like the LATENT of DDIM Invert."""
+    return {"samples": samples, module("nodes.adapters.starts").TRAJECTORY: dict.fromkeys(range(STEPS), samples)}
 
 
 def by_host(native: Any, start: Tensor, positive: Any, negative: Any) -> Tensor:
