@@ -7,7 +7,9 @@ TITLE, BAND, MARGIN = 30, 40, 10  # of a node, of a group, around the nodes of a
 COLUMNS = ("1  Your clip", "2  Model and words", "3  Tune and invert", "4  Edit", "5  Result")
 COLOURS = ("#8A8", "#88A", "#A8A", "#8AA", "#b58b2a")
 SCALE, LEFT, TOP = 0.7, 68, 92  # of the view as it opens; pixels of the page's own bars
-COLLAPSED = {"TAVCompareVideos", "TAVPromptGrid"}  # which need no setting
+COLLAPSED = {  # which need no setting
+    "TAVCompareVideos", "TAVPromptGrid", "TAVApplyMotion", "BasicScheduler", "FlipSigmas", "TAVInversionSampler",
+}  # fmt: skip
 # Column and height by type: the larger one of both renderings, with room for a report, a video or a missing file.
 PLACES = {
     "MarkdownNote": (0, 150),
@@ -24,12 +26,12 @@ PLACES = {
     "TAVSaveTuned": (2, 130),
     "TAVDDIMInvert": (2, 220),
     "LoraLoaderModelOnly": (1, 150),
-    "TAVApplyMotion": (2, 120),
+    "TAVApplyMotion": (2, 0),
     "TAVContextWindows": (2, 120),
-    "BasicScheduler": (2, 150),
-    "FlipSigmas": (2, 50),
-    "TAVInversionSampler": (2, 62),
-    "SamplerCustom": (2, 260),
+    "BasicScheduler": (3, 0),
+    "FlipSigmas": (3, 0),
+    "TAVInversionSampler": (3, 0),
+    "SamplerCustom": (3, 260),
     "KSamplerAdvanced": (3, 380),
     "TAVSample": (3, 560),
     "VAEDecode": (3, 62),
