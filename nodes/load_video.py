@@ -66,7 +66,8 @@ class LoadVideo(io.ComfyNode):
             clip, warned = with_warnings(partial(read_cut, source, **request))
         show_text("\n".join(filter(None, [described(clip), warned])))
         audio = audio_from_core(clip.audio)
-        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), audio, ui=show_cut(clip))
+        shown = show_cut(clip).as_dict() | ({"text": (warned,)} if warned else {})
+        return io.NodeOutput(clip.frames, float(clip.fps), len(clip.frames), audio, ui=shown)
 
 
 def _path(file: str) -> Path:

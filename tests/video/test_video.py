@@ -400,7 +400,7 @@ class TestErrors:
         self.raises(f"at most {most}", numbered, num_frames=most + 1, start=0.3, fps=7)
 
     def test_start_past_the_end(self, numbered):
-        self.raises(r"lasts 1\.201 s and has no frame at start=5 s", numbered, start=5)
+        self.raises(r"lasts 1\.201 s and has no frame from start=5 s", numbered, start=5)
 
     def test_truncated_with_index_in_front(self, numbered, tmp_path):
         data = numbered.read_bytes()
