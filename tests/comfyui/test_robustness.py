@@ -377,7 +377,7 @@ def test_file_deleted_while_its_prompt_waits_is_named(server: Server) -> None:
     [
         (
             prompts.TUNE,
-            "while tuning on 4 frames of 64 x 64 pixels. First set gradient_checkpointing to on; then set frame_load_cap",
+            "while tuning on 4 frames of 64 x 64 pixels. First set gradient_checkpointing to on; then set frame_load",
         ),
         (
             prompts.INVERT,
