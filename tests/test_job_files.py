@@ -91,6 +91,7 @@ def test_job_option_repeats_an_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "missing.job.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_edits_that_share_a_clip_tune_and_invert_once_and_are_those_of_single_runs(tmp_path: Path) -> None:
     stages: list[str] = []
 

@@ -123,6 +123,7 @@ def test_search_from_given_noise_does_not_invert(editor: ClipEditor, monkeypatch
     assert trial.latents.shape == noise.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_from", ["inversion", "source_branch"])
 def test_trials_equal_edits_made_one_by_one(editor: ClipEditor, start_from: str) -> None:
     options = {"inversion": INVERSION, "start_from": start_from}

@@ -154,6 +154,7 @@ def test_out_of_memory_while_loading_is_one_sentence(
     assert capsys.readouterr().err == f"{said}\n"
 
 
+@pytest.mark.slow
 def test_settings_that_are_lowest_already_are_not_advised(
     video_unet: VideoUNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

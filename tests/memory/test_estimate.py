@@ -224,6 +224,7 @@ def test_an_objective_that_keeps_a_tensor_raises_the_plan_by_it(make_unet: MakeU
     assert objective.kept is None, "a dry run leaves the objective as it was"
 
 
+@pytest.mark.slow
 def test_plans_follow_the_objective(make_unet: MakeUNet) -> None:
     video_unet, config, large = inflate(make_unet()), TuningConfig(), KeepsATensor(10**8)
     budget = estimate_memory(video_unet, config, **SIZE).without_weights

@@ -118,6 +118,7 @@ def test_store_keeps_tunings_of_other_windows_apart(make_unet: MakeUNet, tmp_pat
     assert len(list(tuned())) == 1
 
 
+@pytest.mark.slow
 def test_a_long_clip_takes_the_memory_of_a_window_and_two_frames(make_unet: MakeUNet) -> None:
     video_unet, size = inflate(make_unet()), dict(height=6, width=6)
     windowed = estimate_memory(video_unet, TuningConfig(context_length=16), num_frames=64, **size)
