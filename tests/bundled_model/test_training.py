@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     run.save()
 
     def killed(state, file):
-        file.write(b"half of a checkpoint")
+        Path(file).write_bytes(b"half of a checkpoint")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", killed)
