@@ -59,6 +59,8 @@ class Way:
 
     def with_seed(self, seed: int) -> Way:
         tuning = None if self.tuning is None else replace(self.tuning, seed=seed)
+        if self.start_from == "inversion":  # where sampling draws nothing
+            return replace(self, tuning=tuning)
         look = None if self.look is None else replace(self.look, seed=seed)
         return replace(self, tuning=tuning, sampling=replace(self.sampling, seed=seed), look=look)
 
