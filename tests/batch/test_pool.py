@@ -179,7 +179,7 @@ def alive(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_what_runs_and_leaves_a_batch_that_goes_on(tmp_path: Path, output: Path, number: int) -> None:
@@ -195,7 +195,7 @@ def test_a_signal_saves_what_runs_and_leaves_a_batch_that_goes_on(tmp_path: Path
     assert goes_on.wait(120) == 0 and len([*output.glob("*.result.json")]) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="The processes are found in /proc.")
 @pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.soak)])
 def test_kills_of_workers_and_driver_lose_no_row(tmp_path: Path, output: Path, rounds: int) -> None:
