@@ -89,7 +89,7 @@ class HintControl:
     start: float = 0.0
     end: float = 1.0
     frame_scales: Tensor | Sequence[float] | None = None
-    _features: list[Tensor] = field(default_factory=list, repr=False)  # of a T2I-Adapter, which no timestep changes
+    _kept: list[Tensor] = field(default_factory=list, repr=False)  # by `_prepared`
 
     def __post_init__(self) -> None:
         check_type("network", self.network, nn.Module, "load one with load_control()")
@@ -144,15 +144,15 @@ class HintControl:
         factors = self._factors(t, frames)
         if (self.start, self.end) != (0, 1) and not factors.any():
             return {}
-        images = x_t.transpose(1, 2).flatten(0, 1).to(self.network.dtype)
+        given = [_repeated(each, batch, frames) for each in self._prepared(x_t.device)]
         if self._adapts:
-            features = [_repeated(feature, batch, frames) for feature in self._adapted(x_t.device)]
-            return {"down_intrablock_additional_residuals": _scaled(features, factors, x_t)}
+            return {"down_intrablock_additional_residuals": _scaled(given, factors, x_t)}
+        images = x_t.transpose(1, 2).flatten(0, 1).to(self.network.dtype)
         down, middle = self.network(
             images,
             t.repeat_interleave(frames),
             text.to(images.dtype).repeat_interleave(frames, dim=0),
-            _repeated(self._pixels(x_t.device), batch, frames),
+            given[0],
             return_dict=False,
         )
         middle = _scaled([middle], factors, x_t)[0]
@@ -172,7 +172,7 @@ class HintControl:
         cut = copy(self)
         cut.hint = self.hint if len(self.hint) == 1 else self.hint[list(frames)]
         cut.frame_scales = None if self.frame_scales is None else self._frame_factors()[list(frames)]
-        cut._features = []
+        cut._kept = []
         return cut
 
     def empty(self, num_frames: int) -> HintControl:
@@ -188,7 +188,7 @@ class HintControl:
                     module._parameters[name] = nn.Parameter(empty, requires_grad=False)
         planned = copy(self)  # a new one would be checked, and a tensor without storage has no values
         planned.network, planned.hint = network.eval(), torch.empty(num_frames, *self.hint.shape[1:])
-        planned.start, planned.end, planned.frame_scales, planned._features = 0.0, 1.0, None, []
+        planned.start, planned.end, planned.frame_scales, planned._kept = 0.0, 1.0, None, []
         return planned
 
     @property
@@ -205,18 +205,14 @@ class HintControl:
         of_frames = (self.scale * self._frame_factors()).to(t.device).expand(frames)
         return (acts[:, None] * of_frames).flatten()
 
-    def _pixels(self, device: torch.device) -> Tensor:
-        """The hint as the network takes it, (f, 3, height, width)."""
-        return self.hint.permute(0, 3, 1, 2).to(device, self.network.dtype)
-
-    def _adapted(self, device: torch.device) -> list[Tensor]:
-        """The features of a T2I-Adapter, (f, c, h, w) each."""
-        if not self._features or self._features[0].device != device:
-            pixels = self._pixels(device)
-            if self.network.config.in_channels == 1:  # of edges and sketches, which are grey
+    def _prepared(self, device: torch.device) -> list[Tensor]:
+        """What no timestep changes: the hint of a ControlNet, or the features of a T2I-Adapter, (f, c, h, w) each."""
+        if not self._kept or self._kept[0].device != device:
+            pixels = self.hint.permute(0, 3, 1, 2).to(device, self.network.dtype)
+            if self._adapts and self.network.config.in_channels == 1:  # of edges and sketches, which are grey
                 pixels = pixels.mean(1, keepdim=True)
-            self._features = list(self.network(pixels))
-        return self._features
+            self._kept = list(self.network(pixels)) if self._adapts else [pixels]
+        return self._kept
 
 
 def _repeated(images: Tensor, batch: int, frames: int) -> Tensor:
