@@ -126,13 +126,18 @@ class Pool:
         self._workers = [Worker(call) for call in calls]
         self._busy: dict[Future[Record], tuple[int, Task]] = {}
         self._deaths: dict[int, int] = {}
+        self._kill_at = float("inf")  # the time after which what was stopped and still runs is killed
         self.stopping = False
 
     def stop(self) -> None:
         """Hand out nothing more, and stop what runs. May be called from a signal handler, and again."""
         self.stopping = True
+        self._kill_at = min(self._kill_at, time.monotonic() + GRACE)
         for number in {number for number, _ in self._busy.values()}:
-            self._workers[number].stop()
+            if time.monotonic() < self._kill_at:
+                self._workers[number].stop()
+            else:  # its code runs no signal handler, such as a decoder that hangs
+                self._workers[number].kill()
 
     def run(self, handout: Handout) -> Iterator[Record]:
         """The records of rows as they end. May be called again for more rows; `close` ends the workers."""
@@ -150,10 +155,10 @@ class Pool:
 
     def close(self) -> None:
         """End the workers; those that run a row save the state of a tuning."""
-        self.stop()
-        wait(self._busy, timeout=GRACE)
-        for number in {number for future, (number, _) in self._busy.items() if not future.done()}:
-            self._workers[number].kill()
+        while self._busy:
+            self.stop()  # again for a worker that has started since
+            for future in wait(self._busy, timeout=POLL).done:
+                del self._busy[future]
         for worker in self._workers:
             worker.close()
 
@@ -184,18 +189,16 @@ class Pool:
         if error is None:
             handout.done(task.number, tuned=succeeded(future.result()))
             return future.result()
-        if isinstance(error, Stopped):
-            handout.again(task.number)
-            return None
-        if not isinstance(error, BrokenProcessPool):
+        if not isinstance(error, (Stopped, BrokenProcessPool)):
             handout.done(task.number, tuned=False)
             return failed(task, f"The worker could not write its record ({error}): free space, and --retry-failed.")
-        self._replace(number)
-        self._deaths[task.number] = deaths = self._deaths.get(task.number, 0) + 1
-        if deaths < self._attempts and not self.stopping:
+        if self.stopping:
             handout.again(task.number)
             return None
-        if self.stopping:
+        self._replace(number)  # a worker that another program has stopped runs nothing more
+        self._deaths[task.number] = deaths = self._deaths.get(task.number, 0) + 1
+        if deaths < self._attempts:
+            handout.again(task.number)
             return None
         handout.done(task.number, tuned=False)
         return failed(task, _died(deaths)) | {UNWRITTEN: True}
