@@ -29,6 +29,7 @@ OF_THE_BATCH = {  # fields that the batch decides, and what to give in their pla
 REQUIRED = ("video", "source_prompt", "prompt")
 PATHS = ("video", "mask", "model")  # columns
 LISTS = ("control", "hint")  # columns of several paths
+LOCAL = ("model", "control", "hint")  # columns that take no URL
 LONGEST_NAME = 200  # characters
 NOT_IN_NAMES = set('<>:"\\|?*')  # on Windows
 RESERVED = (".job", ".result")  # ends of names that the batch's own files have
@@ -50,7 +51,7 @@ class Checked:
     Attributes:
         number: of the row, from 0.
         name: of the edit; the row's number from 1 where the table has none.
-        digest: of the job and the clip's file, by which a rerun finds what is done.
+        digest: of the job and of the files that it reads, by which a rerun finds what is done.
         group: of the rows that share clip, caption and tuning.
         model: that it runs on.
         fault: line, column and remedy; empty if the row can run.
@@ -81,7 +82,7 @@ class Rows:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ".mp4"
     allowed: tuple[str, ...] = ()
-    _marks: dict[str, str] = field(default_factory=dict)  # of files, and faults of missing ones
+    _marks: dict[str, tuple[str, str]] = field(default_factory=dict)  # of files, each with its fault
 
     def __post_init__(self) -> None:
         given = {name for row in self.rows for name in row.values} | {*self.defaults}
@@ -164,10 +165,11 @@ class Rows:
             raise
         except (OSError, TypeError, ValueError) as error:
             raise RowError(self._column_of(error, number, probe), str(error)) from error
-        marks = [self._mark(column, getattr(job, column)) for column in PATHS if getattr(job, column) is not None]
-        return Checked(
-            number, name, _digest([self.job_values(number), marks]), tuning_key(job, marks[0]), str(job.model)
-        )
+        marks = {
+            path: self._mark(column, path) for column in (*PATHS, *LISTS) for path in _paths(getattr(job, column))
+        }
+        digest = _digest([self.job_values(number), list(marks.values())])
+        return Checked(number, name, digest, tuning_key(job, marks), str(job.model))
 
     def _resolved(self, column: str, value: str) -> str:
         if column == "model" and value == DEMO_MODEL:
@@ -183,17 +185,17 @@ class Rows:
 
     def _mark(self, column: str, path: str | Path) -> str:
         """The mark of a file, read once."""
-        if column == "model" and path == DEMO_MODEL:
-            return ""
         key = str(path)
+        if key in NAMES:
+            return ""
+        if column in LOCAL and is_remote(key):
+            raise RowError(column, f"{key} is no local path: copy it to a disk that all workers reach.")
         if key not in self._marks:
-            try:
-                self._marks[key] = file_mark(key)
-            except OSError:
-                self._marks[key] = "missing"
-        if self._marks[key] == "missing":
-            raise RowError(column, f"there is no {key}: check its name.")
-        return self._marks[key]
+            self._marks[key] = _mark_or_fault(key)
+        mark, fault = self._marks[key]
+        if fault:
+            raise RowError(column, fault)
+        return mark
 
     def _column_of(self, error: Exception, number: int, probe: Path) -> str:
         """The column that an error is about: that which raises it alone, or whose name it says."""
@@ -211,16 +213,41 @@ class Rows:
         return min(named, key=words.index, default="")
 
 
+def _mark_or_fault(path: str) -> tuple[str, str]:
+    """The mark of a file, and why it cannot be read; one of them is empty."""
+    try:
+        return file_mark(path), ""
+    except FileNotFoundError:
+        return "", f"there is no {path}: check its name."
+    except Exception as error:  # of the file system's own kind, such as missing credentials
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return "", f"{path} cannot be read ({text}): check its name, and who may read it."
+
+
 def _check(job: EditJob) -> None:
     job.check()
     job.settings()  # makes the configs, which check their values
 
 
-def tuning_key(job: EditJob, mark: str) -> str:
-    """Equal for jobs that share clip, caption, model and tuning. Checkpointing does not count."""
+def tuning_key(job: EditJob, marks: Mapping[str, str]) -> str:
+    """Equal for jobs that share clip, caption, model and tuning. Checkpointing does not count.
+
+    Arguments:
+        job: of a row.
+        marks: of the files that it reads, by path.
+    """
     tuning = asdict(replace(job.settings().tuning, gradient_checkpointing=TuningConfig.gradient_checkpointing))
-    clip = [job.video, mark, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
-    return _digest([*clip, job.model, job.dtype, tuning])
+    clip = [job.video, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
+    files, controls = [*_paths(job.video), *_paths(job.model)], []
+    if job.control and job.control_tuning:
+        files += [*_paths(job.control), *_paths(job.hint)]
+        controls = [job.control, job.hint, job.control_scale, job.control_start, job.control_end]
+    return _digest([*clip, job.model, job.dtype, tuning, *controls, [marks[path] for path in files]])
+
+
+def _paths(value: Any) -> list[str]:
+    """The paths of a field: one, several or none."""
+    return [] if value is None else [str(path) for path in (value if isinstance(value, tuple) else (value,))]
 
 
 def _digest(value: object) -> str:

@@ -173,6 +173,41 @@ def test_a_changed_clip_or_cell_changes_the_digest(tmp_path: Path) -> None:
     assert rows_of(tmp_path, [GOOD]).check()[0].digest != before
 
 
+def test_a_changed_hint_network_or_frame_changes_the_digest(tmp_path: Path) -> None:
+    for name in ("net", "clip"):
+        (tmp_path / name).mkdir()
+    files = [tmp_path / "hint.mp4", tmp_path / "net" / "weights", tmp_path / "clip" / "1.png"]
+    for file in files:
+        file.touch()
+    row = GOOD | {"video": "clip", "control": "net;net", "hint": "canny;hint.mp4"}
+    before = rows_of(tmp_path, [row]).check()[0]
+    assert before.fault == "" and rows_of(tmp_path, [row]).check()[0] == before
+    for file in files:
+        file.write_bytes(b"more")  # in place, which the folder's own time does not show
+        after = rows_of(tmp_path, [row]).check()[0]
+        assert after.digest != before.digest and after.group != before.group, file
+        before = after
+    files[0].unlink()
+    assert "column hint: there is no" in rows_of(tmp_path, [row]).check()[0].fault
+
+
+def test_rows_under_other_controls_share_no_tuning_unless_they_tune_without(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "hint.mp4").touch()
+    given = {"control": "net", "hint": "canny"}
+    others = [{"hint": "lineart"}, {"hint": "hint.mp4"}, {"control_scale": "0.5"}, {"control_end": "0.5"}]
+    empty = dict.fromkeys(("control", "hint", "control_scale", "control_end", "control_tuning"), "")
+
+    def groups(**more: str) -> list[str]:
+        found = rows_of(tmp_path, [empty | GOOD | given | row | more for row in ({}, *others)]).check()
+        assert {row.fault for row in found} == {""} and len({row.digest for row in found}) == len(found)
+        return [row.group for row in found]
+
+    assert len({*groups()}) == 1 + len(others)
+    untuned = {*groups(control_tuning="no")}
+    assert untuned == {rows_of(tmp_path, [GOOD]).check()[0].group}
+
+
 LOVEU = "Video name,Our GT caption,Style Change Caption,Object Change Caption,Background Change Caption,Multiple Changes Caption\n"  # noqa: E501
 
 
