@@ -165,9 +165,7 @@ class Rows:
             raise
         except (OSError, TypeError, ValueError) as error:
             raise RowError(self._column_of(error, number, probe), str(error)) from error
-        marks = {
-            path: self._mark(column, path) for column in (*PATHS, *LISTS) for path in _paths(getattr(job, column))
-        }
+        marks = {path: self._mark(column, path) for column in (*PATHS, *LISTS) for path in _paths(getattr(job, column))}
         digest = _digest([self.job_values(number), list(marks.values())])
         return Checked(number, name, digest, tuning_key(job, marks), str(job.model))
 
