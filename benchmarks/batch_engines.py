@@ -30,7 +30,7 @@ from tav_core.demo import world
 
 CLIPS, EDITS, FRAMES = 12, 5, 4
 COATS, PLACES = world.VOCABULARY["coat"], world.VOCABULARY["place"]
-SETTINGS = {"num_frames": FRAMES, "tuning_steps": 10, "num_inference_steps": 5}
+SETTINGS = {"num_frames": FRAMES, "width": 64, "height": 64, "tuning_steps": 10, "num_inference_steps": 5}
 FIRST = 7000  # the seed of the first scene
 
 
