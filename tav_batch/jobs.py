@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tav_core.checks import shown
 from tav_core.job import EditJob
 from tav_core.job.files import NAMES, FieldError, field_value, job_values, missing_fields, parsed_fields
 from tav_core.models.base import DEMO_MODEL
 from tav_core.tuning.config import TuningConfig
 
+from .record import CSV, PARQUET, REPORT
 from .storage import file_mark, is_remote
 from .table import Row, TableError
 
@@ -30,9 +33,10 @@ REQUIRED = ("video", "source_prompt", "prompt")
 PATHS = ("video", "mask", "model")  # columns
 LISTS = ("control", "hint")  # columns of several paths
 LOCAL = ("model", "control", "hint")  # columns that take no URL
-LONGEST_NAME = 200  # characters
+LONGEST_NAME, LONGEST_PATH = 200, 1000  # bytes of a file's name, of which file systems take 255; characters
 NOT_IN_NAMES = set('<>:"\\|?*')  # on Windows
 RESERVED = (".job", ".result")  # ends of names that the batch's own files have
+OF_THE_OUTPUT = (PARQUET, CSV, REPORT)  # which are no folders
 FIELDS = frozenset(EditJob.__dataclass_fields__)
 
 
@@ -147,7 +151,8 @@ class Rows:
                     if row.fault:
                         raise RowError("", row.fault)
                     _check_name(name)
-                    if (other := names.setdefault(name.casefold(), row.line)) != row.line:
+                    spelled = unicodedata.normalize("NFC", name).casefold()  # as file systems may take it for the same
+                    if (other := names.setdefault(spelled, row.line)) != row.line:
                         raise RowError("name", f"{name} is the name of line {other} too: give another.")
                     checked.append(self._checked(number, name, Path(scratch) / f"edit{self.suffix}"))
                 except RowError as error:
@@ -172,6 +177,8 @@ class Rows:
     def _resolved(self, column: str, value: str) -> str:
         if column == "model" and value == DEMO_MODEL:
             return value
+        if "\0" in value:
+            raise RowError(column, f"{shown(value)} is no path: check its name.")
         remote = is_remote(value)
         if remote or not is_remote(self.folder):
             path = value if remote else str(Path(self.folder, value).absolute())
@@ -255,10 +262,12 @@ def _digest(value: object) -> str:
 def _check_name(name: str) -> None:
     path = PurePosixPath(name)
     strange = NOT_IN_NAMES & {*name} or any(not letter.isprintable() for letter in name)
-    if not name.strip() or path.is_absolute() or ".." in path.parts or strange or len(name) > LONGEST_NAME:
-        raise RowError("name", f"{name!r} cannot name a file in the output: take letters, digits, - and _.")
-    if any(part.startswith(".") or part != part.strip() for part in path.parts) or name.endswith(RESERVED):
-        raise RowError("name", f"{name!r} may not begin or end so: take letters, digits, - and _.")
+    long = any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts) or len(name) > LONGEST_PATH
+    if strange or long or path.is_absolute() or ".." in path.parts or str(path) != name or not path.name:
+        raise RowError("name", f"{shown(name)} cannot name a file in the output: take letters, digits, - and _.")
+    ends = any(part.startswith(".") or part.endswith(".") or part != part.strip() for part in path.parts)
+    if ends or name.endswith(RESERVED) or path.parts[0] in OF_THE_OUTPUT:
+        raise RowError("name", f"{shown(name)} may not begin or end so: take letters, digits, - and _.")
 
 
 def _within(path: str, folder: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 FORMAT, VERSION = "tune-a-video-result", 1
 DONE, FAILED = "done", "failed"
+PARQUET, CSV, REPORT = "results.parquet", "results.csv", "report.html"  # in the output
 UNWRITTEN = "unwritten"  # in a record that its worker could not write
 Record = dict[str, Any]
 

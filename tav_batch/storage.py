@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tav_core.atomic import write_bytes
+from tav_core.atomic import make_folder, replacing, write_bytes
 
 MAX_DOWNLOAD = 20 * 10**9  # bytes of one file
 CHUNK = 2**20
@@ -125,8 +126,18 @@ class Folder:
             write_bytes(Path(self._root, name), data)
 
     def put(self, name: str, source: Path) -> None:
-        """Copy a file, or the files of a folder, from here to a remote folder."""
-        self._system.put(str(source), f"{self._root}/{name}", recursive=source.is_dir())
+        """Copy a file from here; to a remote folder the files of a folder too.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if self.remote:
+            self._system.put(str(source), f"{self._root}/{name}", recursive=source.is_dir())
+            return
+        target = Path(self._root, name)
+        make_folder(target.parent)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file or folder."""
