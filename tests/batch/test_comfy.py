@@ -14,6 +14,7 @@ from tav_batch import comfy
 from tav_batch.comfy import ComfyPool
 from tav_batch.driver import Batch
 from tav_batch.graph import SAVED, GraphError, graph_of
+from tav_batch.jobs import FIELDS, OF_THE_BATCH
 from tav_batch.log import Log
 from tests.batch.tables import edits, rows_of, table_of
 
@@ -177,3 +178,49 @@ def test_settings_without_a_node_are_refused(tmp_path: Path) -> None:
     batch = Batch(rows_of(tmp_path, edits(1, fps="8")), str(tmp_path / "out"), Log())
     with pytest.raises(GraphError, match="fps is not run on ComfyUI servers"):
         graph_of(batch.task(0), "clip.mp4")
+
+
+OTHER = {  # values unlike the defaults, with what else they need
+    "changes": {"changes": "look"},
+    "context_length": {"context_length": "2"},
+    "deflicker": {"deflicker": "no"},
+    "dtype": {"dtype": "float16"},
+    "fps": {"fps": "4"},
+    "gradient_checkpointing": {"gradient_checkpointing": "on"},
+    "guide_from_caption": {"guide_from_caption": "no"},
+    "mask": {"mask": "c.mp4"},
+    "model": {"model": "c.mp4"},
+    "negative_prompt": {"negative_prompt": "x", "guide_from_caption": "no"},
+    "num_frames": {"num_frames": "5"},
+    "propagate": {"propagate": "no"},
+    "refinements": {"refinements": "2", "start_from": "inversion"},
+    "start_from": {"start_from": "noise"},
+}
+OTHER |= {name: {name: "64"} for name in ("width", "height")}
+OTHER |= {name: {name: "x"} for name in ("source_prompt", "prompt")}
+OTHER |= {name: {name: "7"} for name in ("tuning_steps", "num_inference_steps", "seed")}
+OTHER |= {name: {"control": "c.mp4", "hint": "canny"} for name in ("control", "hint")}
+OTHER |= {
+    name: {"control": "c.mp4", "hint": "canny", name: value}
+    for name, value in {**dict.fromkeys(("control_scale", "control_start", "control_end"), "0.5"),
+                        "control_tuning": "no"}.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS - {*OF_THE_BATCH, "video"}))
+def test_each_setting_is_in_the_graph_or_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "c.mp4").touch()
+    cells = OTHER.get(name, {name: "0.25"})
+
+    def graph(cells: dict[str, str]) -> Any:
+        row = edits(1)[0] | cells
+        batch = Batch(rows_of(tmp_path, [row]), str(tmp_path / "out"), Log())
+        assert batch.checked[0].fault == ""
+        return graph_of(batch.task(0), "clip.mp4")
+
+    try:
+        changed = graph(cells)
+    except GraphError as error:
+        assert "is not run on ComfyUI servers" in str(error)
+    else:
+        assert changed != graph({other: value for other, value in cells.items() if other != name})

@@ -107,6 +107,18 @@ def test_results_are_there_while_the_batch_runs(tmp_path: Path, output: Path, mo
     assert seen == [["done", "pending", "pending"], ["done", "done", "pending"], ["done"] * 3]
 
 
+def test_results_are_a_table_for_another_batch(tmp_path: Path, output: Path) -> None:
+    run(tmp_path, edits(2, shot="x"), Nothing(str(output)))
+    (tmp_path / "again").mkdir()
+    rows = table_of(output)
+    rows[1]["video"] = ""
+    outcome = run(tmp_path / "again", rows, Nothing(str(tmp_path / "again" / "out")))
+    assert (outcome.done, outcome.failed) == (2, 1)
+    again = table_of(tmp_path / "again" / "out")
+    assert [row["status"] for row in again] == ["done", "failed"]
+    assert [row["table_status"] for row in again] == ["done", "done"] and again[1]["shot"] == "x"
+
+
 def test_a_full_disk_fails_rows_leaves_no_half_file_and_the_batch_goes_on(
     tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
