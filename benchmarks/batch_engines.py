@@ -136,15 +136,18 @@ def loop(output: Path, names: list[str]) -> tuple[float, float]:
     return time.monotonic() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def busy_share(run: Run, times: dict[str, float], workers: int) -> float:
-    """The share of the workers' time, from the first end of a row to the last, that they spend in rows.
+def busy_share(output: Path) -> float:
+    """The share of the workers' time that they spend in rows: of each from the end of its first row on.
 
-    Arguments:
-        times: of the end of each row.
+    What is left is the hand-over of rows, their records, and the wait for the last row of others.
     """
-    first, last = min(times.values()), max(times.values())
-    inside = [record["seconds"]["all"] for name, record in run.records.items() if times[name] > first]
-    return sum(inside) / (workers * (last - first))
+    ends: dict[int, list[tuple[float, float]]] = {}  # by process: the end of a row, and its seconds
+    for path in output.rglob("*.result.json"):
+        record = json.loads(path.read_text())
+        ends.setdefault(record["process"], []).append((path.stat().st_mtime, record["seconds"]["all"]))
+    last = max(end for rows in ends.values() for end, _ in rows)
+    inside = sum(seconds for rows in ends.values() for _, seconds in sorted(rows)[1:])
+    return inside / sum(last - min(rows)[0] for rows in ends.values())
 
 
 def overhead(output: Path, clips: int) -> str:
@@ -186,7 +189,8 @@ def main() -> None:
     for name, options in engines.items():
         made = runs[name] = run(table, args.output / name, *options)
         line = f"{name}: exit {made.status}, {num_tunings(made)} tunings, {made.clock:.0f} s of the clock"
-        line += f", {made.processor:.0f} s of the processor" if name.endswith("workers") else ""
+        if "worker" in name:
+            line += f", {made.processor:.0f} s of the processor, {100 * busy_share(args.output / name):.1f} % in rows"
         first = runs["one worker"]
         if name == "ComfyUI":
             line += f", {least_psnr(args.output / 'one worker', args.output / name, [*first.records]):.1f} dB at least"
