@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from .handout import Handout
-from .record import UNWRITTEN, Call, Record, Task, failed, succeeded
+from .record import UNWRITTEN, Call, Record, Task, failed, succeeded, unwritten
 
 MOST_ATTEMPTS = 3
 GRACE = 60.0  # seconds for a worker to save its state
@@ -214,7 +214,7 @@ class Pool:
             return outcome
         if outcome is not None and outcome != STOPPED:
             handout.done(task.number, tuned=False)
-            return failed(task, f"The worker could not write its record ({outcome}): free space, and --retry-failed.")
+            return unwritten(task, outcome)
         if self.stopping:
             handout.again(task.number)
             return None

@@ -67,6 +67,11 @@ def failed(task: Task, error: str, **facts: Any) -> Record:
     return record_of(task, FAILED, error=error, **facts)
 
 
+def unwritten(task: Task, error: str) -> Record:
+    """The record of a row whose record could not be written, such as on a full disk; it runs again after a restart."""
+    return failed(task, f"The worker could not write its record ({error}): free space, and start the command again.")
+
+
 def succeeded(record: Record | None) -> bool:
     """Whether a record is of a row that ended without failure."""
     return record is not None and record.get("status") == DONE

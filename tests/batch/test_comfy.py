@@ -1,5 +1,6 @@
 """ComfyUI servers, played by small HTTP servers with the routes that the engine takes."""
 
+import contextlib
 import json
 import threading
 import time
@@ -16,6 +17,7 @@ from tav_batch.driver import Batch
 from tav_batch.graph import SAVED, GraphError, graph_of
 from tav_batch.jobs import FIELDS, OF_THE_BATCH
 from tav_batch.log import Log
+from tav_batch.storage import Folder
 from tests.batch.tables import edits, rows_of, table_of
 
 pytest.importorskip("pyarrow")
@@ -155,6 +157,44 @@ def test_a_silent_server_is_lost_after_a_time(tmp_path: Path, servers: list[Serv
     monkeypatch.setattr(Server, "take", lambda self, path, body: (time.sleep(1), (200, {}))[1])
     with pytest.raises(OSError, match="does not answer"):
         run(tmp_path, edits(1), servers[:1])
+
+
+def test_an_answer_that_drips_is_lost_after_a_time(tmp_path: Path, servers: list[Server], monkeypatch: Any) -> None:
+    def drip(handler: Handler, status: int, answer: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                handler.wfile.write(b" ")
+                time.sleep(0.05)
+
+    monkeypatch.setattr(comfy, "TRANSFER_SECONDS", 0.3)
+    monkeypatch.setattr(Handler, "_send", drip)
+    with pytest.raises(OSError, match="does not answer .*longer than 0.3 s"):
+        run(tmp_path, edits(1), servers[:1])
+
+
+def test_a_server_of_another_kind_fails_its_rows(tmp_path: Path, servers: list[Server], monkeypatch: Any) -> None:
+    monkeypatch.setattr(Server, "take", lambda self, path, body: (200, {"other": 1}))
+    assert run(tmp_path, edits(1), servers[:1]).failed == 1
+    assert "answered unlike ComfyUI" in table_of(tmp_path / "out")[0]["error"]
+
+
+def test_a_full_disk_fails_the_row_and_the_others_run(tmp_path: Path, servers: list[Server], monkeypatch: Any) -> None:
+    write = Folder.write
+
+    def full(folder: Folder, name: str, data: bytes) -> None:
+        if name.startswith("1."):
+            raise OSError(28, "No space left on device")
+        write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write", full)
+    outcome = run(tmp_path, edits(3), servers[:1])
+    assert (outcome.done, outcome.failed) == (3, 1)
+    assert "free space" in table_of(tmp_path / "out")[0]["error"]
+    monkeypatch.setattr(Folder, "write", write)
+    assert run(tmp_path, edits(3), servers[:1]).status == 0 and len(servers[0].graphs) == 4
 
 
 @pytest.mark.parametrize("start_from", ["inversion", "noise", "source_branch"])
