@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +25,7 @@ from tav_core import (
     trainable_parameters,
 )
 from tav_core.demo.edits import changes
-from tav_core.demo.world import Drawing
-from tav_core.demo.world.hints import depth_hints, pose_hints
+from tav_core.demo.world.hints import HINTS
 from tav_core.presets import BUNDLED, CONTENT, LOOK
 from tav_core.unet.adapters import TEMPORAL
 
@@ -106,10 +104,6 @@ WAYS = {
     "untuned, pose": Way(tuning=None, control="pose"),
     "source branch, depth": replace(_BRANCH, control="depth"),
     "source branch, pose": replace(_BRANCH, control="pose"),
-}
-HINTS: dict[str, Callable[[Drawing], np.ndarray]] = {
-    "depth": depth_hints,
-    "pose": lambda drawing: pose_hints(drawing.joints),
 }
 
 
