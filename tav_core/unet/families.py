@@ -50,7 +50,7 @@ def raise_unless_supported(unet: nn.Module) -> None:
     if strange:
         raise ValueError(
             f"This UNet has {', '.join(f'{key}={config[key]!r}' for key in strange)}: it takes more than "
-            "a prompt, or attends otherwise than Stable Diffusion 1 and 2 do. Give a UNet of that family."
+            "a prompt, or attends otherwise than Stable Diffusion 1, 2 and XL do. Give a UNet of that family."
         )
     types = {*config.down_block_types, *config.up_block_types, config.mid_block_type or "no middle block"}
     if types - PLAIN_BLOCK_TYPES:
@@ -58,7 +58,7 @@ def raise_unless_supported(unet: nn.Module) -> None:
     if config.resnet_time_scale_shift != "default":
         raise ValueError(
             f"This UNet has resnet_time_scale_shift={config.resnet_time_scale_shift!r}: its resnets are not those of "
-            "Stable Diffusion 1 and 2. Give a UNet of that family."
+            "Stable Diffusion 1, 2 and XL. Give a UNet of that family."
         )
     if config.in_channels != config.out_channels:
         raise ValueError(
@@ -98,7 +98,7 @@ def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
     for block in blocks:
         plain = block.norm_type == "layer_norm" and block.attn2 is not None and block.pos_embed is None
         if not plain or hasattr(block, "fuser"):
-            raise ValueError("This UNet has gated, adaptive or positional blocks; give a Stable Diffusion 1 or 2 UNet.")
+            raise ValueError("This UNet has gated, adaptive or positional blocks; give one of Stable Diffusion 1, 2 or XL.")
         for attn in (block.attn1, block.attn2):
             if isinstance(attn.processor, nn.Module) or not isinstance(base_layer(attn.to_q), nn.Linear):
                 raise ValueError("This UNet carries an adapter other than a LoRA of peft: unload an IP-Adapter.")
