@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.handle import TavModel
 from .adapters.native.apply import apply_motion

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .sockets import CATEGORY, advanced, widget
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .. import tav_core
 from .adapters.progress import Progress

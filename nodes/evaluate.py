@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .adapters.data import mask_frames, plot_image
 from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders

@@ -1,6 +1,6 @@
 """TAVExportTuned: a tuning as a LoRA for still images, or its temporal part, for other programs."""
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.folders import TUNED_SUFFIX, check_prefix, next_lora_file, next_tuned_file

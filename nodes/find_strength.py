@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
@@ -20,7 +20,7 @@ class FindStrength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         steps = "Of inversion and of sampling at each strength. Fewer than for the edit itself will do."
-        denoise = "As in Sample Edit: 1 as published, 0.8 for the bundled model."
+        denoise = "As in Sample Edit: 1 as published."
         return io.Schema(
             node_id="TAVFindStrength",
             display_name="Find Strength (Tune-A-Video)",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.convert import noise_schedule, to_diffusers

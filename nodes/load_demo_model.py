@@ -1,6 +1,6 @@
 """TAVLoadDemoModel: the small model that comes with the pack, to try all nodes without a download."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.demo import load_demo
 from .sockets import CATEGORY

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.cut import MAX_FRAMES, described, read_cut, show_cut
 from .adapters.data import audio_from_core, with_warnings

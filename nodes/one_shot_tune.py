@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from ..tav_core import TuningConfig, TuningStep

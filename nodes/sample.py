@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.data import guided_embeddings, host_latents, quick_pictures

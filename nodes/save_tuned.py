@@ -1,6 +1,6 @@
 """TAVSaveTuned: only the tuned weights, as a small file for later edits."""
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.folders import TUNED_FOLDER, TUNED_SUFFIX, check_prefix, next_tuned_file

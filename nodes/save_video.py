@@ -4,7 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import InputImpl, Types, io, ui
+from comfy_api.v0_0_2 import InputImpl, Types, io, ui
 
 from .. import tav_core
 from .adapters.data import audio_to_core

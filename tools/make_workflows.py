@@ -92,7 +92,7 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     """What the browser loads."""
     numbers = {key: index for index, key in enumerate(workflow.nodes, 1)}
     links: list[list[Any]] = []
-    nodes = [_ui_node(workflow, infos, key, number, links, numbers) for key, number in numbers.items()]
+    nodes = [ui_node(workflow, infos, key, number, links, numbers) for key, number in numbers.items()]
     for link_id, source, slot, *_ in links:
         nodes[source - 1]["outputs"][slot]["links"].append(link_id)
     note_id = len(nodes) + 1
@@ -105,7 +105,7 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     )
 
 
-def _ui_node(
+def ui_node(
     workflow: Workflow, infos: dict[str, Any], name: str, number: int, links: list, numbers: dict[str, int]
 ) -> dict[str, Any]:
     kind, given, title = workflow.nodes[name]

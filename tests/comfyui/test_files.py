@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tav_core.presets import BUNDLED
 from tav_core.store.export import ERROR, KINDS
 from tav_core.store.store import MAX_BYTES
 from tav_core.unet.inflate import GROUP_NORM_MODES
 from tav_core.video.choose import FITS
 from tests.comfyui.client import archived
-from tools import make_workflows
+from tools import make_blueprint, make_workflows
 from tools.make_workflows import sockets_of, widgets_of
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def test_archive_holds_the_files_of_the_pack_alone() -> None:
     needed += [path.relative_to(ROOT).as_posix() for path in (ROOT / "web").rglob("*.md")]
     assert set(needed) <= set(names)
     folders = {name.split("/")[0] for name in names if "/" in name}
-    assert folders == {"example_workflows", "locales", "nodes", "tav_core", "web"}
+    assert folders == {"example_workflows", "locales", "nodes", "subgraphs", "tav_core", "web"}
     assert sum((ROOT / name).stat().st_size for name in names) < 20e6
 
 
@@ -113,6 +114,29 @@ def test_shipped_workflows_equal_generated_ones(name: str) -> None:
     made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](INFOS), INFOS, name)
     path = ROOT / "example_workflows" / f"{name}.json"
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
+
+
+@pytest.mark.skipif(not OURS, reason="no snapshot of the nodes yet")
+def test_shipped_blueprint_equals_the_generated_one() -> None:
+    made = json.loads(json.dumps(make_blueprint.blueprint(INFOS)))
+    assert json.loads(make_blueprint.FILE.read_text(encoding="utf-8")) == made
+
+
+def test_help_names_the_settings_of_the_bundled_model() -> None:
+    """In the tooltips and the help pages of One-Shot Tune, in both languages."""
+    help_pages = ROOT / "web" / "docs"
+    english = (help_pages / "TAVOneShotTune.md").read_text(encoding="utf-8")
+    chinese = (help_pages / "TAVOneShotTune" / "zh.md").read_text(encoding="utf-8")
+    inputs = INFOS["TAVOneShotTune"]["input"]["required"]
+    translated = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    translated = translated["TAVOneShotTune"]["inputs"]
+    steps, rate = str(BUNDLED.tuning.steps), f"{BUNDLED.tuning.learning_rate:.0e}".replace("e-0", "e-")
+    for text in (english, inputs["steps"][1]["tooltip"]):
+        assert f"{steps} for the bundled model" in text
+    for text in (chinese, translated["steps"]["tooltip"]):
+        assert f"自带模型用 {steps}" in text
+    texts = [english, chinese, inputs["learning_rate"][1]["tooltip"], translated["learning_rate"]["tooltip"]]
+    assert all(rate in text for text in texts)
 
 
 @pytest.mark.parametrize("name", OURS)
