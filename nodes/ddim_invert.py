@@ -11,6 +11,7 @@ from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
 from .adapters.starts import inverted_latents, warnings_of
+from .adapters.work import shows_work
 from .sockets import CATEGORY, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = InversionConfig()
@@ -51,6 +52,7 @@ class DDIMInvert(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,

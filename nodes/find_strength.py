@@ -11,6 +11,7 @@ from ..tav_core import SamplingConfig
 from .adapters.data import clip_latents, embeddings, guided_embeddings
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
+from .adapters.work import shows_work
 from .sockets import CATEGORY, GUIDANCE, POSITIVE_SHARE, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = SamplingConfig()
@@ -46,6 +47,7 @@ class FindStrength(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,

@@ -1,4 +1,4 @@
-"""Write subgraphs/Tune-A-Video edit.json, the blueprint that ComfyUI's node library offers: clip, caption, edit -> video.
+"""Write subgraphs/Tune-A-Video edit.json, a blueprint for ComfyUI's node library: clip, caption, edit -> video.
 
     python -m tools.make_blueprint
 
@@ -27,10 +27,11 @@ INPUTS = (
     ("tuning_steps", "tuning steps", "tune", "steps"),
     ("guidance", "guidance", "sample", "guidance"),
 )
+LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 SIZE = [340, 420]
 DESCRIPTION = (
-    "Edits a short clip by words: tunes a Stable Diffusion checkpoint on the clip, then samples it under another prompt, so "
-    "that the motion stays. Connect Load Video, write what the clip shows and what the edit shows."
+    "Edits a short clip by words: tunes a Stable Diffusion checkpoint on the clip, then samples it under another "
+    "prompt, so that the motion stays. Connect Load Video, write what the clip shows and what the edit shows."
 )
 
 
@@ -65,7 +66,7 @@ def blueprint(infos: dict[str, Any]) -> dict[str, Any]:
         inputNode=dict(id=INPUT, bounding=[-220, 0, 160, 200]),
         outputNode=dict(id=OUTPUT, bounding=[right, 0, 120, 60]),
         **dict(inputs=inputs, outputs=[output], widgets=[], nodes=nodes, groups=groups),
-        links=[dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), x)) for x in links],
+        links=[dict(zip(LINK, link, strict=True)) for link in links],
         **dict(extra={}, category="Video generation and editing/Video Edit", description=DESCRIPTION),
     )
     number = len(nodes) + 1

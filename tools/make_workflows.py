@@ -236,14 +236,15 @@ def compared(workflow: Workflow, edit: tuple[str, int], enlarge: int) -> tuple[s
 
 def quickstart(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Press **Run**: nothing is downloaded, and the person in red turns blue.\n\nThen change *What the edit shows*, "
-        "or *way*. For a clip of your own open *edit_sd15*."
+        "Press **Run**: nothing is downloaded, and the person in red turns blue.\n\nThen change *What the edit shows*: "
+        "green, yellow. *way* says what may change.\n\nFor a clip of your own open *edit_sd15*."
     )
     base(workflow, True)
     model = tuned(workflow, BUNDLED)
     inverted(workflow, model, BUNDLED)
-    edit = edited(workflow, model, BUNDLED, BLUE, "published", infos)
-    saved(workflow, compared(workflow, edit, 2), "quickstart")
+    edited(workflow, model, BUNDLED, BLUE, LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    saved(workflow, compared(workflow, ("decode", 0), 2), "quickstart")
     return workflow
 
 

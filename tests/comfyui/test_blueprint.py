@@ -1,4 +1,4 @@
-"""The subgraph blueprint of the node library, in ComfyUI's page: found, set by its knobs, and run on the bundled model."""
+"""The subgraph blueprint of the node library, in ComfyUI's page: found, set, and run on the bundled model."""
 
 import importlib.util
 import json
@@ -131,9 +131,13 @@ def test_blueprint_runs_on_the_bundled_model(page: Any, server: Server, way: str
     assert server.view(file)
 
 
-def test_blueprint_without_a_caption_is_refused_with_the_remedy(page: Any, server: Server) -> None:
+@pytest.mark.parametrize(("given", "missing"), [("edit", "clip"), ("caption", "edit")])
+def test_blueprint_without_a_text_is_refused_with_the_remedy(
+    page: Any, server: Server, given: str, missing: str
+) -> None:
     assert browser.load(page, placed(bundled=True)) == []
-    choose(page, "edit", EDIT)
+    choose(page, given, EDIT)
+    choose(page, "tuning_steps", 2)
     make_small(page)
     failed = server.wait(browser.run(page)).message("execution_error")
-    assert failed and "caption is empty: write what the clip shows" in failed["exception_message"]
+    assert failed and f"is empty: write what the {missing} shows" in failed["exception_message"]

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,21 @@ def test_only_adapters_import_comfyui_and_no_file_uses_network_or_subprocess() -
         assert not names & banned and not calls & {"eval", "exec"}, path
         if "adapters" not in path.parts:
             assert not names & (host - (allowed if "nodes" in path.parts else set())), path
+
+
+def test_imports_of_the_host_are_those_that_are_listed() -> None:
+    """In docs/compatibility.md; nodes take the versioned API."""
+    text = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    rows = text.split("## What the pack takes from ComfyUI")[1].split("##")[0].splitlines()
+    listed = {name for row in rows if row.startswith("| `") for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
+    roots, imported = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "nodes"}, set()
+    for path in (ROOT / "nodes").rglob("*.py"):
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(part, ast.Import):
+                imported |= {alias.name for alias in part.names}
+            elif isinstance(part, ast.ImportFrom) and part.level == 0:
+                imported.add(part.module or "")
+    assert {name for name in imported if name.split(".")[0] in roots} == listed | {"comfy_api.v0_0_2"}
 
 
 def test_node_files_are_short() -> None:
