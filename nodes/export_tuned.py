@@ -5,6 +5,7 @@ from comfy_api.v0_0_2 import io, ui
 from .. import tav_core
 from .adapters.folders import TUNED_SUFFIX, check_prefix, next_lora_file, next_tuned_file
 from .adapters.handle import TavModel
+from .adapters.progress import show_text
 from .adapters.work import shows_work
 from .sockets import CATEGORY, TavModelSocket, widget
 
@@ -49,4 +50,5 @@ class ExportTuned(io.ComfyNode):
         model.apply_weights(strength=1.0)
         written = tav_core.export_tuned(model.video_unet, path, kind, error=error, metadata=model.notes)
         report = f"Saved {path.name}. {written.summary}".strip()
+        show_text(report)
         return io.NodeOutput(report, ui=ui.PreviewText(report))

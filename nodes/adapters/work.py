@@ -23,17 +23,30 @@ class Shown:
 
     Attributes:
         at: when the last text was sent.
-        filled: whether that text only fills a silence.
+        text: the last one that the node itself sent.
+        filled: whether a text that only fills a silence came after it.
         told: whether the node tells its steps itself, so that no silence is filled.
     """
 
     def __init__(self) -> None:
-        self.at, self.filled, self.told = 0.0, False, False
+        self.begin()
 
-    def send(self, text: str, node_id: str | None, *, filled: bool = False) -> None:
+    def begin(self) -> None:
+        self.at, self.text, self.filled, self.told = time.monotonic(), "", False, False
+
+    def send(self, text: str, node_id: str | None) -> None:
+        self._send(text, node_id)
+        self.text, self.filled = text, False
+
+    def fill(self, text: str, node_id: str | None) -> None:
+        """Show a text below the last one."""
+        self._send("\n".join(filter(None, [self.text, text])), node_id)
+        self.filled = True
+
+    def _send(self, text: str, node_id: str | None) -> None:
         if node_id is not None:
             PromptServer.instance.send_progress_text(text, node_id)
-        self.at, self.filled = time.monotonic(), filled
+        self.at = time.monotonic()
 
 
 shown = Shown()
@@ -56,13 +69,13 @@ def shows_work(execute: Callable[..., T]) -> Callable[..., T]:
     def run(*arguments: Any, **inputs: Any) -> T:
         context = get_executing_context()
         node_id = context.node_id if context else None
-        began = shown.at = time.monotonic()
-        shown.filled = False
+        began = time.monotonic()
+        shown.begin()
 
         def fill() -> None:
             now = time.monotonic()
             if not shown.told and now - shown.at >= SILENCE:
-                shown.send(f"working, {now - began:.0f} s so far", node_id, filled=True)
+                shown.fill(f"working, {now - began:.0f} s so far", node_id)
 
         ending = "failed"
         try:
@@ -75,6 +88,6 @@ def shows_work(execute: Callable[..., T]) -> Callable[..., T]:
             raise
         finally:
             if shown.filled:
-                shown.send(f"{ending} after {time.monotonic() - began:.0f} s", node_id)
+                shown.send(shown.text or f"{ending} after {time.monotonic() - began:.0f} s", node_id)
 
     return run
