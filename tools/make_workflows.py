@@ -303,8 +303,9 @@ def load_and_edit(infos: dict[str, Any]) -> Workflow:
     base(workflow, True)
     inputs = dict(model=("inflate", 0), file="cartwheel_00001_.safetensors", strength=1.0)
     model = workflow.add("tuned", "TAVLoadTuned", **inputs)
-    inverted(workflow, model, BUNDLED)
-    saved(workflow, compared(workflow, edited(workflow, model, BUNDLED, PURPLE, "published", infos), 2), "loaded")
+    edited(workflow, model, BUNDLED, PURPLE, LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    saved(workflow, compared(workflow, ("decode", 0), 2), "loaded")
     return workflow
 
 
