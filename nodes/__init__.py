@@ -4,7 +4,7 @@ ComfyUI imports this package at its start. What imports diffusers, OpenCV, PyAV,
 when a node runs: names of `tav_core` load lazily, others are imported within the functions that use them.
 """
 
-from comfy_api.latest import ComfyExtension, io
+from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .adapters.folders import offer_bundled_clip, register_folders
 from .apply_motion import ApplyMotion

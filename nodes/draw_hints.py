@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .. import tav_core
+from .adapters.work import shows_work
 from .sockets import CATEGORY, widget
 
 KINDS = ["canny", "lineart"]
@@ -34,5 +35,6 @@ class DrawHints(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls, images: Any, kind: str) -> io.NodeOutput:
         return io.NodeOutput(tav_core.draw_hints(kind, images[..., :3]))

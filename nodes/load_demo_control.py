@@ -1,8 +1,9 @@
 """TAVLoadDemoControl: the ControlNets of the bundled model, and what they follow in the bundled clip."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.demo_control import load_demo_control
+from .adapters.work import shows_work
 from .sockets import CATEGORY, widget
 
 KINDS = ["depth", "pose"]
@@ -37,6 +38,7 @@ class LoadDemoControl(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls, kind: str) -> io.NodeOutput:
         from ..tav_core.demo.clip import bundled_hints
 

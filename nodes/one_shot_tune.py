@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from ..tav_core import TuningConfig, TuningStep
@@ -15,6 +15,7 @@ from .adapters.handle import TavModel, loaded
 from .adapters.memory import AUTO, CHECKPOINTING_KNOWN, checkpointing_that_fits
 from .adapters.progress import Progress, decode_frame
 from .adapters.starts import TUNED_CLIP, caption_warnings, clip_print, raise_if_blank
+from .adapters.work import shows_work
 from .sockets import CATEGORY, LossMapSocket, TavModelSocket
 from .tuning_inputs import tuning_inputs
 
@@ -52,6 +53,7 @@ class OneShotTune(io.ComfyNode):
         return f"one of {CHECKPOINTING_KNOWN} was expected, got {gradient_checkpointing!r}"
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,

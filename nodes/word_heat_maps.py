@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
@@ -10,6 +10,7 @@ from .adapters.data import clip_latents
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
 from .adapters.words import encode_words
+from .adapters.work import shows_work
 from .sockets import CATEGORY, SHARE, TavModelSocket, advanced, widget
 
 
@@ -43,6 +44,7 @@ class WordHeatMaps(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,

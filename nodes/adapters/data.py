@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from comfy_api.latest import InputImpl
+from comfy_api.v0_0_2 import InputImpl
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
