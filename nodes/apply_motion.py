@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.handle import TavModel
 from .adapters.native.apply import apply_motion
+from .adapters.work import shows_work
 from .sockets import CATEGORY, TavModelSocket, widget
 
 
@@ -33,5 +34,6 @@ class ApplyMotion(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls, model: Any, tav_model: TavModel, strength: float) -> io.NodeOutput:
         return io.NodeOutput(apply_motion(model, tav_model, strength))

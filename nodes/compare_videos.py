@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
+from .adapters.work import shows_work
 from .sockets import CATEGORY, advanced, widget
 
 CAPTIONS = ("source", "edit", "", "", "", "")  # as they stand at first, one for each clip
@@ -37,6 +38,7 @@ class CompareVideos(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls, columns: int = 3, enlarge: int = 1, **panels: Any) -> io.NodeOutput:
         from ..tav_core.viz.figures import side_by_side
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from ..tav_core import InversionConfig, SamplingConfig
@@ -11,6 +11,7 @@ from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
 from .adapters.starts import inverted_latents, warnings_of
+from .adapters.work import shows_work
 from .sockets import CATEGORY, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = InversionConfig()
@@ -51,6 +52,7 @@ class DDIMInvert(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,
@@ -62,7 +64,7 @@ class DDIMInvert(io.ComfyNode):
         check: bool = False,
     ) -> io.NodeOutput:
         clip = clip_latents(latents, model)
-        text = embeddings(conditioning, "conditioning")
+        text = embeddings(conditioning, "conditioning", model, clip)
         config, store = InversionConfig(steps, refinements), open_store() if keep else None
         with loaded(model, clip, UNGUIDED, text) as video_unet:
             run = tav_core.invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .. import tav_core
 from .adapters.progress import Progress
+from .adapters.work import shows_work
 from .sockets import CATEGORY
 
 
@@ -40,6 +41,7 @@ class Deflicker(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls, images: Any, clip: Any, decoded_clip: Any = None) -> io.NodeOutput:
         frames = [None if given is None else given[..., :3] for given in (images, clip, decoded_clip)]
         return io.NodeOutput(torch.stack(list(Progress(len(images)).over(tav_core.deflicker(*frames)))))

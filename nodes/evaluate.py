@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .adapters.data import mask_frames, plot_image
 from .adapters.encoders import NO_ENCODER, encoder_folders, load_encoders
 from .adapters.progress import show_text
+from .adapters.work import shows_work
 from .sockets import CATEGORY, advanced, widget
 
 ENCODERS = {  # what their folders hold
@@ -54,6 +55,7 @@ class Evaluate(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         source: Any,

@@ -1,10 +1,12 @@
 """TAVExportTuned: a tuning as a LoRA for still images, or its temporal part, for other programs."""
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.folders import TUNED_SUFFIX, check_prefix, next_lora_file, next_tuned_file
 from .adapters.handle import TavModel
+from .adapters.progress import show_text
+from .adapters.work import shows_work
 from .sockets import CATEGORY, TavModelSocket, widget
 
 LORA, DIFFERENCE, TEMPORAL = KINDS = ("lora", "diff", "temporal")
@@ -42,9 +44,11 @@ class ExportTuned(io.ComfyNode):
         return check_prefix(filename_prefix, TUNED_SUFFIX)
 
     @classmethod
+    @shows_work
     def execute(cls, model: TavModel, kind: str, error: float, filename_prefix: str) -> io.NodeOutput:
         path = (next_tuned_file if kind == TEMPORAL else next_lora_file)(filename_prefix)
         model.apply_weights(strength=1.0)
         written = tav_core.export_tuned(model.video_unet, path, kind, error=error, metadata=model.notes)
         report = f"Saved {path.name}. {written.summary}".strip()
+        show_text(report)
         return io.NodeOutput(report, ui=ui.PreviewText(report))

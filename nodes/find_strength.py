@@ -4,13 +4,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
 from .adapters.data import clip_latents, embeddings, guided_embeddings
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
+from .adapters.work import shows_work
 from .sockets import CATEGORY, GUIDANCE, POSITIVE_SHARE, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = SamplingConfig()
@@ -20,7 +21,7 @@ class FindStrength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         steps = "Of inversion and of sampling at each strength. Fewer than for the edit itself will do."
-        denoise = "As in Sample Edit: 1 as published, 0.8 for the bundled model."
+        denoise = "As in Sample Edit: 1 as published."
         return io.Schema(
             node_id="TAVFindStrength",
             display_name="Find Strength (Tune-A-Video)",
@@ -46,6 +47,7 @@ class FindStrength(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,
@@ -64,9 +66,9 @@ class FindStrength(io.ComfyNode):
         if model.tuned is None:
             raise ValueError("The model is not tuned: connect One-Shot Tune or Load Tuned Weights.")
         config = SamplingConfig(steps, guidance, denoise=denoise)
-        clip, text = clip_latents(latents, model), embeddings(caption, "caption")
-        prompts = guided_embeddings(positive, negative)
-        empty = embeddings(conditioning, "conditioning")
+        clip = clip_latents(latents, model)
+        text, prompts = embeddings(caption, "caption", model, clip), guided_embeddings(positive, negative, model, clip)
+        empty = embeddings(conditioning, "conditioning", model, clip)
         count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
         with loaded(model, clip, config, text, empty, *prompts) as video_unet:
             edited = partial(

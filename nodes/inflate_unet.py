@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.convert import noise_schedule, to_diffusers
 from .adapters.handle import compute_dtype, hold
 from .adapters.progress import show_text
+from .adapters.work import shows_work
 from .sockets import CATEGORY, TavModelSocket, advanced
 
 
@@ -39,6 +40,7 @@ class InflateUNet(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls, model: Any, precision: str = "auto", group_norm: str = "video") -> io.NodeOutput:
         schedule = noise_schedule(model)
         unet = to_diffusers(model, compute_dtype(model, precision))

@@ -1,6 +1,6 @@
 """TAVInversionSampler: DDIM inversion as a SAMPLER, for ComfyUI's SamplerCustom."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.native.inversion import inversion_sampler
 from .sockets import CATEGORY

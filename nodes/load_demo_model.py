@@ -1,8 +1,9 @@
 """TAVLoadDemoModel: the small model that comes with the pack, to try all nodes without a download."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.demo import load_demo
+from .adapters.work import shows_work
 from .sockets import CATEGORY
 
 
@@ -30,5 +31,6 @@ class LoadDemoModel(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(cls) -> io.NodeOutput:
         return io.NodeOutput(*load_demo())

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .. import tav_core
 from .adapters.folders import check_file, file_stamp, tuned_file, tuned_files
 from .adapters.handle import TavModel
+from .adapters.work import shows_work
 from .sockets import CATEGORY, TavModelSocket, widget
 
 
@@ -37,6 +38,7 @@ class LoadTuned(io.ComfyNode):
         return file_stamp(file, tuned_file)
 
     @classmethod
+    @shows_work
     def execute(cls, model: TavModel, file: str, strength: float) -> io.NodeOutput:
         notes = tav_core.load_tuned(model.video_unet, tuned_file(file))
         notes = {name: text for name, text in notes.items() if name not in ("format", "version")}

@@ -4,13 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .adapters.cut import MAX_FRAMES, described, read_cut, show_cut
 from .adapters.data import audio_from_core, with_warnings
 from .adapters.folders import BUNDLED, BUNDLED_FILE, bundled_clip, check_file, file_stamp, input_file, input_videos
 from .adapters.labels import CUT, labelled
 from .adapters.progress import show_text
+from .adapters.work import shows_work
 from .sockets import CATEGORY, advanced, widget
 
 FITS = ["crop", "pad", "stretch"]
@@ -60,6 +61,7 @@ class LoadVideo(io.ComfyNode):
         return file_stamp(file if video is UNCONNECTED else None, _path)
 
     @classmethod
+    @shows_work
     def execute(cls, file: str, video: Any = None, **request: Any) -> io.NodeOutput:
         with labelled(CUT):
             source = _path(file) if video is None else video

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
+from .adapters.work import shows_work
 from .compare_videos import captioned
 from .sockets import CATEGORY, advanced, widget
 
@@ -33,6 +34,7 @@ class PromptGrid(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         images: list[Any],

@@ -1,6 +1,6 @@
 """TAVPromptList: several prompts, one in each line; what comes after runs once for each."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .sockets import CATEGORY
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.data import guided_embeddings, host_latents, quick_pictures
@@ -11,6 +11,7 @@ from .adapters.labels import SAMPLING, labelled
 from .adapters.progress import Progress
 from .adapters.starts import edit_start, raise_if_blank
 from .adapters.ways import CUSTOM, INVERSION, chosen_settings, way_values
+from .adapters.work import shows_work
 from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
 
@@ -37,6 +38,7 @@ class Sample(io.ComfyNode):
         return [wanted] if inputs.get(wanted) is None else []
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,
@@ -52,12 +54,13 @@ class Sample(io.ComfyNode):
         with labelled(SAMPLING):
             start_from, config = chosen_settings(way, model.preset, given)
         raise_if_blank(cls.hidden.prompt, "caption", "write what the clip shows")
-        prompts = guided_embeddings(positive, negative)
+        raise_if_blank(cls.hidden.prompt, "positive", "write what the edit shows")
         name = _start_input(start_from, clip_latents is not None)
         given_latents = clip_latents if name == "clip_latents" else latents
         start, free, warnings = edit_start(start_from, given_latents, caption, mask, model, config)
         count = len(model.schedule.timesteps(config.num_inference_steps, config.denoise))
         clip, *captions = (start.latents, start.caption) if isinstance(start, tav_core.SourceBranch) else (start,)
+        prompts = guided_embeddings(positive, negative, model, clip)
         progress = Progress(count, warnings)
         with labelled(SAMPLING), loaded(model, clip, config, *prompts, *captions) as video_unet:
             sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)

@@ -1,6 +1,6 @@
 """The inputs of TAVSample. Defaults are those of the core."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..tav_core import SamplingConfig
 from .adapters.ways import INVERSION, PUBLISHED_WAY, START_FROM, WAYS, shown_ways

@@ -1,11 +1,12 @@
 """TAVSaveTuned: only the tuned weights, as a small file for later edits."""
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.folders import TUNED_FOLDER, TUNED_SUFFIX, check_prefix, next_tuned_file
 from .adapters.handle import TavModel
 from .adapters.progress import show_text
+from .adapters.work import shows_work
 from .sockets import CATEGORY, TavModelSocket, widget
 
 
@@ -33,6 +34,7 @@ class SaveTuned(io.ComfyNode):
         return check_prefix(filename_prefix, TUNED_SUFFIX)
 
     @classmethod
+    @shows_work
     def execute(cls, model: TavModel, filename_prefix: str) -> io.NodeOutput:
         if model.tuned is None:
             raise ValueError("This model is not tuned yet. Connect the TAV_MODEL of One-Shot Tune.")

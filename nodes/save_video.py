@@ -4,12 +4,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import InputImpl, Types, io, ui
+from comfy_api.v0_0_2 import InputImpl, Types, io, ui
 
 from .. import tav_core
 from .adapters.data import audio_to_core
 from .adapters.folders import check_prefix, next_output, video_metadata
 from .adapters.progress import raise_if_interrupted
+from .adapters.work import shows_work
 from .sockets import CATEGORY, advanced, widget
 
 PLAYED = ("mp4", "webm", "gif")  # by browsers
@@ -53,6 +54,7 @@ class SaveVideo(io.ComfyNode):
         return check_prefix(filename_prefix, f".{format or PLAYED[0]}")
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         images: Any,

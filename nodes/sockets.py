@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 CATEGORY = "Tune-A-Video"
 TavModelSocket = io.Custom("TAV_MODEL")

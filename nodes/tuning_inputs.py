@@ -1,6 +1,6 @@
 """The inputs of TAVOneShotTune. Defaults are those of the core."""
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..tav_core import TuningConfig
 from ..tav_core.tuning.config import SCHEDULES
@@ -13,12 +13,12 @@ DEFAULTS = TuningConfig()
 def tuning_inputs() -> list[io.Input]:
     """All inputs, the ones that an artist needs first."""
     steps = (
-        "Updates. 300 to 500 for Stable Diffusion, 150 for the bundled model; too many copy the clip and resist the "
+        "Updates. 300 to 500 for Stable Diffusion, 100 for the bundled model; too many copy the clip and resist the "
         "edit."
     )
     rate = (
         "Size of each update. The default is the published one for Stable Diffusion; the small bundled model takes "
-        "3e-4."
+        "5e-4."
     )
     seed = "Of noise and timesteps. The same seed tunes the same model."
     return [
@@ -50,8 +50,8 @@ def _advanced_inputs() -> list[io.Input]:
     warmup = "Steps over which the learning rate rises from zero."
     accumulation = "Draws of noise averaged in one step: less noisy, and as many times slower."
     part = (
-        "Share of the noise levels to tune on, from the clean end: 1 as published, 0.8 for the bundled model. Set it "
-        "to denoise of Sample Edit."
+        "Share of the noise levels to tune on, from the clean end: 1 as published. Below 1 set denoise of Sample Edit "
+        "to the same share."
     )
     clipping = "The norm to which the gradient is clipped."
     context = (

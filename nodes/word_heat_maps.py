@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from .. import tav_core
 from ..tav_core import SamplingConfig
@@ -10,6 +10,7 @@ from .adapters.data import clip_latents
 from .adapters.handle import TavModel, loaded
 from .adapters.progress import Progress
 from .adapters.words import encode_words
+from .adapters.work import shows_work
 from .sockets import CATEGORY, SHARE, TavModelSocket, advanced, widget
 
 
@@ -43,6 +44,7 @@ class WordHeatMaps(io.ComfyNode):
         )
 
     @classmethod
+    @shows_work
     def execute(
         cls,
         model: TavModel,
@@ -57,7 +59,7 @@ class WordHeatMaps(io.ComfyNode):
         from ..tav_core.viz.heat_maps import heat_map_grid
 
         shown, frames = clip_latents(latents, model), images[..., :3].cpu()
-        text, words = encode_words(clip, prompt)
+        text, words = encode_words(clip, prompt, model, shown)
         with loaded(model, shown, SamplingConfig(guidance_scale=1.0)) as video_unet:
             steps = tav_core.heat_maps(video_unet, shown, text, model.schedule)
             *_, last = Progress(NUM_LEVELS).over(steps, lambda _: "heat maps")

@@ -39,6 +39,7 @@ PLACES = {
     "TAVCompareVideos": (4, 0),
     "TAVPromptGrid": (4, 0),
     "TAVSaveVideo": (4, 420),
+    "CreateVideo": (4, 80),
     "PreviewImage": (4, 260),
 }
 

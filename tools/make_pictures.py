@@ -2,9 +2,9 @@
 
     COMFYUI_PATH=... COMFYUI_PYTHON=... python -m tools.make_pictures [NAME ...]
 
-NAME is that of a workflow, whose thumbnail is drawn from its own run; or screenshot (docs/quickstart.png, the page
-after a run; needs Chromium); or emblems (docs/icon.png and docs/banner.png). All are drawn if none is given. It says
-how long each workflow took. The tuning runs once: the store of the pack holds it for the others.
+NAME is that of a workflow, whose thumbnail is drawn from its own run, or emblems (docs/icon.png and docs/banner.png).
+All are drawn if none is given. It says how long each workflow took. The tuning runs once: the store of the pack holds
+it for the others.
 
 Those of Stable Diffusion have no weights to run on here: they run on the bundled model, with its settings, in place of
 the checkpoint, and their thumbnails say so.
@@ -27,7 +27,6 @@ from torch import Tensor
 
 from tav_core.presets import BUNDLED
 from tav_core.viz.figures import contact_sheet
-from tests.comfyui import browser
 from tests.comfyui.client import ROOT, Outcome, Server
 from tests.comfyui.prompts import SOURCE, node
 
@@ -35,7 +34,6 @@ EXAMPLES, DOCS = ROOT / "example_workflows", ROOT / "docs"
 SNAPSHOT = Path(__file__).with_name("object_info.json")
 ON_STABLE_DIFFUSION = ("edit_sd15", "edit_sd15_content", "edit_sd15_lora")
 QUICKSTART, SEVERAL = "quickstart_bundled_model", "several_prompts"
-LEFT, TOP = 56, 86  # pixels of the page's own bars
 SHOWN_FRAMES = 4
 SAMPLERS = ("TAVSample", "KSamplerAdvanced")
 
@@ -194,23 +192,6 @@ def banner(clips: list[Tensor]) -> Image.Image:
     return as_image(torch.cat(rows)).resize((1260, 540), Image.Resampling.LANCZOS)
 
 
-def screenshot(runs: Runs) -> None:
-    """Run the quickstart in the page and save a picture of its nodes."""
-    server = runs.server
-    if browser.CHROMIUM is None:
-        sys.stdout.write("no Chromium: the screenshot stays as it is\n")
-        return
-    with browser.opened(server, 1900, 1300) as page:
-        browser.load(page, json.loads((EXAMPLES / f"{QUICKSTART}.json").read_text(encoding="utf-8")))
-        outcome = server.wait(browser.run(page))
-        assert outcome.succeeded, outcome.history["status"]
-        page.wait_for_timeout(4000)  # until the page has loaded the video
-        right, bottom = browser.show_all(page, LEFT, TOP)
-        page.wait_for_timeout(3000)
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.crop((LEFT, TOP, right, bottom)).quantize(128).save(DOCS / "quickstart.png", optimize=True)
-
-
 PICTURES: dict[str, Callable[[Runs], None]] = {
     QUICKSTART: edit_of(QUICKSTART),
     SEVERAL: edit_of(SEVERAL),
@@ -222,7 +203,6 @@ PICTURES: dict[str, Callable[[Runs], None]] = {
     "native_style_sd15": stand_in("native_style_sd15", "native_ksampler"),
     **{name: stand_in(name) for name in ON_STABLE_DIFFUSION},
     "emblems": emblems,
-    "screenshot": screenshot,
 }
 
 

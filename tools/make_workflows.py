@@ -92,7 +92,7 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     """What the browser loads."""
     numbers = {key: index for index, key in enumerate(workflow.nodes, 1)}
     links: list[list[Any]] = []
-    nodes = [_ui_node(workflow, infos, key, number, links, numbers) for key, number in numbers.items()]
+    nodes = [ui_node(workflow, infos, key, number, links, numbers) for key, number in numbers.items()]
     for link_id, source, slot, *_ in links:
         nodes[source - 1]["outputs"][slot]["links"].append(link_id)
     note_id = len(nodes) + 1
@@ -105,7 +105,7 @@ def ui_format(workflow: Workflow, infos: dict[str, Any], name: str) -> dict[str,
     )
 
 
-def _ui_node(
+def ui_node(
     workflow: Workflow, infos: dict[str, Any], name: str, number: int, links: list, numbers: dict[str, int]
 ) -> dict[str, Any]:
     kind, given, title = workflow.nodes[name]
@@ -236,14 +236,15 @@ def compared(workflow: Workflow, edit: tuple[str, int], enlarge: int) -> tuple[s
 
 def quickstart(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Press **Run**: nothing is downloaded, and the person in red turns blue.\n\nThen change *What the edit shows*, "
-        "or *way*. For a clip of your own open *edit_sd15*."
+        "Press **Run**: nothing is downloaded, and the person in red turns blue.\n\nThen change *What the edit shows*: "
+        "green, yellow. *way* says what may change.\n\nFor a clip of your own open *edit_sd15*."
     )
     base(workflow, True)
     model = tuned(workflow, BUNDLED)
     inverted(workflow, model, BUNDLED)
-    edit = edited(workflow, model, BUNDLED, BLUE, "published", infos)
-    saved(workflow, compared(workflow, edit, 2), "quickstart")
+    edited(workflow, model, BUNDLED, BLUE, LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    saved(workflow, compared(workflow, ("decode", 0), 2), "quickstart")
     return workflow
 
 
@@ -302,8 +303,9 @@ def load_and_edit(infos: dict[str, Any]) -> Workflow:
     base(workflow, True)
     inputs = dict(model=("inflate", 0), file="cartwheel_00001_.safetensors", strength=1.0)
     model = workflow.add("tuned", "TAVLoadTuned", **inputs)
-    inverted(workflow, model, BUNDLED)
-    saved(workflow, compared(workflow, edited(workflow, model, BUNDLED, PURPLE, "published", infos), 2), "loaded")
+    edited(workflow, model, BUNDLED, PURPLE, LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    saved(workflow, compared(workflow, ("decode", 0), 2), "loaded")
     return workflow
 
 

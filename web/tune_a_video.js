@@ -1,6 +1,7 @@
 // What the page does for the nodes of the pack. A prompt gives the same result without it.
 //
-// - Sample Edit: choosing a way writes its settings into the widgets; seed is hidden while nothing is drawn.
+// - Sample Edit: choosing a way writes its settings into the widgets, also where a subgraph shows them; seed is hidden
+//   while nothing is drawn.
 // - A new run clears the texts of the nodes that it runs again.
 // - New nodes have the colour of their stage.
 
@@ -27,8 +28,22 @@ function sourceOf(node, name) {
   const link = input?.link == null ? null : node.graph?.getLink(input.link)
   if (!link) return null
   if (Number(link.origin_id) !== SUBGRAPH_INPUT) return node.graph.getNodeById(link.origin_id)
-  const outer = app.rootGraph.nodes.find((other) => other.subgraph === node.graph)
+  const outer = outerOf(node)
   return outer ? sourceOf(outer, node.graph.inputs[link.origin_slot].name) : null
+}
+
+// The nodes of a graph and of the subgraphs in it, each with the id that the server knows it by.
+function* everyNode(graph, path = "") {
+  for (const node of graph?.nodes ?? []) {
+    yield [`${path}${node.id}`, node]
+    if (node.subgraph) yield* everyNode(node.subgraph, `${path}${node.id}:`)
+  }
+}
+
+// The node whose subgraph holds this one.
+function outerOf(node) {
+  for (const [, other] of everyNode(app.rootGraph)) if (other.subgraph === node.graph) return other
+  return null
 }
 
 function isBundled(node) {
@@ -38,9 +53,19 @@ function isBundled(node) {
   return false
 }
 
-function fill(node, ways) {
-  const values = ways[isBundled(node) ? "bundled" : "stable_diffusion"][widgetOf(node, "way").value]
-  for (const [name, value] of Object.entries(values ?? {})) widgetOf(node, name).value = value
+// A widget, and the one of the outer node that stands for it, if a subgraph shows it.
+function shownWidgets(node, name) {
+  const input = node.inputs?.find((entry) => entry.name === name)
+  const link = input?.link == null ? null : node.graph?.getLink(input.link)
+  const outer = link && Number(link.origin_id) === SUBGRAPH_INPUT ? outerOf(node) : null
+  return [widgetOf(node, name), outer && widgetOf(outer, node.graph.inputs[link.origin_slot].name)].filter(Boolean)
+}
+
+function fill(node, ways, way) {
+  const values = ways[isBundled(node) ? "bundled" : "stable_diffusion"][way]
+  for (const [name, value] of Object.entries(values ?? {})) {
+    for (const widget of shownWidgets(node, name)) widget.value = value
+  }
 }
 
 function hide(widget, hidden) {
@@ -58,15 +83,37 @@ function after(widget, act) {
   const before = widget.callback
   widget.callback = function (...values) {
     const result = before?.apply(this, values)
-    act()
+    act(values[0])
     return result
+  }
+}
+
+const waysOf = (node) => node.constructor.nodeData.input.optional.way[1].ways
+const watched = new WeakSet()
+
+// Where a subgraph shows the way of a Sample Edit, choosing it there fills in the rest too.
+function setUpSubgraph(outer) {
+  for (const input of outer.subgraph.inputs) {
+    const widget = widgetOf(outer, input.name)
+    for (const id of input.linkIds) {
+      const link = outer.subgraph.getLink(id)
+      const node = link && outer.subgraph.getNodeById(link.target_id)
+      if (!widget || watched.has(widget) || node?.comfyClass !== "TAVSample") continue
+      if (node.inputs[link.target_slot].name !== "way") continue
+      watched.add(widget)
+      after(widget, (way) => {
+        widgetOf(node, "way").value = way
+        fill(node, waysOf(node), way)
+        showSeed(node)
+      })
+    }
   }
 }
 
 function setUpSample(node, ways) {
   const [way, start] = ["way", "start_from"].map((name) => widgetOf(node, name))
   after(way, () => {
-    fill(node, ways)
+    fill(node, ways, way.value)
     showSeed(node)
   })
   after(start, () => {
@@ -86,8 +133,8 @@ function setUpSample(node, ways) {
 
 function clearTexts({ detail }) {
   const cached = new Set((detail?.nodes ?? []).map(String))
-  for (const node of app.graph?.nodes ?? []) {
-    const text = node.comfyClass in STAGES && !cached.has(String(node.id)) && widgetOf(node, TEXT)
+  for (const [id, node] of everyNode(app.rootGraph)) {
+    const text = node.comfyClass in STAGES && !cached.has(id) && widgetOf(node, TEXT)
     if (text) text.value = ""
   }
 }
@@ -98,11 +145,13 @@ app.registerExtension({
     api.addEventListener("execution_cached", clearTexts)
   },
   nodeCreated(node) {
+    if (node.subgraph) {
+      node.subgraph.events.addEventListener("widget-promoted", () => setUpSubgraph(node))
+      setUpSubgraph(node)
+    }
     const colours = window.LGraphCanvas?.node_colors?.[COLOURS[STAGES[node.comfyClass]]]
     if (!colours) return
     Object.assign(node, { color: colours.color, bgcolor: colours.bgcolor })
-    if (node.comfyClass === "TAVSample") {
-      setUpSample(node, node.constructor.nodeData.input.optional.way[1].ways)
-    }
+    if (node.comfyClass === "TAVSample") setUpSample(node, waysOf(node))
   },
 })

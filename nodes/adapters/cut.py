@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ... import tav_core
 from .data import read_any_video, read_file

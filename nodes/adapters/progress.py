@@ -18,6 +18,7 @@ from server import PromptServer
 from torch import Tensor
 
 from .ticker import Ticker
+from .work import SILENCE, shown, telling_steps
 
 T = TypeVar("T")
 TEXT_INTERVAL = 0.5  # seconds
@@ -59,7 +60,7 @@ class Progress:
         if done:
             self.bar.update_absolute(done, self.total)
         self.set_text(f"{done} of {self.total} steps were stored" if done else "starting")
-        with self._marked(), self.ticker:
+        with self._marked(), telling_steps(), self.ticker:
             for step in interruptible(steps):
                 yield step
                 text = describe(step)
@@ -94,8 +95,7 @@ class Progress:
 
     def set_text(self, text: str) -> None:
         """Show a text on the node, in place of that of the last step, and the warnings below it."""
-        if self.node_id is not None:
-            PromptServer.instance.send_progress_text("\n".join([text, *self.warnings]), self.node_id)
+        shown.send("\n".join([text, *self.warnings]), self.node_id)
 
     @contextmanager
     def _marked(self) -> Iterator[None]:
@@ -120,9 +120,9 @@ class Progress:
             self._send_step()
 
     def _tick(self) -> None:
-        """Called about once a second: keeps the time left true while a long step runs."""
+        """Called twice a second: keeps the time left true while a long step runs."""
         now = time.monotonic()
-        if now - self.last_text < 2 * TEXT_INTERVAL:
+        if now - self.last_text < SILENCE:
             return
         if self._state:
             self._send_step()

@@ -68,7 +68,8 @@ def caption_warnings(prompt: Prompt) -> list[str]:
     """What to warn of if the running node tunes on a clip of the user's under the caption of the bundled clip."""
     text, title = _text_of(prompt, "caption")
     clip = _source(prompt, _source(prompt, _running(prompt), "latents"), "pixels")
-    file = clip.get("inputs", {}).get("file")
+    given = clip.get("inputs", {})
+    file = "a VIDEO of another node" if given.get("video") else given.get("file")
     if text != BUNDLED_CAPTION or clip.get("class_type") != "TAVLoadVideo" or file in (None, BUNDLED, BUNDLED_FILE):
         return []
     return [f"The caption is still that of the bundled clip, and the clip is {file}. Write what it shows in {title}."]
@@ -185,7 +186,7 @@ def _source_branch(
             )
         with torch.inference_mode(False):
             mask = tav_core.latent_mask(mask.detach().clone(), clip)
-    return tav_core.SourceBranch(clip, embeddings(caption, "caption")), mask, warnings_of(model, clip)
+    return tav_core.SourceBranch(clip, embeddings(caption, "caption", model, clip)), mask, warnings_of(model, clip)
 
 
 def _weights_of(model: TavModel) -> str:

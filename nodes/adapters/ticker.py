@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-FRAME_SECONDS, TEXT_SECONDS = 0.125, 1.0
+FRAME_SECONDS, TEXT_SECONDS = 0.125, 0.5
 
 
 class Ticker:
     """Calls two functions at regular times while it is entered.
 
     Arguments:
-        tick: called once a second.
+        tick: called twice a second.
         send: called with the next one of the frames, eight times a second where there are any.
     """
 
-    def __init__(self, tick: Callable[[], None], send: Callable[[Any], None]):
+    def __init__(self, tick: Callable[[], None], send: Callable[[Any], None] | None = None):
         self._tick, self._send = tick, send
         self._frames: Sequence[Any] = ()
         self._ended = threading.Event()
@@ -43,7 +43,7 @@ class Ticker:
         while not self._ended.wait(FRAME_SECONDS):
             moment += 1
             frames = self._frames
-            if frames:
+            if frames and self._send:
                 self._send(frames[moment % len(frames)])
             if moment % moments == 0:
                 self._tick()

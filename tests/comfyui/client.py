@@ -218,14 +218,18 @@ class Events:
     def next(self) -> dict[str, Any]:
         """The next JSON message; pictures and texts are skipped."""
         while True:
-            kind, length = struct.unpack("!BB", self.stream.read(2))
-            if length == 126:
-                (length,) = struct.unpack("!H", self.stream.read(2))
-            elif length == 127:
-                (length,) = struct.unpack("!Q", self.stream.read(8))
-            payload = self.stream.read(length)
-            if kind & 15 == 1:
+            kind, payload = self.frame()
+            if kind == 1:
                 return json.loads(payload)
+
+    def frame(self) -> tuple[int, bytes]:
+        """The next message: its kind, 1 for JSON and 2 for pictures and texts of nodes, and its bytes."""
+        kind, length = struct.unpack("!BB", self.stream.read(2))
+        if length == 126:
+            (length,) = struct.unpack("!H", self.stream.read(2))
+        elif length == 127:
+            (length,) = struct.unpack("!Q", self.stream.read(8))
+        return kind & 15, self.stream.read(length)
 
     def until_step(self, node: str, step: int) -> int:
         """Wait until a node has made so many steps; returns their number."""

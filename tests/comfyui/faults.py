@@ -1,8 +1,9 @@
 """Custom nodes of the tests: a model or a VAE that runs out of memory, so many times from its n-th pass on; a host that
-reports a given amount of memory; any value for a widget.
+reports a given amount of memory; any value for a widget; a video and a model that are slow.
 """
 
 import json
+import time
 from fractions import Fraction
 from functools import partial
 from typing import ClassVar
@@ -110,7 +111,41 @@ class Anything:
         return (json.loads(value),)
 
 
+class SlowVideo(OddVideo):
+    """A VIDEO of 4 frames of 64 x 64 that takes so many seconds to read."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seconds": ("FLOAT", {"default": 0.0, "min": 0.0})}}
+
+    def execute(self, seconds):
+        class Slow(InputImpl.VideoFromComponents):
+            def get_components(self):
+                time.sleep(seconds)
+                return super().get_components()
+
+        components = Types.VideoComponents(images=torch.rand(4, 64, 64, 3), frame_rate=Fraction(8))
+        return (Slow(components),)
+
+
+class SlowModel:
+    """Each pass takes so many seconds more."""
+
+    CATEGORY, FUNCTION = "tests", "execute"
+    RETURN_TYPES = ("TAV_MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("TAV_MODEL",), "seconds": ("FLOAT", {"default": 0.0, "min": 0.0})}}
+
+    def execute(self, model, seconds):
+        model.video_unet.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+        return (model,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "TestSlowVideo": SlowVideo,
+    "TestSlowModel": SlowModel,
     "TestAnything": Anything,
     "TestRunOutOfMemory": RunOutOfMemory,
     "TestRunOutOfMemoryInVAE": RunOutOfMemoryInVAE,

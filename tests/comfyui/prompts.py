@@ -8,7 +8,7 @@ MODEL, CLIP, CAPTION, EMPTY, PROMPT, ENCODE = "model", "clip", "caption", "empty
 INFLATE, TUNE, INVERT, SAMPLE, DECODE, SAVE = "inflate", "tune", "invert", "sample", "decode", "save"
 
 
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
+def node(kind: str, /, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 

@@ -2,18 +2,20 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tav_core.presets import BUNDLED
 from tav_core.store.export import ERROR, KINDS
 from tav_core.store.store import MAX_BYTES
 from tav_core.unet.inflate import GROUP_NORM_MODES
 from tav_core.video.choose import FITS
 from tests.comfyui.client import archived
-from tools import make_workflows
+from tools import make_blueprint, make_workflows
 from tools.make_workflows import sockets_of, widgets_of
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +92,7 @@ def test_archive_holds_the_files_of_the_pack_alone() -> None:
     needed += [path.relative_to(ROOT).as_posix() for path in (ROOT / "web").rglob("*.md")]
     assert set(needed) <= set(names)
     folders = {name.split("/")[0] for name in names if "/" in name}
-    assert folders == {"example_workflows", "locales", "nodes", "tav_core", "web"}
+    assert folders == {"example_workflows", "locales", "nodes", "subgraphs", "tav_core", "web"}
     assert sum((ROOT / name).stat().st_size for name in names) < 20e6
 
 
@@ -113,6 +115,29 @@ def test_shipped_workflows_equal_generated_ones(name: str) -> None:
     made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](INFOS), INFOS, name)
     path = ROOT / "example_workflows" / f"{name}.json"
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
+
+
+@pytest.mark.skipif(not OURS, reason="no snapshot of the nodes yet")
+def test_shipped_blueprint_equals_the_generated_one() -> None:
+    made = json.loads(json.dumps(make_blueprint.blueprint(INFOS)))
+    assert json.loads(make_blueprint.FILE.read_text(encoding="utf-8")) == made
+
+
+def test_help_names_the_settings_of_the_bundled_model() -> None:
+    """In the tooltips and the help pages of One-Shot Tune, in both languages."""
+    help_pages = ROOT / "web" / "docs"
+    english = (help_pages / "TAVOneShotTune.md").read_text(encoding="utf-8")
+    chinese = (help_pages / "TAVOneShotTune" / "zh.md").read_text(encoding="utf-8")
+    inputs = INFOS["TAVOneShotTune"]["input"]["required"]
+    translated = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    translated = translated["TAVOneShotTune"]["inputs"]
+    steps, rate = str(BUNDLED.tuning.steps), f"{BUNDLED.tuning.learning_rate:.0e}".replace("e-0", "e-")
+    for text in (english, inputs["steps"][1]["tooltip"]):
+        assert f"{steps} for the bundled model" in text
+    for text in (chinese, translated["steps"]["tooltip"]):
+        assert f"自带模型用 {steps}" in text
+    texts = [english, chinese, inputs["learning_rate"][1]["tooltip"], translated["learning_rate"]["tooltip"]]
+    assert all(rate in text for text in texts)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -169,6 +194,21 @@ def test_only_adapters_import_comfyui_and_no_file_uses_network_or_subprocess() -
         assert not names & banned and not calls & {"eval", "exec"}, path
         if "adapters" not in path.parts:
             assert not names & (host - (allowed if "nodes" in path.parts else set())), path
+
+
+def test_imports_of_the_host_are_those_that_are_listed() -> None:
+    """In docs/compatibility.md; nodes take the versioned API."""
+    text = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    rows = text.split("## What the pack takes from ComfyUI")[1].split("##")[0].splitlines()
+    listed = {name for row in rows if row.startswith("| `") for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
+    roots, imported = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "nodes"}, set()
+    for path in (ROOT / "nodes").rglob("*.py"):
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(part, ast.Import):
+                imported |= {alias.name for alias in part.names}
+            elif isinstance(part, ast.ImportFrom) and part.level == 0:
+                imported.add(part.module or "")
+    assert {name for name in imported if name.split(".")[0] in roots} == listed | {"comfy_api.v0_0_2"}
 
 
 def test_node_files_are_short() -> None:

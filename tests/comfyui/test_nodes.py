@@ -30,8 +30,8 @@ NODES = [
 
 GROUPS = ("required", "optional")
 HOST_NODES = [
-    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "FlipSigmas", "KSamplerAdvanced", "LoraLoader",
-    "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
+    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "CreateVideo", "FlipSigmas", "KSamplerAdvanced",
+    "LoraLoader", "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
 ]  # fmt: skip
 
 

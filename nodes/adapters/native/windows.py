@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy.context_windows import ContextHandlerABC
 from comfy.patcher_extension import WrappersMP
-from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ..progress import raise_if_interrupted
@@ -80,7 +79,7 @@ class ClipWindows(ContextHandlerABC):
         """The conditions of one prompt, cut to the frames that the model is given in a window."""
         if cond_in is None:
             return None
-        return [self._cut_condition(condition, window.seen, len(x_in)) for condition in cond_in]
+        return [self._cut_condition(condition, window.seen) for condition in cond_in]
 
     def execute(
         self,
@@ -100,26 +99,26 @@ class ClipWindows(ContextHandlerABC):
             raise_if_interrupted()
             cut = [self.get_resized_cond(cond, x_in, window) for cond in conds]
             options = _with_window(model_options, window.seen, num_frames)
-            predicted = calc_cond_batch(model, cut, x_in[window.seen], _cut(timestep, window.seen, num_frames), options)
+            predicted = calc_cond_batch(model, cut, x_in[window.seen], _cut(timestep, window.seen), options)
             share = window.weights.to(x_in)[:, None, None, None]
             weights[window.frames] += share
             for total, part in zip(totals, predicted, strict=True):
                 total[window.frames] += share * part[len(window.leads) :]
         return [total / weights for total in totals]
 
-    def _cut_condition(self, condition: dict[str, Any], seen: list[int], num_frames: int) -> dict[str, Any]:
+    def _cut_condition(self, condition: dict[str, Any], seen: list[int]) -> dict[str, Any]:
         made = condition.copy()
         if "mask" in made:
-            made["mask"] = _cut(made["mask"], seen, num_frames)
+            made["mask"] = _cut(made["mask"], seen)
         if "control" in made:
-            made["control"] = self._cut_control(made["control"], seen, num_frames)
+            made["control"] = self._cut_control(made["control"], seen)
         made["model_conds"] = {
-            name: value._copy_with(_cut(value.cond, seen, num_frames)) if isinstance(value.cond, Tensor) else value
+            name: value._copy_with(_cut(value.cond, seen)) if isinstance(value.cond, Tensor) else value
             for name, value in made["model_conds"].items()
         }
         return made
 
-    def _cut_control(self, control: Any, seen: list[int], num_frames: int) -> Any:
+    def _cut_control(self, control: Any, seen: list[int]) -> Any:
         """A copy of a ControlNet or T2I-Adapter with the hints of some frames; its weights are shared.
 
         The same copy for the same frames during a run: the host batches prompts only if they have one control.
@@ -128,12 +127,10 @@ class ClipWindows(ContextHandlerABC):
         if self._cuts is not None and key in self._cuts:
             return self._cuts[key]
         made = copy.copy(control)
-        made.previous_controlnet = control.previous_controlnet and self._cut_control(
-            control.previous_controlnet, seen, num_frames
-        )
+        made.previous_controlnet = control.previous_controlnet and self._cut_control(control.previous_controlnet, seen)
         if not hasattr(control, "sub_idxs"):  # Advanced-ControlNet cuts its hints itself, by ad_params
-            made.cond_hint_original = _cut(control.cond_hint_original, seen, num_frames)
-            made.extra_concat_orig = [_cut(each, seen, num_frames) for each in control.extra_concat_orig]
+            made.cond_hint_original = _cut(control.cond_hint_original, seen)
+            made.extra_concat_orig = [_cut(each, seen) for each in control.extra_concat_orig]
         made.cond_hint = made.extra_concat = None
         if hasattr(control, "control_input"):
             made.control_input = None  # what a T2I-Adapter made of the whole hint
@@ -142,9 +139,9 @@ class ClipWindows(ContextHandlerABC):
         return made
 
 
-def _cut(value: Tensor, seen: list[int], num_frames: int) -> Tensor:
+def _cut(value: Tensor, seen: list[int]) -> Tensor:
     """Some frames of a tensor (f, ...), repeated to all frames as the host does; one for all frames stays as it is."""
-    return value if len(value) == 1 else repeat_to_batch_size(value, num_frames)[seen]
+    return value if len(value) == 1 else value[[frame % len(value) for frame in seen]]
 
 
 def _with_window(model_options: dict[str, Any], seen: list[int], num_frames: int) -> dict[str, Any]:
