@@ -74,8 +74,11 @@ class ComfyServer:
             clip = self._upload(task.job["video"])
             graph = graph_of(task, clip)
             history = self._wait(self._submit(graph))
-            (file, *_) = history["outputs"][SAVED]["images"]
+            shown = history["outputs"][SAVED]  # a picture alone, where browsers do not play the file
+            (file, *_) = shown.get("files") or shown["images"]
             query = urllib.parse.urlencode({key: str(file[key]) for key in ("filename", "subfolder", "type")})
+            if Path(file["filename"]).suffix != Path(task.file).suffix:
+                raise ValueError(f"{self.url} gives no {Path(task.file).suffix}: update its node pack, or take .mp4.")
             self.output.write(task.file, self._request(f"/view?{query}", limit=MAX_VIDEO))
             seconds = {"all": round(time.monotonic() - began, 3)}
             record = record_of(task, DONE, file=task.file, seconds=seconds, server=self.url)

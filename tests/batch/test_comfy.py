@@ -32,11 +32,13 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.graphs: list[dict[str, Any]] = []
+        self.viewed: list[str] = []
         self.uploads = 0
         self.asked: dict[str, int] = {}
         self.refuses = ""
         self.fails = ""
         self.video = b"video"
+        self.shows: dict[str, Any] = {}
         self.dies_at = 10**6
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -55,7 +57,7 @@ class Server(ThreadingHTTPServer):
                 message = ["execution_error", {"exception_message": "The clip is too short."}]
                 status = {"status_str": "error", "messages": [message]}
             file = {"filename": "e.mp4", "subfolder": "", "type": "output", "more": 1}
-            return 200, {prompt: {"status": status, "outputs": {SAVED: {"images": [file]}}}}
+            return 200, {prompt: {"status": status, "outputs": {SAVED: {"images": [file], **self.shows}}}}
         if path == "/queue":
             return 200, {"queue_running": [[0, str(n)] for n in range(len(self.graphs))], "queue_pending": []}
         return 200, self.video
@@ -80,7 +82,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self._send(*self.server.answer(self.path.partition("?")[0]))
+        path, _, query = self.path.partition("?")
+        self.server.viewed += [query] * (path == "/view")
+        self._send(*self.server.answer(path))
 
     def do_POST(self) -> None:
         self._send(*self.server.take(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
@@ -195,6 +199,20 @@ def test_a_full_disk_fails_the_row_and_the_others_run(tmp_path: Path, servers: l
     assert "free space" in table_of(tmp_path / "out")[0]["error"]
     monkeypatch.setattr(Folder, "write", write)
     assert run(tmp_path, edits(3), servers[:1]).status == 0 and len(servers[0].graphs) == 4
+
+
+def test_of_a_video_that_browsers_do_not_play_the_file_is_taken_and_not_its_picture(
+    tmp_path: Path, servers: list[Server]
+) -> None:
+    picture, file = ({"filename": name, "subfolder": "", "type": "output"} for name in ("e.png", "e.mkv"))
+    servers[0].shows = {"images": [picture], "files": [file]}
+    batch = Batch(rows_of(tmp_path, edits(1), suffix=".mkv"), str(tmp_path / "out"), Log())
+    assert batch.run(ComfyPool([servers[0].url], str(tmp_path / "out"), batch.task)).status == 0
+    assert "filename=e.mkv" in servers[0].viewed[0]
+    servers[0].shows = {"images": [picture]}
+    batch = Batch(rows_of(tmp_path, edits(2), suffix=".mkv"), str(tmp_path / "out"), Log())
+    assert batch.run(ComfyPool([servers[0].url], str(tmp_path / "out"), batch.task)).failed == 1
+    assert "gives no .mkv: update its node pack" in table_of(tmp_path / "out")[1]["error"]
 
 
 @pytest.mark.parametrize("start_from", ["inversion", "noise", "source_branch"])
