@@ -6,7 +6,7 @@ from .adapters.demo_control import load_demo_control
 from .adapters.work import shows_work
 from .sockets import CATEGORY, widget
 
-KINDS = ["depth", "pose"]
+HINTS = ["depth", "pose"]
 
 
 class LoadDemoControl(io.ComfyNode):
@@ -22,11 +22,11 @@ class LoadDemoControl(io.ComfyNode):
             inputs=[
                 widget(
                     io.Combo,
-                    "kind",
+                    "hint",
                     "depth",
                     "depth: brighter is nearer; holds every outline. pose: the joints as coloured bones; holds the "
                     "motion and leaves the shape free.",
-                    options=KINDS,
+                    options=HINTS,
                 ),
             ],
             outputs=[
@@ -39,7 +39,7 @@ class LoadDemoControl(io.ComfyNode):
 
     @classmethod
     @shows_work
-    def execute(cls, kind: str) -> io.NodeOutput:
+    def execute(cls, hint: str) -> io.NodeOutput:
         from ..tav_core.demo.clip import bundled_hints
 
-        return io.NodeOutput(load_demo_control(kind), bundled_hints(kind))
+        return io.NodeOutput(load_demo_control(hint), bundled_hints(hint))
