@@ -334,14 +334,26 @@ def hold(workflow: Workflow, hint: str) -> None:
 
 def control_depth(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "An edit held by **depth**: every outline stays where it is in the clip. Press **Run**.\n\nFor a model of your "
-        "own load its ControlNet, and give *Apply ControlNet* a depth video with one frame for each of the clip."
+        "Another place, held by **depth**: the figure's outline stays where it is. Press **Run**.\n\nFor a model of "
+        "your own load its ControlNet, and give *Apply ControlNet* a depth video with one frame for each of the clip."
+    )
+    base(workflow, True)
+    edit = edited(workflow, tuned(workflow, BUNDLED), BUNDLED, MOON, CONTENT, infos)
+    hold(workflow, "depth")
+    saved(workflow, compared(workflow, edit, 2), "control-depth")
+    return workflow
+
+
+def control_canny(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "Another style, held by the clip's own **edges**: every line stays where it is. Press **Run**.\n\nFor a clip "
+        "of your own put *Draw Hints* behind *Load Clip*, and load a Canny ControlNet of your model."
     )
     base(workflow, True)
     edited(workflow, tuned(workflow, BUNDLED), BUNDLED, INK, LOOK, infos)
     del workflow.nodes["deflicker"], workflow.nodes["decoded"]
-    hold(workflow, "depth")
-    saved(workflow, compared(workflow, ("decode", 0), 2), "control-depth")
+    hold(workflow, "canny")
+    saved(workflow, compared(workflow, ("decode", 0), 2), "control-canny")
     return workflow
 
 
@@ -457,6 +469,7 @@ WORKFLOWS = {
     "native_long_clip": long_clip,
     "native_control_pose": native_control,
     "native_few_steps_sd15": few_steps,
+    "control_canny": control_canny,
     "control_depth": control_depth,
     "control_pose": control_pose,
     "word_heat_maps": heat_maps,

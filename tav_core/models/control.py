@@ -27,7 +27,7 @@ from .folder import ModelError, check_network
 KINDS = {kind.__name__: kind for kind in (ControlNetModel, T2IAdapter)}
 NUM_TIMESTEPS = 1000  # of Stable Diffusion
 MAX_SCALE = 10
-DEMO_CONTROLS = ("demo-depth", "demo-pose")  # of the bundled model: they follow depth, and drawn joints
+DEMO_CONTROLS = ("demo-depth", "demo-pose", "demo-canny")  # of the bundled model
 PIXELS_PER_LATENT = 8
 
 
