@@ -98,7 +98,9 @@ def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
     for block in blocks:
         plain = block.norm_type == "layer_norm" and block.attn2 is not None and block.pos_embed is None
         if not plain or hasattr(block, "fuser"):
-            raise ValueError("This UNet has gated, adaptive or positional blocks; give one of Stable Diffusion 1, 2 or XL.")
+            raise ValueError(
+                "This UNet has gated, adaptive or positional blocks; give one of Stable Diffusion 1, 2 or XL."
+            )
         for attn in (block.attn1, block.attn2):
             if isinstance(attn.processor, nn.Module) or not isinstance(base_layer(attn.to_q), nn.Linear):
                 raise ValueError("This UNet carries an adapter other than a LoRA of peft: unload an IP-Adapter.")
