@@ -15,8 +15,8 @@ TITLE = """# Results
 Written by `python -m benchmarks` (`make bench`). `python -m benchmarks KIND PART --help` describes a part.
 """
 PARTS = {
-    "speed": ("step", "published", "estimate", "fits", "cards", "memory", "scaling", "edit", "cold", "store"),
-    "fidelity": ("controls", "editing"),
+    "speed": ("step", "published", "estimate", "fits", "cards", "memory", "scaling", "edit", "cold", "store", "native"),
+    "fidelity": ("controls", "editing", "long_clips"),
 }
 HEADINGS = [f"{kind} {part}" for kind, parts in PARTS.items() for part in parts]
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from diffusers import ControlNetModel, DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from bundled_model import text_encoder as text
 from bundled_model.data import PictureSet, load_set, picture_of
@@ -41,8 +41,9 @@ class ControlConfig:
     minutes: float = 60.0
     batch: int = 16
     decay_share: float = 0.4  # of the run, at its end, over which the learning rate falls
-    learning_rate: float = 5e-4  # of AdamW
-    muon_learning_rate: float = 1e-3  # of matrices and convolutions
+    learning_rate: float = 2e-3  # of AdamW
+    muon_learning_rate: float = 3e-3  # of matrices and convolutions
+    figure_weight: float = 3.0  # of the figure's error; the hint says at any noise where it is
     average_decay: float = 0.998
     text_dropout: float = 0.3  # so that the hint alone says what it says
     seed: int = 0
@@ -79,24 +80,28 @@ class Objective:
     def __call__(self) -> Tensor:
         rng, batch = self.training.rng, self.config.batch
         chosen = rng.integers(len(self.latents), size=batch)
-        clean = torch.from_numpy(np.float32(self.latents[chosen]))
+        clean = torch.from_numpy(np.float32(self.latents[chosen])).contiguous(memory_format=torch.channels_last)
         captions = [text.random_caption(self.pictures.words_of(i), rng, self.config.text_dropout) for i in chosen]
         hints = torch.from_numpy(np.stack([self.hint(self.pictures, int(i)) for i in chosen])).permute(0, 3, 1, 2)
         noise, timesteps = torch.randn_like(clean), torch.randint(0, 1000, (batch,))
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         with torch.no_grad():
             states = self.model.text_encoder(text.tokenize(self.model.tokenizer, captions)).last_hidden_state
-        down, middle = self.training.modules["control"](noisy, timesteps, states, hints.contiguous(), return_dict=False)
+        down, middle = self.training.modules["control"](noisy, timesteps, states, hints, return_dict=False)
         residuals = dict(down_block_additional_residuals=down, mid_block_additional_residual=middle)
         predicted = self.model.unet(noisy, timesteps, states, **residuals).sample
-        return (predicted - self.scheduler.get_velocity(clean, noise, timesteps)).square().mean()
+        error = (predicted - self.scheduler.get_velocity(clean, noise, timesteps)).square()
+        masks = torch.from_numpy(self.pictures.mask(chosen))[:, None].float()
+        weights = 1 + (self.config.figure_weight - 1) * nn.functional.max_pool2d(masks, 8)
+        return (weights * error).mean()
 
 
 def make_training(folder: Path, model: BaseModel, config: ControlConfig) -> Training:
     """The run in `folder`: new, or from its checkpoint."""
     torch.manual_seed(config.seed)
     control = ControlNetModel.from_unet(model.unet, conditioning_embedding_out_channels=EMBEDDING_CHANNELS)
-    control.requires_grad_(True)
+    control.requires_grad_(True).to(memory_format=torch.channels_last)
+    control.controlnet_cond_embedding.conv_out.reset_parameters()  # one zero layer behind it is enough
     optimizers = make_optimizers([control], config.learning_rate, config.muon_learning_rate)
     schedule = Schedule(config.minutes, config.decay_share, warmup_steps=100)
     return Training(folder, {"control": control.train()}, optimizers, schedule, config.average_decay, config.seed)
@@ -118,6 +123,7 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     config = ControlConfig(**{field.name: getattr(args, field.name) for field in fields(ControlConfig)})
     model: Any = load_model(args.model)
+    model.unet.to(memory_format=torch.channels_last)
     latents = np.load(args.latents / "latents.npy", mmap_mode="r")
     training = make_training(args.output, model, config)
     objective = Objective(training, model, load_set(args.data, "train"), latents, args.kind, config)

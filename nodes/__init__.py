@@ -12,11 +12,13 @@ from .compare_videos import CompareVideos
 from .context_windows import ContextWindows
 from .ddim_invert import DDIMInvert
 from .deflicker import Deflicker
+from .draw_hints import DrawHints
 from .evaluate import Evaluate
 from .export_tuned import ExportTuned
 from .find_strength import FindStrength
 from .inflate_unet import InflateUNet
 from .inversion_sampler import InversionSampler
+from .load_demo_control import LoadDemoControl
 from .load_demo_model import LoadDemoModel
 from .load_tuned import LoadTuned
 from .load_video import LoadVideo
@@ -49,6 +51,8 @@ NODES: list[type[io.ComfyNode]] = [
     ExportTuned,
     PromptList,
     PromptGrid,
+    DrawHints,
+    LoadDemoControl,
 ]
 
 

@@ -64,7 +64,7 @@ class DDIMInvert(io.ComfyNode):
         check: bool = False,
     ) -> io.NodeOutput:
         clip = clip_latents(latents, model)
-        text = embeddings(conditioning, "conditioning")
+        text = embeddings(conditioning, "conditioning", model, clip)
         config, store = InversionConfig(steps, refinements), open_store() if keep else None
         with loaded(model, clip, UNGUIDED, text) as video_unet:
             run = tav_core.invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)

@@ -66,9 +66,9 @@ class FindStrength(io.ComfyNode):
         if model.tuned is None:
             raise ValueError("The model is not tuned: connect One-Shot Tune or Load Tuned Weights.")
         config = SamplingConfig(steps, guidance, denoise=denoise)
-        clip, text = clip_latents(latents, model), embeddings(caption, "caption")
-        prompts = guided_embeddings(positive, negative)
-        empty = embeddings(conditioning, "conditioning")
+        clip = clip_latents(latents, model)
+        text, prompts = embeddings(caption, "caption", model, clip), guided_embeddings(positive, negative, model, clip)
+        empty = embeddings(conditioning, "conditioning", model, clip)
         count = len(STRENGTHS) * (steps + len(model.schedule.timesteps(steps, denoise)))
         with loaded(model, clip, config, text, empty, *prompts) as video_unet:
             edited = partial(

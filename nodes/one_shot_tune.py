@@ -71,8 +71,9 @@ class OneShotTune(io.ComfyNode):
         raise_if_blank(cls.hidden.prompt, "caption", "write what the clip shows")
         without = {name: settings.get(name) or None for name in ("min_snr_gamma", "context_length")}  # 0 is none
         config = TuningConfig(**settings | without)
-        clip, text = clip_latents(latents, model), embeddings(caption, "caption")
-        preview = _preview_config(preview_every, preview_prompt, preview_vae)
+        clip = clip_latents(latents, model)
+        text = embeddings(caption, "caption", model, clip)
+        preview = _preview_config(preview_every, preview_prompt, preview_vae, model, clip)
         progress = Progress(config.steps, caption_warnings(cls.hidden.prompt))
         checkpointing = checkpointing_that_fits(model.video_unet, clip, config, gradient_checkpointing)
         config = replace(config, gradient_checkpointing=checkpointing)
@@ -99,9 +100,9 @@ def _describe(step: "TuningStep | tav_core.Preview", checkpointing: bool | str) 
     return f"loss {step.loss:.4f}{CHECKPOINTING_MARKS[checkpointing]}" if isinstance(step, TuningStep) else None
 
 
-def _preview_config(every: int, prompt: Any, vae: Any) -> "tav_core.PreviewConfig | None":
+def _preview_config(every: int, prompt: Any, vae: Any, model: TavModel, clip: Any) -> "tav_core.PreviewConfig | None":
     if every == 0:
         return None
     if prompt is None or vae is None:
         raise ValueError("A preview needs preview_prompt and preview_vae: connect both, or set preview_every to 0.")
-    return tav_core.PreviewConfig(every, embeddings(prompt, "preview_prompt"))
+    return tav_core.PreviewConfig(every, embeddings(prompt, "preview_prompt", model, clip))

@@ -55,12 +55,12 @@ class Sample(io.ComfyNode):
             start_from, config = chosen_settings(way, model.preset, given)
         raise_if_blank(cls.hidden.prompt, "caption", "write what the clip shows")
         raise_if_blank(cls.hidden.prompt, "positive", "write what the edit shows")
-        prompts = guided_embeddings(positive, negative)
         name = _start_input(start_from, clip_latents is not None)
         given_latents = clip_latents if name == "clip_latents" else latents
         start, free, warnings = edit_start(start_from, given_latents, caption, mask, model, config)
         count = len(model.schedule.timesteps(config.num_inference_steps, config.denoise))
         clip, *captions = (start.latents, start.caption) if isinstance(start, tav_core.SourceBranch) else (start,)
+        prompts = guided_embeddings(positive, negative, model, clip)
         progress = Progress(count, warnings)
         with labelled(SAMPLING), loaded(model, clip, config, *prompts, *captions) as video_unet:
             sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)

@@ -59,7 +59,7 @@ class WordHeatMaps(io.ComfyNode):
         from ..tav_core.viz.heat_maps import heat_map_grid
 
         shown, frames = clip_latents(latents, model), images[..., :3].cpu()
-        text, words = encode_words(clip, prompt)
+        text, words = encode_words(clip, prompt, model, shown)
         with loaded(model, shown, SamplingConfig(guidance_scale=1.0)) as video_unet:
             steps = tav_core.heat_maps(video_unet, shown, text, model.schedule)
             *_, last = Progress(NUM_LEVELS).over(steps, lambda _: "heat maps")

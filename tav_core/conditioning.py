@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -41,26 +41,46 @@ class Conditioning:
     Attributes:
         text: text embeddings, (b, n, d).
         controls: what acts beside the prompt, on all clips alike.
+        added: what SDXL takes beside the text: text_embeds (b, p), the pooled text, and time_ids (b, 6), sizes in
+            pixels; empty for Stable Diffusion 1 and 2.
     """
 
     text: Tensor
     controls: tuple[Control, ...] = ()
+    added: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the prompts by name."""
+        return {"text": self.text, **{f"added.{name}": tensor for name, tensor in self.added.items()}}
 
     def to(self, device: torch.device) -> Conditioning:
-        """The same with the text on another device."""
-        return replace(self, text=self.text.to(device))
+        """The same with its tensors on another device."""
+        return self._with(lambda tensor: tensor.to(device))
 
     def detach(self) -> Conditioning:
         """A copy that can be trained on, also of tensors that were made in inference mode."""
-        return replace(self, text=self.text.detach().clone())
+        return self._with(lambda tensor: tensor.detach().clone())
 
     def fits(self, other: Conditioning) -> bool:
         """Whether both can stand in one batch."""
-        return self.text.shape == other.text.shape and self.controls == other.controls
+        ours, theirs = self.tensors(), other.tensors()
+        if ours.keys() != theirs.keys() or self.controls != other.controls:
+            return False
+        return all(ours[name].shape == theirs[name].shape for name in ours)
 
     def cat(self, other: Conditioning) -> Conditioning:
         """Both in one batch, this one's clips first: (2 b, n, d)."""
-        return replace(self, text=torch.cat([self.text, other.text]))
+        theirs = other.tensors()
+        ours = {name: torch.cat([tensor, theirs[name]]) for name, tensor in self.tensors().items()}
+        return replace(self, text=ours["text"], added={name: ours[f"added.{name}"] for name in self.added})
+
+    def split(self) -> list[Conditioning]:
+        """One for each clip, (1, n, d)."""
+        return [self._with(lambda tensor, clip=clip: tensor[clip : clip + 1]) for clip in range(len(self.text))]  # type: ignore[misc]
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        """The same with each tensor of the prompts changed."""
+        return replace(self, text=change(self.text), added={name: change(t) for name, t in self.added.items()})
 
     def of_frames(self, frames: Sequence[int]) -> Conditioning:
         """The same for a clip of these frames alone."""

@@ -98,7 +98,9 @@ class ClipEditor:
         self._weights = ClipWeights(_inflated(model, inflation))
         self.trajectory: list[InversionStep] = []
         self._inverted_with = -1  # the version of the weights of the inversion
-        self._embedded: dict[str, Tensor] | None = None  # prompts that a strength search has encoded, while it runs
+        self._embedded: dict[str, Tensor | Conditioning] | None = (
+            None  # prompts that a strength search has encoded, while it runs
+        )
         self.controls = tuple(controls)
         self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
@@ -334,7 +336,9 @@ class ClipEditor:
             return as_conditioning(prompt).under(self.controls)
         known = {} if self._embedded is None else self._embedded
         if prompt not in known:
-            known[prompt] = encode_prompts(self._base_model("text"), [prompt])
+            model = self._base_model("text")
+            height, width = (model.pixels_per_latent * side for side in self.latents.shape[-2:])
+            known[prompt] = encode_prompts(model, [prompt], (height, width))
         return as_conditioning(known[prompt]).under(self.controls)
 
     def _base_model(self, what: str) -> BaseModel:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.fidelity.scenes import KINDS, BenchClip
 from benchmarks.fidelity.ways import WAYS, Edited, Way
@@ -95,7 +94,7 @@ def fill(
         lacking = [kind for kind in kinds if cells.lacks(clip.seed, " and ".join(kind), seed)]
         if not lacking:
             continue
-        edited = Edited(way.with_seed(seed), model, torch.from_numpy(clip.source.frames), clip.caption, store)
+        edited = Edited(way.with_seed(seed), model, clip, store)
         for kind in lacking:
             frames = edited.edit(caption(clip.edited(kind)), kind).numpy()
             cell = dict(clip=clip.seed, kind=" and ".join(kind), seed=seed) | measure(frames, clip, kind, reader)

@@ -1,4 +1,4 @@
-"""Ways to edit a clip: the published one, its ablations, and those that preserve more."""
+"""Ways to edit a clip: the published one, its ablations, those that preserve more, and those that a control holds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.fidelity.scenes import BenchClip
 from tav_core import (
     ClipEditor,
+    HintControl,
     InversionConfig,
     SamplingConfig,
     Store,
     TuningConfig,
     VideoUNet,
+    load_control,
     load_model,
     trainable_parameters,
 )
 from tav_core.demo.edits import changes
+from tav_core.demo.world.hints import HINTS
 from tav_core.presets import BUNDLED, CONTENT, LOOK
 from tav_core.unet.adapters import TEMPORAL
 
@@ -40,6 +44,7 @@ class Way:
         look: how to sample edits that change the look alone; None for `sampling`.
         options: the other options of `ClipEditor.edit`.
         deflicker: whether the edit is deflickered.
+        control: what holds tuning, inversion and sampling, of HINTS; None for nothing.
     """
 
     tuning: TuningConfig | None = BUNDLED.tuning
@@ -51,10 +56,13 @@ class Way:
     look: SamplingConfig | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     deflicker: bool = False
+    control: str | None = None
 
     def digest(self) -> str:
         """Of all settings: 12 hexadecimal digits. A setting that is added to a config later changes no digest."""
         settings = {option.name: _chosen(getattr(self, option.name)) for option in fields(self)}
+        if self.control is None:
+            del settings["control"]
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def with_seed(self, seed: int) -> Way:
@@ -90,6 +98,12 @@ WAYS = {
     "without sparse-causal attention": Way(attention="per_frame"),
     "without temporal attention": Way(trained="without temporal attention"),
     "all weights tuned": Way(trained="all weights"),
+    "published, depth": Way(control="depth"),
+    "published, pose": Way(control="pose"),
+    "untuned, depth": Way(tuning=None, control="depth"),
+    "untuned, pose": Way(tuning=None, control="pose"),
+    "source branch, depth": replace(_BRANCH, control="depth"),
+    "source branch, pose": replace(_BRANCH, control="pose"),
 }
 
 
@@ -99,15 +113,18 @@ class Edited:
     Arguments:
         way: how.
         model: folder or name of the base model.
-        frames: the clip, (f, h, w, 3) in [0, 1].
-        caption: of the clip.
+        clip: the clip, whose truth the controls follow.
         store: of tunings and inversions; used where the published weights are tuned.
     """
 
-    def __init__(self, way: Way, model: str, frames: Tensor, caption: str, store: Store | None = None):
+    def __init__(self, way: Way, model: str, clip: BenchClip, store: Store | None = None):
         self.way = way
         kept = store if way.trained == "published" else None
-        self.editor = ClipEditor(load_model(model), frames, caption, attention=way.attention, store=kept)
+        frames = torch.from_numpy(clip.source.frames)
+        self.editor = ClipEditor(load_model(model), frames, clip.caption, attention=way.attention, store=kept)
+        if way.control is not None:
+            hints = torch.from_numpy(HINTS[way.control](clip.source))
+            self.editor.controls = [HintControl(load_control(f"demo-{way.control}"), hints)]
         if way.tuning is not None:
             for _ in self.editor.tune(way.tuning, parameters=_trained(self.editor.video_unet, way.trained)):
                 pass

@@ -14,5 +14,6 @@ folders.py    names and places of files
 words.py      the words of a prompt and their tokens
 encoders.py   CLIP, PickScore and DINOv2 for the measures
 demo.py       the bundled model as MODEL, CLIP and VAE
+demo_control.py  its ControlNets as CONTROL_NET
 native/       the tuned clip inside the host's own UNet
 """

@@ -123,10 +123,12 @@ class HostControl:
         return found
 
 
-def with_control(text: Tensor, extras: Mapping[str, Any]) -> Tensor | Conditioning:
-    """The embedding of an entry of CONDITIONING, under the control that it carries."""
+def with_control(text: Tensor, extras: Mapping[str, Any], added: Mapping[str, Tensor]) -> Tensor | Conditioning:
+    """The embedding of an entry of CONDITIONING with what is added to it, under the control that it carries."""
     control = extras.get("control")
-    return text if control is None else Conditioning(text, (HostControl(control),))
+    if control is None:
+        return Conditioning(text, added=added) if added else text
+    return Conditioning(text, (HostControl(control),), added)
 
 
 def controls_of(*prompts: Tensor | Conditioning | None) -> list[HostControl]:

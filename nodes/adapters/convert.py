@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import comfy.lora
+import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
@@ -41,7 +42,7 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
         dtype: of the new weights.
 
     Raises:
-        UnsupportedModel: if it is no plain Stable Diffusion 1 or 2, or carries more than weight patches.
+        UnsupportedModel: if it is no plain Stable Diffusion 1, 2 or XL, or carries more than weight patches.
     """
     from diffusers import UNet2DConditionModel
 
@@ -50,12 +51,13 @@ def to_diffusers(model: Any, dtype: torch.dtype) -> UNet2DConditionModel:
     entries = _entries(model)
     host_keys = {key.removeprefix(PREFIX) for key in entries}
     key_map = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
-    keys = {name: key for name, key in key_map.items() if key in host_keys}
+    # The host names the weights for what SDXL takes beside the prompt twice.
+    keys = {name: key for name, key in key_map.items() if key in host_keys and not name.startswith("class_embedding.")}
     unknown = sorted(host_keys - set(keys.values()))
     if unknown:
         raise UnsupportedModel(
-            f"{_described(model)} has {len(unknown)} weights that are not part of Stable Diffusion 1 and 2, such "
-            f"as {unknown[0]}. Load a plain checkpoint of that family."
+            f"{_described(model)} has {len(unknown)} weights that are not part of Stable Diffusion 1, 2 and XL, "
+            f"such as {unknown[0]}. Load a plain checkpoint of that family."
         )
     # A weight made in inference mode would never train, and the host runs all nodes in that mode.
     with torch.inference_mode(False), torch.no_grad():
@@ -77,9 +79,9 @@ def noise_schedule(model: Any) -> NoiseSchedule:
     predicts = prediction_type(sampling)
     if predicts is None:
         raise UnsupportedModel(
-            f"{_described(model)} samples in another way than Stable Diffusion 1 and 2, which predict noise (eps) or "
-            "velocity (v). Connect the MODEL as its checkpoint loader gives it, without ModelSampling nodes of other "
-            "families."
+            f"{_described(model)} samples in another way than Stable Diffusion 1, 2 and XL, which predict noise (eps) "
+            "or velocity (v). Connect the MODEL as its checkpoint loader gives it, without ModelSampling nodes of "
+            "other families."
         )
     with torch.inference_mode(False):
         sigmas = sampling.sigmas.detach().to("cpu", torch.float64)
@@ -141,7 +143,7 @@ def _diffusers_config(model: Any, keys: Mapping[str, str]) -> dict[str, Any]:
         heads.append(host.get_submodule(key).heads if key else middle.heads)
     groups = {module.num_groups for module in host.modules() if isinstance(module, torch.nn.GroupNorm)}
     if len(groups) > 1 or heads[-1] != middle.heads:
-        raise UnsupportedModel(f"{_described(model)} has other norms or heads than Stable Diffusion 1 and 2.")
+        raise UnsupportedModel(f"{_described(model)} has other norms or heads than Stable Diffusion 1, 2 and XL.")
 
     def kind(side: str, level: int) -> str:
         plain = "DownBlock2D" if side == "down" else "UpBlock2D"
@@ -153,12 +155,31 @@ def _diffusers_config(model: Any, keys: Mapping[str, str]) -> dict[str, Any]:
         block_out_channels=tuple(config["model_channels"] * factor for factor in config["channel_mult"]),
         down_block_types=tuple(kind("down", level) for level in range(levels)),
         up_block_types=tuple(kind("up", level) for level in range(levels)),
-        layers_per_block=config["num_res_blocks"][0],
+        layers_per_block=_layers(config),
         cross_attention_dim=config["context_dim"],
         attention_head_dim=tuple(heads),  # diffusers' old name for the number of heads
         norm_num_groups=groups.pop(),
         use_linear_projection=config["use_linear_in_transformer"],
         upcast_attention=middle.attn_precision == torch.float32,
+        transformer_layers_per_block=tuple(max(1, depth) for depth in config["transformer_depth"][:: _layers(config)]),
+        **_additions(model),
+    )
+
+
+def _layers(config: Mapping[str, Any]) -> int:
+    return config["num_res_blocks"][0]
+
+
+def _additions(model: Any) -> dict[str, Any]:
+    """What only SDXL's configuration has."""
+    if model.model.diffusion_model.num_classes is None:
+        return {}
+    width = model.model.model_config.unet_config["adm_in_channels"]
+    embedded = model.model.embedder.dim
+    return dict(
+        addition_embed_type="text_time",
+        addition_time_embed_dim=embedded,
+        projection_class_embeddings_input_dim=width,
     )
 
 
@@ -172,27 +193,46 @@ def _described(model: Any) -> str:
 
 
 def raise_unless_supported(model: Any) -> None:
-    """Raise unless MODEL is a plain Stable Diffusion 1 or 2.
+    """Raise unless MODEL is a plain Stable Diffusion 1, 2 or XL.
 
     Raises:
         UnsupportedModel: with its family and what to load instead.
     """
     host, config = model.model.diffusion_model, getattr(model.model.model_config, "unet_config", {})
-    advice = "Load a Stable Diffusion 1.x or 2.x text-to-image checkpoint."
+    advice = "Load a text-to-image checkpoint of Stable Diffusion 1, 2 or XL."
     if not isinstance(host, UNetModel):
         raise UnsupportedModel(f"{_described(model)} has no UNet that can be inflated. {advice}")
     if host.use_temporal_resblocks or config.get("use_temporal_attention"):
         raise UnsupportedModel(f"{_described(model)} is a video model. {advice}")
-    if host.num_classes is not None:
-        raise UnsupportedModel(f"{_described(model)} needs more than a prompt (as SDXL does). {advice}")
+    if host.num_classes is not None and type(model.model) is not comfy.model_base.SDXL:
+        raise UnsupportedModel(f"{_described(model)} takes other things beside the prompt than SDXL's base. {advice}")
     channels = model.model.latent_format.latent_channels
     if (host.in_channels, host.out_channels) != (channels, channels):
         raise UnsupportedModel(
             f"{_described(model)} takes {host.in_channels} channels: an inpainting or instruction model. {advice}"
         )
-    depths = {*config["transformer_depth"], *config["transformer_depth_output"]}
-    if not depths <= {0, 1} or config["transformer_depth_middle"] != 1 or len(set(config["num_res_blocks"])) > 1:
-        raise UnsupportedModel(f"{_described(model)} has transformers of another depth. {advice}")
+    if not _is_regular(config):
+        raise UnsupportedModel(
+            f"{_described(model)} has transformers of another depth, as distilled models have. {advice}"
+        )
+
+
+def _is_regular(config: Mapping[str, Any]) -> bool:
+    """Whether all blocks of a level are alike, on the way up as on the way down, and the middle is as the last level.
+
+    The middle of Stable Diffusion 1 has a transformer and the last level none.
+    """
+    if len(set(config["num_res_blocks"])) > 1:
+        return False
+    layers, depths = _layers(config), config["transformer_depth"]
+    levels = depths[::layers]
+    down = [depth for depth in levels for _ in range(layers)]
+    up = [depth for depth in levels for _ in range(layers + 1)]
+    return (
+        depths == down
+        and config["transformer_depth_output"] == up
+        and config["transformer_depth_middle"] == max(1, levels[-1])
+    )
 
 
 def _raise_if_code_is_patched(model: Any) -> None:

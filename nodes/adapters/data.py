@@ -22,6 +22,8 @@ from torch import Tensor
 
 from ... import tav_core
 from ...tav_core import Conditioning
+from ...tav_core.conditioning import as_conditioning
+from ...tav_core.unet.added import TEXT_EMBEDS, TIME_IDS, added_widths
 from .control import with_control
 from .progress import raise_if_interrupted
 
@@ -44,6 +46,9 @@ REMEDIES = {
     "reference_latents": "remove ReferenceLatent",
 }
 HARMLESS = {"pooled_output", "set_area_to_bounds", "control", "control_apply_to_uncond"}
+# Of SDXL: height and width, the crop's top and left, and the target's height and width, each with what it is without.
+SIZES = {"height": None, "width": None, "crop_h": 0, "crop_w": 0, "target_height": "height", "target_width": "width"}
+PIXELS_PER_LATENT = 8
 
 
 def clip_latents(latents: Mapping[str, Any], model: TavModel) -> Tensor:
@@ -82,15 +87,18 @@ def quick_pictures(clip: Tensor, model: TavModel) -> Tensor | None:
     return ((colours + 1) / 2).clamp(0, 1)
 
 
-def embeddings(conditioning: list, name: str) -> Tensor | Conditioning:
+def embeddings(conditioning: list, name: str, model: TavModel, clip: Tensor) -> Tensor | Conditioning:
     """The host's CONDITIONING to embeddings (1, n, d), under the ControlNets that it carries.
 
     Arguments:
         name: of the input, for the message.
+        model: of SDXL it takes the pooled text and sizes, which are those of the clip where CONDITIONING says none.
+        clip: its latents, (1, c, f, h, w).
 
     Raises:
-        ValueError: if it holds more than one prompt for the whole picture and the whole time.
+        ValueError: if it holds more than one prompt for the whole picture and the whole time, or no pooled text.
     """
+    is_xl = bool(added_widths(model.video_unet.unet.config))
     if len(conditioning) != 1:
         raise ValueError(
             f"{name} holds {len(conditioning)} entries; one is supported. Remove Conditioning (Combine), and write all "
@@ -98,7 +106,7 @@ def embeddings(conditioning: list, name: str) -> Tensor | Conditioning:
         )
     tensor, extras = conditioning[0]
     for key, value in extras.items():
-        if value is not None and key not in HARMLESS:
+        if value is not None and key not in HARMLESS and not (is_xl and key in SIZES):
             remedy = REMEDIES.get(key, "connect CLIP Text Encode directly")
             raise ValueError(f"{name} holds more than a prompt for the whole clip ({key}): {remedy}.")
     if tensor.ndim != 3 or tensor.shape[0] != 1:
@@ -106,17 +114,41 @@ def embeddings(conditioning: list, name: str) -> Tensor | Conditioning:
             f"{name} is not one prompt of a text encoder of Stable Diffusion. Connect CLIP Text Encode directly."
         )
     with torch.inference_mode(False):
-        return with_control(tensor.detach().clone().float(), extras)
+        return with_control(tensor.detach().clone().float(), extras, _added(extras, name, clip) if is_xl else {})
 
 
-def guided_embeddings(positive: list, negative: list) -> tuple[Tensor | Conditioning, Tensor | Conditioning]:
+def _added(extras: Mapping[str, Any], name: str, clip: Tensor) -> dict[str, Tensor]:
+    """What SDXL takes beside the prompt, as the host reads it from CONDITIONING.
+
+    Raises:
+        ValueError: there is no pooled text.
+    """
+    pooled = extras.get("pooled_output")
+    if pooled is None:
+        raise ValueError(
+            f"{name} holds no pooled text, which SDXL takes: connect CLIP Text Encode with the CLIP of the SDXL "
+            "checkpoint."
+        )
+    sizes = {"height": clip.shape[-2] * PIXELS_PER_LATENT, "width": clip.shape[-1] * PIXELS_PER_LATENT}
+    for key, without in SIZES.items():
+        value = extras.get(key)
+        sizes[key] = value if value is not None else sizes.get(key, sizes.get(str(without), without))  # type: ignore[arg-type]
+    ids = torch.tensor([[sizes[key] for key in SIZES]], dtype=torch.float32)
+    return {TEXT_EMBEDS: pooled.detach().clone().float(), TIME_IDS: ids}
+
+
+def guided_embeddings(
+    positive: list, negative: list, model: TavModel, clip: Tensor
+) -> tuple[Tensor | Conditioning, Tensor | Conditioning]:
     """Both prompts as `embeddings` returns them.
 
     Where the host would let the control of `positive` act on a `negative` without one, it does.
     """
-    under, away = embeddings(positive, "positive"), embeddings(negative, "negative")
-    if isinstance(under, Conditioning) and positive[0][1].get("control_apply_to_uncond", False):
-        away = away if isinstance(away, Conditioning) else Conditioning(away, under.controls)
+    under, away = embeddings(positive, "positive", model, clip), embeddings(negative, "negative", model, clip)
+    of_both = positive[0][1].get("control_apply_to_uncond", False)
+    if of_both and isinstance(under, Conditioning) and under.controls:
+        plain = as_conditioning(away)
+        away = plain if plain.controls else plain.under(under.controls)
     return under, away
 
 

@@ -186,7 +186,7 @@ def _source_branch(
             )
         with torch.inference_mode(False):
             mask = tav_core.latent_mask(mask.detach().clone(), clip)
-    return tav_core.SourceBranch(clip, embeddings(caption, "caption")), mask, warnings_of(model, clip)
+    return tav_core.SourceBranch(clip, embeddings(caption, "caption", model, clip)), mask, warnings_of(model, clip)
 
 
 def _weights_of(model: TavModel) -> str:

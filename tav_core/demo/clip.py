@@ -6,8 +6,13 @@ import json
 from dataclasses import dataclass
 from fractions import Fraction
 
+import torch
+from torch import Tensor
+
+from ..checks import check_choice
 from ..models.base import ASSETS
-from .world import Scene, Words, random_scene
+from .world import Scene, Words, draw, random_scene
+from .world.hints import HINTS
 
 FILE = ASSETS / "demo-clip.json"
 
@@ -38,3 +43,20 @@ def bundled_clip() -> BundledClip:
     return BundledClip(
         saved["caption"], saved["motion"], scene, saved["words"], saved["num_frames"], Fraction(saved["fps"])
     )
+
+
+def bundled_hints(kind: str) -> Tensor:
+    """What a ControlNet of the bundled model follows in the bundled clip: its true depth, or its true joints as bones.
+
+    Arguments:
+        kind: "depth" or "pose".
+
+    Returns:
+        (f, h, w, 3) in [0, 1].
+
+    Raises:
+        ValueError: it is another kind.
+    """
+    check_choice("kind", kind, list(HINTS))
+    clip = bundled_clip()
+    return torch.from_numpy(HINTS[kind](draw(clip.scene, clip.words, clip.num_frames)))

@@ -48,8 +48,10 @@ class UNetDenoiser:
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """See `Denoiser`."""
-        residuals: dict[str, Any] = self.conditioning.residuals(x_t, t)
-        return self.video_unet(x_t, t, self.conditioning.text, compute_dtype=self.compute_dtype, **residuals)
+        given: dict[str, Any] = dict(self.conditioning.residuals(x_t, t), compute_dtype=self.compute_dtype)
+        if self.conditioning.added:
+            given["added_cond_kwargs"] = self.conditioning.added
+        return self.video_unet(x_t, t, self.conditioning.text, **given)
 
     def beside(self, other: Denoiser) -> UNetDenoiser | None:
         """Both as one denoiser of twice the batch, this one's clips first; None where they cannot share a pass."""

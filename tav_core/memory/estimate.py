@@ -26,6 +26,7 @@ from ..editing.config import SamplingConfig
 from ..editing.prompt_to_prompt import Controlled, PromptToPrompt, replaced_kinds
 from ..tuning.config import TuningConfig
 from ..tuning.objective import Objective
+from ..unet.added import added_widths
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
 
@@ -115,8 +116,9 @@ def _dry_run(
         state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
         latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
         text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
+        added = {name: torch.empty(1, wide) for name, wide in added_widths(video_unet.unet.config).items()}
         with MemoryTracker() as tracker:
-            torch.func.functional_call(step, state, (latents, text))
+            torch.func.functional_call(step, state, (latents, text, added))
     moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
     return MemoryEstimate(
         weights=sum(tensor.nbytes for tensor in (*state.values(), *_tensors(controls))),
@@ -207,10 +209,10 @@ class _Step(nn.Module):
         """The operations of all passes of an update, from those of the passes that are run."""
         return flops * self._passes // self._run
 
-    def forward(self, latents: Tensor, text: Tensor) -> None:
+    def forward(self, latents: Tensor, text: Tensor, added: dict[str, Tensor]) -> None:
         context = self.video_unet.context
         before = context.checkpointing
-        denoiser = UNetDenoiser(self.video_unet, self._schedule, Conditioning(text, self.controls))
+        denoiser = UNetDenoiser(self.video_unet, self._schedule, Conditioning(text, self.controls, added))
         try:
             if isinstance(self.config, TuningConfig):
                 self._tune(replace(denoiser, compute_dtype=self.config.compute_dtype), latents, self.config)

@@ -14,19 +14,19 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from packaging.version import Version
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..checks import check_choice, check_device, check_integer, check_path
 from ..unet.families import COMPUTE_DTYPES
 from .folder import (
-    NETWORKS,
-    PARTS,
     ModelError,
     check_folder,
     check_network,
     check_scheduler,
     check_size,
     find_variant,
+    is_network,
+    parts_of,
 )
 from .published import is_published, read_published
 from .single_file import is_single_file, read_single_file
@@ -42,13 +42,15 @@ DIFFUSERS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The parts of a text-to-image model, as diffusers and transformers load them."""
+    """The parts of a text-to-image model, as diffusers and transformers load them; SDXL alone has the last two."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler: DDIMScheduler
+    text_encoder_2: CLIPTextModelWithProjection | None = None
+    tokenizer_2: CLIPTokenizer | None = None
 
     @property
     def image_size(self) -> int:
@@ -75,11 +77,12 @@ def load_model(
     """Load a base model from a local folder in diffusers' layout, or from a single-file checkpoint.
 
     Arguments:
-        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, whose weights may be
-            sharded or of a variant such as fp16 alone, and whose UNet may be a tuned one of the published
-            implementation (see `published.py`); a .safetensors file of Stable Diffusion 1 or 2 (see
-            `single_file.read_single_file`); or "demo" for the bundled model.
-        device, dtype: of the three networks; the type or its name, such as "float16".
+        path_or_name: a folder with unet/, vae/, text_encoder/, tokenizer/ and scheduler/, for SDXL text_encoder_2/ and
+            tokenizer_2/ too, whose weights may be sharded or of a variant such as fp16 alone, and whose UNet may be a
+            tuned one of the published implementation (see `published.py`); a .safetensors file of
+            Stable Diffusion 1, 2 or XL (see `single_file.read_single_file`); or "demo" for the bundled model.
+        device, dtype: of the networks; the type or its name, such as "float16". SDXL's autoencoder overflows in
+            float16 and stays float32, unless its configuration has force_upcast = false.
 
     Returns:
         The parts, in evaluation mode, with no parameter requiring a gradient.
@@ -97,8 +100,11 @@ def load_model(
         loaded = read_single_file(folder, weight_dtype)
     else:
         loaded = _read_folder(folder, weight_dtype)
-    _check_tokenizer(folder, loaded["tokenizer"], loaded["text_encoder"])
-    for part in NETWORKS:
+    for second in ("", "_2") if "tokenizer_2" in loaded else ("",):
+        _check_tokenizer(folder, loaded[f"tokenizer{second}"], loaded[f"text_encoder{second}"])
+    if "tokenizer_2" in loaded and loaded["vae"].config.force_upcast:  # the default, and in SDXL alone it is needed
+        loaded["vae"].float()
+    for part in filter(is_network, loaded):
         loaded[part] = loaded[part].to(device).eval().requires_grad_(False)
     loaded["unet"].prediction_type = loaded["scheduler"].config.prediction_type  # nothing in the UNet shows it
     return BaseModel(**loaded)
@@ -107,9 +113,9 @@ def load_model(
 def _read_folder(folder: Path, weight_dtype: torch.dtype) -> dict[str, Any]:
     check_folder(folder)
     loaded: dict[str, Any] = {}
-    for part in PARTS:
+    for part in parts_of(folder):
         try:
-            loaded[part] = read_network(folder / part, weight_dtype) if part in NETWORKS else _read_other(folder / part)
+            loaded[part] = read_network(folder / part, weight_dtype) if is_network(part) else _read_other(folder / part)
         except Exception as error:  # each library raises its own types; all mean that this part cannot be read
             reason = " ".join(str(error).split())[:REASON_LENGTH].rstrip(". ")
             raise ModelError(
@@ -123,7 +129,7 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
     """Read one network of a model with all of its weights, on the CPU.
 
     Arguments:
-        part: its folder, named "unet", "vae" or "text_encoder".
+        part: its folder, named "unet", "vae", "text_encoder" or "text_encoder_2".
         dtype: of its weights.
 
     Raises:
@@ -135,9 +141,10 @@ def read_network(part: Path, dtype: torch.dtype) -> Any:
         return read_published(part, config, dtype)
     if part.name in DIFFUSERS:
         return read_diffusers(DIFFUSERS[part.name], part, config, dtype)
+    kind = CLIPTextModel if part.name == "text_encoder" else CLIPTextModelWithProjection
     with torch.device("meta"):
-        check_size(part, CLIPTextModel(CLIPTextConfig.from_dict(config)))
-    return _complete(CLIPTextModel.from_pretrained(part, **{DTYPE: dtype}, **_options(part)))
+        check_size(part, kind(CLIPTextConfig.from_dict(config)))
+    return _complete(kind.from_pretrained(part, **{DTYPE: dtype}, **_options(part)))
 
 
 def read_diffusers(kind: Any, part: Path, config: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -163,7 +170,7 @@ def _complete(loaded: tuple[Any, dict[str, Any]]) -> Any:
 
 def _read_other(part: Path) -> Any:
     """Read the tokenizer or the scheduler."""
-    if part.name == "tokenizer":
+    if part.name.startswith("tokenizer"):
         return CLIPTokenizer.from_pretrained(part, local_files_only=True)
     check_scheduler(part)
     return DDIMScheduler.from_pretrained(part, local_files_only=True)

@@ -6,48 +6,89 @@ A clip's latents are (1, c, f, h, w), multiplied by the autoencoder's scaling fa
 import string
 from difflib import SequenceMatcher
 from math import lcm
+from typing import Any
 
 import torch
 from einops import rearrange
 
 from ..checks import check_integer, check_range, check_tensor, check_text, check_type, raise_unless_finite
+from ..conditioning import Conditioning
+from ..unet.added import TEXT_EMBEDS, TIME_IDS
 from ..unet.frames import check_clip
 from .base import BaseModel
 
 MAX_PROMPTS = 10_000  # encoded at once
+MAX_SIDE = 2**16  # in pixels
 MAX_CHUNKS = 256  # of a prompt, and of prompts of unlike length that are repeated to one
 
 
 @torch.no_grad()
-def encode_prompts(model: BaseModel, prompts: list[str]) -> torch.Tensor:
-    """Text embeddings of prompts: (len(prompts), n, d).
+def encode_prompts(
+    model: BaseModel, prompts: list[str], size: tuple[int, int] | None = None
+) -> torch.Tensor | Conditioning:
+    """Text embeddings of prompts: (len(prompts), n, d). Those of SDXL come in a Conditioning.
 
     As in the published pipeline: end tokens up to 77, and no attention mask. A prompt of more than 75 tokens is encoded
     in chunks of 75, next to each other, as ComfyUI does; n is 77 times their number. Brackets and all other characters
     are literal. Prompts of unlike length are repeated to the same one, which changes no attention to them.
 
+    For SDXL the layer before the last of both text encoders is taken, side by side, and the pooled text of the second
+    one, from the first chunk. The empty prompt is encoded as any other.
+
+    Arguments:
+        model: the base model.
+        prompts: one for each clip.
+        size: height and width of the clip in pixels, which SDXL is told as the size of the original and of the target,
+            without a crop; None for the size that the model was trained at. Others do not read it.
+
     Raises:
-        TypeError, ValueError: if they are no strings, or there are none, or too long.
+        TypeError, ValueError: if they are no strings, or there are none, or too long, or the size is none.
     """
     check_type("prompts", prompts, list, "give a list of strings")
     for prompt in prompts:
         check_text("a prompt", prompt)
     check_integer("the number of prompts", len(prompts), 1, MAX_PROMPTS)
-    chunks = [_token_chunks(model, prompt) for prompt in prompts]
+    if model.text_encoder_2 is not None:
+        return _encode_for_sdxl(model, prompts, size)
+    return _encode(model, prompts)[0]
+
+
+def _encode(model: BaseModel, prompts: list[str], second: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Embeddings (b, n, d) by one text encoder, of SDXL by the layer before its last; the second one pools: (b, p)."""
+    chunks = [_token_chunks(model, prompt, second) for prompt in prompts]
     count = lcm(*(len(ids) for ids in chunks))
     if count > MAX_CHUNKS:
         raise ValueError(
             f"The prompts have {', '.join(str(len(ids)) for ids in chunks[:3])}... chunks of tokens; {MAX_CHUNKS} fit "
             "beside each other: shorten them, or encode them one by one."
         )
-    encoder = model.text_encoder
-    texts = encoder(torch.cat(chunks).to(encoder.device)).last_hidden_state.split([len(ids) for ids in chunks])
-    return torch.stack([text.flatten(0, 1).repeat(count // len(text), 1) for text in texts])
+    encoder: Any = model.text_encoder_2 if second else model.text_encoder
+    lengths, is_xl = [len(ids) for ids in chunks], model.text_encoder_2 is not None
+    out = encoder(torch.cat(chunks).to(encoder.device), output_hidden_states=is_xl)
+    texts = (out.hidden_states[-2] if is_xl else out.last_hidden_state).split(lengths)
+    pooled = torch.stack([embeds[0] for embeds in out.text_embeds.split(lengths)]) if second else None
+    return torch.stack([text.flatten(0, 1).repeat(count // len(text), 1) for text in texts]), pooled
 
 
-def _token_chunks(model: BaseModel, prompt: str) -> torch.Tensor:
+def _encode_for_sdxl(model: BaseModel, prompts: list[str], size: tuple[int, int] | None) -> Conditioning:
+    """See `encode_prompts`."""
+    height, width = size or (model.image_size, model.image_size)
+    for name, side in (("The height", height), ("The width", width)):
+        check_integer(f"{name} that SDXL is told", side, 1, MAX_SIDE)
+    (first, _), (second, pooled) = _encode(model, prompts), _encode(model, prompts, second=True)
+    assert pooled is not None, "the second encoder pools"
+    sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=pooled.device)
+    added = {TEXT_EMBEDS: pooled, TIME_IDS: sizes.expand(len(prompts), -1)}
+    return Conditioning(torch.cat([first, second.to(first)], dim=-1), added=added)
+
+
+def _token_chunks(model: BaseModel, prompt: str, second: bool = False) -> torch.Tensor:
     """The tokens of a prompt, each chunk between a start and an end token and padded: (chunks, length)."""
-    length, tokenizer = model.text_encoder.config.max_position_embeddings, model.tokenizer
+    encoder, tokenizer = model.text_encoder, model.tokenizer
+    if second:
+        assert model.text_encoder_2 is not None and model.tokenizer_2 is not None, "SDXL has two"
+        encoder, tokenizer = model.text_encoder_2, model.tokenizer_2
+    length = encoder.config.max_position_embeddings
     start, *_, end = tokenizer("").input_ids
     ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
     chunks = [ids[first : first + length - 2] for first in range(0, max(1, len(ids)), length - 2)]

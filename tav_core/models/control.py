@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from ..checks import check_device, check_number, check_path, check_tensor, check_type
 from ..conditioning import Residuals
-from .base import REASON_LENGTH, read_diffusers
+from .base import ASSETS, REASON_LENGTH, read_diffusers
 from .folder import ModelError, check_network
 
 KINDS = {kind.__name__: kind for kind in (ControlNetModel, T2IAdapter)}
 NUM_TIMESTEPS = 1000  # of Stable Diffusion
 MAX_SCALE = 10
+DEMO_CONTROLS = ("demo-depth", "demo-pose")  # of the bundled model: they follow depth, and drawn joints
 PIXELS_PER_LATENT = 8
 
 
@@ -36,7 +37,7 @@ def load_control(
     """Load a ControlNet or a T2I-Adapter from a local folder in diffusers' layout.
 
     Arguments:
-        path: a folder with config.json and .safetensors weights.
+        path: a folder with config.json and .safetensors weights, or a name of DEMO_CONTROLS.
         device, dtype: of the network.
 
     Returns:
@@ -45,7 +46,7 @@ def load_control(
     Raises:
         ModelError: if the folder is missing, incomplete or unreadable, or holds another kind of network.
     """
-    folder = check_path(path, ModelError)
+    folder = ASSETS / str(path) if path in DEMO_CONTROLS else check_path(path, ModelError)
     check_device(torch.device(device))
     if not folder.is_dir():
         raise ModelError(f"There is no ControlNet at {folder}. Give a local folder in diffusers' layout.")

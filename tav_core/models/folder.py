@@ -15,6 +15,7 @@ from torch import nn
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
+SECOND = ("text_encoder_2", "tokenizer_2")  # of SDXL beside these
 CONVERT = "convert them with save_pretrained(safe_serialization=True), and keep the .safetensors files alone"
 LARGEST_NUMBER = 2**20  # in a configuration; the largest in use is a vocabulary of some 50,000
 LARGEST_COUNT = 64  # of layers and blocks; the largest in use is 32
@@ -46,13 +47,14 @@ def check_folder(folder: Path) -> None:
             'Give a local folder in diffusers\' layout, or "demo" for the bundled model.'
         )
     _raise_unless_stable_diffusion(folder)
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    parts = parts_of(folder)
+    missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise ModelError(
             f"{folder} is not a model in diffusers' layout: it lacks {', '.join(missing)}. "
-            f"Expected folders: {', '.join(PARTS)}."
+            f"Expected folders: {', '.join(parts)}."
         )
-    for part in NETWORKS:
+    for part in filter(is_network, parts):
         if not any((folder / part).glob("*.safetensors")):
             raise ModelError(
                 f"{folder / part} holds no .safetensors weights. "
@@ -63,6 +65,17 @@ def check_folder(folder: Path) -> None:
                 f"{folder / part} holds an adapter, which may name another model to load: merge it into the weights, "
                 "and remove adapter_config.json."
             )
+
+
+def parts_of(folder: Path) -> tuple[str, ...]:
+    """The names of the parts that a model in diffusers' layout has: SDXL has a second text encoder."""
+    is_xl = _stated(folder / "unet" / "config.json", "addition_embed_type") == "text_time"
+    return PARTS + SECOND if is_xl else PARTS
+
+
+def is_network(part: str) -> bool:
+    """Whether a part of a model has weights."""
+    return part in (*NETWORKS, SECOND[0])
 
 
 def find_variant(part: Path) -> str | None:
@@ -99,7 +112,9 @@ def _raise_unless_stable_diffusion(folder: Path) -> None:
 
 
 def _not_taken(folder: Path, kind: str) -> str:
-    return f"The model in {folder} is {kind}, which Tune-A-Video does not take: give one of Stable Diffusion 1 or 2."
+    return (
+        f"The model in {folder} is {kind}, which Tune-A-Video does not take: give one of Stable Diffusion 1, 2 or XL."
+    )
 
 
 def _stated(file: Path, key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""A single-file checkpoint of Stable Diffusion 1 or 2 (.safetensors): its networks, schedule and tokenizer, offline.
+"""A single-file checkpoint of Stable Diffusion 1, 2 or XL (.safetensors): networks, schedule and tokenizer, offline.
 
 Tensors are renamed by the functions with which diffusers loads such files. EMA copies of the UNet are left out.
 """
@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders import single_file_utils
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from . import ldm
 from .folder import ModelError
@@ -34,7 +34,14 @@ _PROBE = ldm.UNET + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _V_PREDICTION_SPREAD = 0.09  # of that tensor: it is wider in Stable Diffusion 2 models that predict v
 _MERGES = 49152 - 256 - 2  # of CLIP's byte pairs
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"  # in open-clip-torch and in OpenAI's clip
+_VOCABULARY_FILES = ("vocab.json", "merges.txt")  # or tokenizer.json, which transformers 5 alone writes
 _PACKAGES = ("open_clip", "clip")
+_TEXT_ENCODERS: dict[str, Any] = {  # by the beginnings of their tensors' names; of SDXL two, in this order
+    ldm.CLIP: CLIPTextModel,
+    ldm.OPEN_CLIP: CLIPTextModel,
+    ldm.CLIP_XL: CLIPTextModel,
+    ldm.OPEN_CLIP_XL: CLIPTextModelWithProjection,
+}
 
 
 def is_single_file(path: Path) -> bool:
@@ -46,8 +53,8 @@ def read_single_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
     """The parts of a model by the names of `BaseModel`, on the CPU.
 
     Arguments:
-        path: of the .safetensors file. The tokenizer is read from a folder "tokenizer" beside it, or from the package
-            open-clip-torch.
+        path: of the .safetensors file. The tokenizer is read from a folder "tokenizer" beside it, for SDXL the second
+            one from "tokenizer_2" if there is one, or from the package open-clip-torch.
         dtype: of the weights.
 
     Raises:
@@ -62,7 +69,7 @@ def read_single_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             ldm.raise_unless_supported(str(path), shapes)
-            needed = (ldm.UNET, ldm.VAE, ldm.CLIP, ldm.OPEN_CLIP)
+            needed = (ldm.UNET, ldm.VAE, ldm.CLIP, ldm.OPEN_CLIP, ldm.CLIP_XL, ldm.OPEN_CLIP_XL)
             state = {key: file.get_tensor(key) for key in shapes if key.startswith(needed)}
             marks = {key for key in shapes if key in ("v_pred", "ztsnr")}
     except (SafetensorError, OSError) as error:
@@ -71,12 +78,14 @@ def read_single_file(path: Path, dtype: torch.dtype) -> dict[str, Any]:
         parts = _networks(state, shapes, dtype)
     except (KeyError, ValueError, IndexError, StopIteration, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{path} is no complete checkpoint of Stable Diffusion 1 or 2 ({reason}).") from error
+        raise ModelError(f"{path} is no complete checkpoint of Stable Diffusion 1, 2 or XL ({reason}).") from error
     scheduler = DDIMScheduler(**_BETAS, steps_offset=1, set_alpha_to_one=False, **_prediction(state, marks))
-    if scheduler.config.prediction_type == "v_prediction":
+    if scheduler.config.prediction_type == "v_prediction" and not ldm.is_xl(shapes):
         parts["unet"].register_to_config(sample_size=96)
-    tokenizer = find_tokenizer(path, is_open_clip=any(key.startswith(ldm.OPEN_CLIP) for key in shapes))
-    return {**parts, "tokenizer": tokenizer, "scheduler": scheduler}
+    parts["tokenizer"] = find_tokenizer(path, is_open_clip=any(key.startswith(ldm.OPEN_CLIP) for key in shapes))
+    if ldm.is_xl(shapes):
+        parts["tokenizer_2"] = find_tokenizer(path, is_open_clip=True, name="tokenizer_2")
+    return {**parts, "scheduler": scheduler}
 
 
 def _prediction(state: dict[str, Tensor], marks: set[str]) -> dict[str, Any]:
@@ -93,21 +102,23 @@ def _networks(state: dict[str, Tensor], shapes: ldm.Shapes, dtype: torch.dtype) 
     unet_config, vae_config = ldm.unet_config(shapes), ldm.vae_config(shapes)
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**unet_config), AutoencoderKL(**vae_config)
-    text_encoder = CLIPTextModel(CLIPTextConfig(**ldm.text_config(shapes)))  # it has tensors that no file holds
     unet_state = single_file_utils.convert_ldm_unet_checkpoint(state, unet.config)
     vae_state = single_file_utils.convert_ldm_vae_checkpoint(state, vae.config)
-    return {
-        "unet": _filled(unet, unet_state, dtype),
-        "vae": _filled(vae, vae_state, dtype),
-        "text_encoder": _filled(text_encoder, _text_state(text_encoder, state, shapes), dtype),
-    }
+    parts: dict[str, Any] = {"unet": _filled(unet, unet_state, dtype), "vae": _filled(vae, vae_state, dtype)}
+    prefixes = [prefix for prefix in _TEXT_ENCODERS if any(key.startswith(prefix) for key in shapes)]
+    for name, prefix in zip(("text_encoder", "text_encoder_2"), prefixes, strict=False):
+        encoder = _TEXT_ENCODERS[prefix](
+            CLIPTextConfig(**ldm.text_config(shapes, prefix))
+        )  # some tensors are in no file
+        parts[name] = _filled(encoder, _text_state(encoder, state, shapes, prefix), dtype)
+    return parts
 
 
-def _text_state(model: CLIPTextModel, state: dict[str, Tensor], shapes: ldm.Shapes) -> dict[str, Tensor]:
-    if any(key.startswith(ldm.OPEN_CLIP) for key in shapes):
-        renamed = single_file_utils.convert_open_clip_checkpoint(model, state, prefix=ldm.OPEN_CLIP)
+def _text_state(model: nn.Module, state: dict[str, Tensor], shapes: ldm.Shapes, prefix: str) -> dict[str, Tensor]:
+    if prefix in (ldm.OPEN_CLIP, ldm.OPEN_CLIP_XL):
+        renamed = single_file_utils.convert_open_clip_checkpoint(model, state, prefix=prefix)
     else:
-        prefix = ldm.clip_prefix(shapes)
+        prefix = ldm.clip_prefix(shapes, prefix)
         renamed = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     names = set(model.state_dict())  # with "text_model." in transformers 4, without it in some of 5
     plain = {key.removeprefix("text_model."): tensor for key, tensor in renamed.items()}
@@ -131,19 +142,21 @@ def _filled(network: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) ->
     return network.to(dtype)
 
 
-def find_tokenizer(path: Path, is_open_clip: bool) -> CLIPTokenizer:
+def find_tokenizer(path: Path, is_open_clip: bool, name: str = "tokenizer") -> CLIPTokenizer:
     """CLIP's tokenizer from a folder beside a checkpoint, or from a package that has its vocabulary.
 
     Arguments:
         is_open_clip: whether prompts are padded with "!", as in Stable Diffusion 2.
+        name: of the folder; without one of SDXL's second name the first one's vocabulary serves, which is the same.
 
     Raises:
         ModelError: if there is none.
     """
     padding = {"pad_token": "!"} if is_open_clip else {}
-    for folder in (path.with_suffix("") / "tokenizer", path.parent / "tokenizer", path.parent):
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            stated = {} if (folder / "tokenizer_config.json").is_file() else padding
+    beside = [folder / each for each in (name, "tokenizer") for folder in (path.with_suffix(""), path.parent)]
+    for folder in (*beside, path.parent):
+        if all((folder / file).is_file() for file in _VOCABULARY_FILES) or (folder / "tokenizer.json").is_file():
+            stated = {} if folder.name == name and (folder / "tokenizer_config.json").is_file() else padding
             return CLIPTokenizer.from_pretrained(folder, local_files_only=True, **stated)
     for package in _PACKAGES:
         spec = find_spec(package)

@@ -94,7 +94,7 @@ def result_key(
         )
     schedule = NoiseSchedule.from_scheduler(scheduler)
     conditioning = as_conditioning(encoder_hidden_states)
-    inputs = {"latents": latents, "text": conditioning.text, "alphas_cumprod": schedule.alphas_cumprod, **_draws(given)}
+    inputs = {"latents": latents, **conditioning.tensors(), "alphas_cumprod": schedule.alphas_cumprod, **_draws(given)}
     parts = {
         "run": type(config).__name__,
         "config": _settings(config),

@@ -1,4 +1,6 @@
-"""Which UNets can be inflated: Stable Diffusion 1 and 2, and what is shaped like them."""
+"""Which UNets can be inflated: Stable Diffusion 1, 2 and XL, and what is shaped like them."""
+
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -21,8 +23,9 @@ PLAIN_PROCESSORS = {
     "AttnProcessor", "AttnProcessor2_0", "AttnProcessorNPU", "FusedAttnProcessor2_0", "SlicedAttnProcessor",
     "XFormersAttnProcessor", "XLAFlashAttnProcessor2_0",
 }  # fmt: skip
+REFINER_IDS = 5  # sizes that the SDXL refiner takes, a score of beauty among them; its pooled text is all its text
 UNSUPPORTED_CONDITIONS = (
-    "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type", "only_cross_attention",
+    "class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "only_cross_attention",
     "mid_block_only_cross_attention", "dual_cross_attention", "resnet_skip_time_act",
 )  # fmt: skip
 
@@ -38,15 +41,16 @@ def raise_unless_supported(unet: nn.Module) -> None:
         raise ValueError("This UNet is inflated already. Use the VideoUNet you have, or load the UNet anew.")
     if not isinstance(unet, UNet2DConditionModel):
         raise TypeError(
-            f"Expected a diffusers UNet2DConditionModel (Stable Diffusion 1 or 2), got {type(unet).__name__}. "
+            f"Expected a diffusers UNet2DConditionModel (Stable Diffusion 1, 2 or XL), got {type(unet).__name__}. "
             "Three-dimensional and motion models have a notion of time already; give the image model."
         )
     config = unet.config
+    _raise_for_other_sdxl(config)
     strange = [key for key in UNSUPPORTED_CONDITIONS if _is_set(config.get(key))]
     if strange:
         raise ValueError(
             f"This UNet has {', '.join(f'{key}={config[key]!r}' for key in strange)}: it takes more than "
-            "a prompt, or attends otherwise than Stable Diffusion 1 and 2 do. Give a UNet of that family."
+            "a prompt, or attends otherwise than Stable Diffusion 1, 2 and XL do. Give a UNet of that family."
         )
     types = {*config.down_block_types, *config.up_block_types, config.mid_block_type or "no middle block"}
     if types - PLAIN_BLOCK_TYPES:
@@ -54,7 +58,7 @@ def raise_unless_supported(unet: nn.Module) -> None:
     if config.resnet_time_scale_shift != "default":
         raise ValueError(
             f"This UNet has resnet_time_scale_shift={config.resnet_time_scale_shift!r}: its resnets are not those of "
-            "Stable Diffusion 1 and 2. Give a UNet of that family."
+            "Stable Diffusion 1, 2 and XL. Give a UNet of that family."
         )
     if config.in_channels != config.out_channels:
         raise ValueError(
@@ -62,6 +66,19 @@ def raise_unless_supported(unet: nn.Module) -> None:
             "instruction model. Give the plain text-to-image model."
         )
     _raise_unless_trainable(unet)
+
+
+def _raise_for_other_sdxl(config: Any) -> None:
+    """Refuse what is made of SDXL, or takes other additions than its base does."""
+    if config.get("reverse_transformer_layers_per_block") is not None:
+        raise ValueError("This UNet is a distilled SDXL (as SSD-1B and Vega): give SDXL's base or a fine-tune of it.")
+    kind = config.get("addition_embed_type")
+    if kind not in (None, "text_time"):
+        raise ValueError(f"This UNet has addition_embed_type={kind!r}: give one of Stable Diffusion 1, 2 or XL.")
+    if kind and config.projection_class_embeddings_input_dim - REFINER_IDS * config.addition_time_embed_dim == (
+        config.cross_attention_dim
+    ):
+        raise ValueError("This UNet is the SDXL refiner: give SDXL's base or a fine-tune of it.")
 
 
 def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
@@ -81,7 +98,7 @@ def _raise_unless_trainable(unet: UNet2DConditionModel) -> None:
     for block in blocks:
         plain = block.norm_type == "layer_norm" and block.attn2 is not None and block.pos_embed is None
         if not plain or hasattr(block, "fuser"):
-            raise ValueError("This UNet has gated, adaptive or positional blocks; give a Stable Diffusion 1 or 2 UNet.")
+            raise ValueError("This UNet has gated, adaptive or positional blocks; give one of Stable Diffusion 1, 2 or XL.")
         for attn in (block.attn1, block.attn2):
             if isinstance(attn.processor, nn.Module) or not isinstance(base_layer(attn.to_q), nn.Linear):
                 raise ValueError("This UNet carries an adapter other than a LoRA of peft: unload an IP-Adapter.")

@@ -45,7 +45,7 @@ def inflate(
     """Inflate a text-to-image UNet, in place.
 
     Arguments:
-        unet: the UNet of Stable Diffusion 1 or 2 or one shaped like it, not inflated yet. It is changed and kept.
+        unet: the UNet of Stable Diffusion 1, 2 or XL or one shaped like it, not inflated yet. It is changed and kept.
         group_norm: "video" pools the statistics of the resnets' norms over the clip, as published and as published
             weights need it; "frame" keeps the image model's own.
         attention: "sparse_causal", or "per_frame" for the image model's own self-attention (an ablation).

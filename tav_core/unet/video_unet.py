@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_tensor, check_type
 from ..conditioning import Conditioning, as_conditioning
 from .adapters import Adapter
+from .added import check_added
 from .attention import AttentionControl, nested
 from .block import SpatioTemporalBlock
 from .frames import FrameContext, check_clip, check_embeddings, fold_frames, unfold_frames, without_autocast
@@ -70,6 +71,7 @@ class VideoUNet(nn.Module):
         timestep: int | Tensor,
         encoder_hidden_states: Tensor,
         *,
+        added_cond_kwargs: Mapping[str, Tensor] | None = None,
         down_block_additional_residuals: Sequence[Tensor] | None = None,
         mid_block_additional_residual: Tensor | None = None,
         down_intrablock_additional_residuals: Sequence[Tensor] | None = None,
@@ -81,6 +83,8 @@ class VideoUNet(nn.Module):
             latents: (b, c, f, h, w), scaled by the VAE's factor, any floating type.
             timestep: one for all clips, or one for each, (b,).
             encoder_hidden_states: text embeddings (b, n, d).
+            added_cond_kwargs: of SDXL: text_embeds (b, p), the pooled text, and time_ids (b, 6), height and width of
+                the original, top and left of the crop, height and width of the target, in pixels.
             down_block_additional_residuals, mid_block_additional_residual: of a ControlNet of diffusers that is given
                 the frames in its batch, (b f, c, h, w) each, the frames of a clip next to each other.
             down_intrablock_additional_residuals: likewise of a T2I-Adapter.
@@ -97,6 +101,7 @@ class VideoUNet(nn.Module):
         check_clip(latents, self.unet.config.in_channels)
         batch, num_frames = latents.shape[0], latents.shape[2]
         check_embeddings(encoder_hidden_states, batch, self.text_width)
+        check_added(added_cond_kwargs, batch, self.unet.config)
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(batch).repeat_interleave(num_frames)
         compute_dtype = compute_dtype or self.dtype
         # A model in half precision computes in it throughout: only a finer one needs autocast's casts.
@@ -109,12 +114,17 @@ class VideoUNet(nn.Module):
             mid_block_additional_residual=mid_block_additional_residual,
             down_intrablock_additional_residuals=down_intrablock_additional_residuals,
         )
+        added = {
+            name: tensor.to(device, self.dtype).repeat_interleave(num_frames, dim=0)
+            for name, tensor in (added_cond_kwargs or {}).items()
+        }
+        given = dict(residuals, added_cond_kwargs=added) if added else residuals
         if self.context.control is not None:
             self.context.timesteps = timesteps[::num_frames]
             self.context.size = (latents.shape[3], latents.shape[4])
         with casts, self.context.counting(num_frames):
             images = fold_frames(latents).to(self.dtype)
-            predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype), **residuals).sample
+            predicted = self.unet(images, timesteps, encoder_hidden_states.to(self.dtype), **given).sample
         return unfold_frames(predicted, num_frames).to(latents.dtype)
 
     def _residuals(self, images: int, **given: Any) -> dict[str, Any]:
@@ -205,5 +215,6 @@ def check_inputs(video_unet: VideoUNet, latents: Tensor, **embeddings: Tensor | 
         conditioning = as_conditioning(embedding)
         check_tensor(name, conditioning.text)
         check_embeddings(conditioning.text, latents.shape[0], video_unet.text_width)
+        check_added(conditioning.added, latents.shape[0], video_unet.unet.config)
         for control in conditioning.controls:
             control.check(latents, video_unet.unet.config)

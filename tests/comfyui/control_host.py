@@ -35,6 +35,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+tav = module("tav_core")
 for node in ("sample.Sample", "ddim_invert.DDIMInvert", "one_shot_tune.OneShotTune"):  # which the host tells what runs
     name, kind = node.split(".")
     getattr(module(f"nodes.{name}"), kind).hidden = SimpleNamespace(prompt=None, unique_id=None)
@@ -147,7 +148,37 @@ def wider(control: Any) -> Any:
     return control
 
 
-CASES = {"loops": loops, "stages": stages, "refusals": refusals}
+def demo() -> dict[str, float]:
+    """The bundled ControlNets under the pack's nodes, beside the core and under the host's own sampler."""
+    model, found = module("nodes.adapters.demo").load_demo()[0], {}
+    handle = tuned_model(model)
+    text = [torch.randn(1, 77, 64, generator=torch.Generator().manual_seed(seed)) for seed in (10, 11)]
+    start = torch.randn(FRAMES, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    for kind in ("depth", "pose"):
+        network, hints = module("nodes.load_demo_control").LoadDemoControl.execute(kind).result
+        control = network.copy().set_cond_hint(hints[:FRAMES].movedim(-1, 1), 0.8, RANGE)
+        extras = dict(control=control, control_apply_to_uncond=True)
+        positive, negative = ([[each, dict(extras)]] for each in text)
+        given = dict(model=handle, latents=inverted(start), positive=positive, negative=negative)
+        got = module("nodes.sample").Sample.execute(**given, steps=STEPS, guidance=CFG).result[0]["samples"]
+        expected = by_host(apply(model, handle), start, positive, negative)
+        found[f"{kind}, host"] = error(got, expected)
+        ours = tav.HintControl(tav.load_control(f"demo-{kind}"), hints[:FRAMES], 0.8, *RANGE)
+        host = module("nodes.adapters.control").HostControl(control)
+        clip, t = start.movedim(0, 1)[None], torch.tensor([700])
+        with module("nodes.adapters.control").running([host]), torch.inference_mode():
+            added = host.residuals(clip, t, text[0])
+        wanted = ours.residuals(clip, t, text[0])
+        found[f"{kind}, core"] = max(
+            error(a, b)
+            for name in ("down_block_additional_residuals", "mid_block_additional_residual")
+            for a, b in zip(added[name], wanted[name], strict=True)
+        )
+        found[f"{kind} acts"] = max(float(tensor.abs().max()) for tensor in wanted["down_block_additional_residuals"])
+    return found
+
+
+CASES = {"loops": loops, "stages": stages, "refusals": refusals, "demo": demo}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -378,10 +378,12 @@ def run(case: str) -> dict:
         return compare(gguf())
     if case == "sd21":
         return compare(host_model(families.SD20, SD21))
-    if case == "sdxl":
+    if case == "refiner":
         depths = dict(channel_mult=[1, 2, 4], num_res_blocks=[2, 2, 2], transformer_depth=[0, 0, 2, 2, 10, 10])
         depths |= dict(transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], transformer_depth_middle=10)
-        return refusal(host_model(families.SDXL, SD21, num_classes="sequential", adm_in_channels=64, **depths, **small))
+        return refusal(
+            host_model(families.SDXLRefiner, SD21, num_classes="sequential", adm_in_channels=64, **depths, **small)
+        )
     if case == "inpaint":
         return refusal(host_model(families.SD15, SD15, in_channels=9, **small))
     if case == "flux":

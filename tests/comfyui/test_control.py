@@ -16,7 +16,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def results(comfyui: tuple[Path, str]) -> dict[str, dict]:
-    return run(comfyui, HOST, "loops", "stages", "refusals")
+    return run(comfyui, HOST, "loops", "stages", "refusals", "demo")
 
 
 def test_a_guided_loop_equals_the_hosts(results: dict[str, dict]) -> None:
@@ -35,3 +35,12 @@ def test_it_acts_in_inversion_and_tuning(results: dict[str, dict], what: str) ->
 @pytest.mark.parametrize("case", REFUSED)
 def test_controls_that_do_not_fit_are_refused(results: dict[str, dict], case: str) -> None:
     assert REFUSED[case] in results["refusals"][case]
+
+
+@pytest.mark.parametrize("kind", ["depth", "pose"])
+def test_the_bundled_controlnets_act_as_in_the_core_and_under_the_hosts_sampler(
+    results: dict[str, dict], kind: str
+) -> None:
+    found = results["demo"]
+    assert found[f"{kind}, core"] <= 1e-5 and found[f"{kind}, host"] <= 1e-5, found
+    assert found[f"{kind} acts"] > 0.01

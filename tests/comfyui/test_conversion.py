@@ -9,13 +9,13 @@ import pytest
 
 HOST = Path(__file__).with_name("host.py")
 REFUSED = {
-    "sdxl": "SDXL",
+    "refiner": "the family SDXLRefiner and takes other things beside the prompt than SDXL's base",
     "inpaint": "9 channels",
     "freeu": "act while ComfyUI samples",
-    "flux": "the family Flux and has no UNet that can be inflated. Load a Stable Diffusion 1.x or 2.x",
+    "flux": "the family Flux and has no UNet that can be inflated. Load a text-to-image checkpoint of",
     "svd": "the family SVD_img2vid and is a video model",
-    "flow": "samples in another way than Stable Diffusion 1 and 2, which predict noise (eps) or velocity (v). Connect "
-    "the MODEL as its checkpoint loader gives it",
+    "flow": "samples in another way than Stable Diffusion 1, 2 and XL, which predict noise (eps) or velocity (v). "
+    "Connect the MODEL as its checkpoint loader gives it",
 }
 FULL_SIZE = ("sd15", "sd15-lora", "sd21")
 COMPARED = (*FULL_SIZE, "scaled fp8", "gguf")

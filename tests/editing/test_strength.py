@@ -146,9 +146,9 @@ def test_a_search_encodes_each_prompt_once_and_builds_no_schedule(
 ) -> None:
     encoded, built = [], []
 
-    def encode(model: BaseModel, prompts: list[str]) -> Tensor:
+    def encode(model: BaseModel, prompts: list[str], size: tuple[int, int]) -> Tensor:
         encoded.extend(prompts)
-        return encode_prompts(model, prompts)
+        return encode_prompts(model, prompts, size)
 
     monkeypatch.setattr("tav_core.editor.encode_prompts", encode)
     monkeypatch.setattr("diffusers.DDIMScheduler.__init__", lambda *_, **__: built.append(1))

@@ -119,8 +119,20 @@ OPEN_CLIP = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc"
 def text_tensors(text: dict[str, Tensor], open_clip: bool) -> dict[str, Tensor]:
     if not open_clip:
         return {f"cond_stage_model.transformer.text_model.{key}": tensor for key, tensor in text.items()}
-    prefix, named = "cond_stage_model.model.", {}
-    for layer in range(2):
+    prefix = "cond_stage_model.model."
+    named = open_clip_tensors(text, prefix, 2)
+    # The last layer, which Stable Diffusion 2 does not use.
+    named |= {
+        key.replace("resblocks.1.", "resblocks.2."): tensor * 0 + 9
+        for key, tensor in named.items()
+        if "resblocks.1." in key
+    }
+    return named | {prefix + "text_projection": torch.eye(64)}
+
+
+def open_clip_tensors(text: dict[str, Tensor], prefix: str, layers: int) -> dict[str, Tensor]:
+    named = {}
+    for layer in range(layers):
         old, new = f"encoder.layers.{layer}.", f"{prefix}transformer.resblocks.{layer}."
         for ours, theirs in OPEN_CLIP.items():
             for kind in ("weight", "bias"):
@@ -128,17 +140,10 @@ def text_tensors(text: dict[str, Tensor], open_clip: bool) -> dict[str, Tensor]:
         for kind in ("weight", "bias"):
             parts = [text[f"{old}self_attn.{letter}_proj.{kind}"] for letter in "qkv"]
             named[f"{new}attn.in_proj_{kind}"] = torch.cat(parts)
-    # The last layer, which Stable Diffusion 2 does not use.
-    named |= {
-        key.replace("resblocks.1.", "resblocks.2."): tensor * 0 + 9
-        for key, tensor in named.items()
-        if "resblocks.1." in key
-    }
     named[prefix + "token_embedding.weight"] = text["embeddings.token_embedding.weight"]
     named[prefix + "positional_embedding"] = text["embeddings.position_embedding.weight"]
     named[prefix + "ln_final.weight"] = text["final_layer_norm.weight"]
     named[prefix + "ln_final.bias"] = text["final_layer_norm.bias"]
-    named[prefix + "text_projection"] = torch.eye(64)
     return named
 
 
@@ -212,7 +217,6 @@ def test_pickled_checkpoints_are_refused(tmp_path: Path, suffix: str) -> None:
         ("model.diffusion_model.joint_blocks.0.x", (1,), "Stable Diffusion 3 .flow matching"),
         ("model.diffusion_model.double_blocks.0.x", (1,), "Flux, or a model like it .flow matching"),
         ("clip_txt_pooled_mapper.weight", (1,), "Stable Cascade"),
-        ("conditioner.embedders.1.model.ln_final.weight", (1,), "SDXL"),
         ("conditioner.embedders.0.model.ln_final.weight", (1,), "the SDXL refiner"),
         ("model.diffusion_model.input_blocks.0.0.weight", (8, 9, 3, 3), "an inpainting model"),
         ("scaled_fp8", (2,), "scaled fp8"),

@@ -29,7 +29,7 @@ def apply_motion(model: Any, tav_model: TavModel, strength: float) -> Any:
     """A clone of MODEL that denoises clips as the tuned model does. MODEL may be another checkpoint of its family.
 
     Arguments:
-        model: the host's ModelPatcher of a Stable Diffusion 1 or 2.
+        model: the host's ModelPatcher of a Stable Diffusion 1, 2 or XL.
         tav_model: tuned, or untuned for the inflated image model.
         strength: of the tuning, times that of the handle.
 

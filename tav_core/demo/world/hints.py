@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +44,9 @@ def _bones(joints: NDArray[np.floating]) -> Floats:
     for first, second, colour in _BONES:
         cv2.line(canvas, points[first], points[second], colour, 3 * _SCALE, cv2.LINE_AA)
     return np.float32(cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)) / np.float32(255)
+
+
+HINTS: dict[str, Callable[[Drawing], Floats]] = {
+    "depth": depth_hints,
+    "pose": lambda drawing: pose_hints(drawing.joints),
+}

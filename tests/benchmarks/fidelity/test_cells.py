@@ -68,8 +68,8 @@ def test_words_of_an_edit_are_others_and_stay() -> None:
 def test_each_way_trains_its_weights(trained: str) -> None:
     (clip,) = bench_clips(1, 2)
     way = replace(SHORT, trained=trained, start_from="noise")
-    editor = Edited(way, DEMO_MODEL, torch.from_numpy(clip.source.frames), clip.caption).editor
-    untuned = Edited(replace(way, tuning=None), DEMO_MODEL, torch.from_numpy(clip.source.frames), clip.caption).editor
+    editor = Edited(way, DEMO_MODEL, clip).editor
+    untuned = Edited(replace(way, tuning=None), DEMO_MODEL, clip).editor
     before = dict(untuned.video_unet.unet.named_parameters())
     changed = {name for name, now in editor.video_unet.unet.named_parameters() if not torch.equal(now, before[name])}
     temporal, queries = (
