@@ -82,8 +82,9 @@ class SaveVideo(io.ComfyNode):
             shown = ui.SavedImages(
                 [ui.SavedResult(name, str(Path(subfolder, path.name)), io.FolderType.output) for name in names]
             )
-        else:  # browsers play neither
-            shown = ui.PreviewImage(images[:1, ..., :3])
+        else:  # browsers play neither; programs that ask for the outputs find the file
+            saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)
+            shown = {**ui.PreviewImage(images[:1, ..., :3]).as_dict(), "files": [saved]}
         return io.NodeOutput(_as_video(path, images, fps, audio), ui=shown)
 
 

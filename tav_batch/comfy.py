@@ -6,6 +6,7 @@ tuning. Answers are read with limits of size and time.
 
 from __future__ import annotations
 
+import http.client
 import json
 import mimetypes
 import secrets
@@ -22,10 +23,11 @@ from typing import Any
 
 from .graph import SAVED, GraphError, graph_of
 from .handout import Handout
-from .record import DONE, Record, Task, failed, record_name, record_of, succeeded
-from .storage import Folder, open_binary
+from .record import DONE, Record, Task, failed, record_name, record_of, succeeded, unwritten
+from .storage import CHUNK, Folder, open_binary
 
-ANSWER_SECONDS = 60.0  # of one answer of a server
+ANSWER_SECONDS = 60.0  # in which a server must send something
+TRANSFER_SECONDS = 3600.0  # of a whole answer
 MAX_ANSWER = 50 * 10**6  # bytes of JSON
 MAX_VIDEO = 2 * 10**9  # bytes of an edit
 MAX_UPLOAD = 2 * 10**9  # bytes of a clip
@@ -72,13 +74,19 @@ class ComfyServer:
             clip = self._upload(task.job["video"])
             graph = graph_of(task, clip)
             history = self._wait(self._submit(graph))
-            (file, *_) = history["outputs"][SAVED]["images"]
+            shown = history["outputs"][SAVED]  # a picture alone, where browsers do not play the file
+            (file, *_) = shown.get("files") or shown["images"]
             query = urllib.parse.urlencode({key: str(file[key]) for key in ("filename", "subfolder", "type")})
+            if Path(file["filename"]).suffix != Path(task.file).suffix:
+                raise ValueError(f"{self.url} gives no {Path(task.file).suffix}: update its node pack, or take .mp4.")
             self.output.write(task.file, self._request(f"/view?{query}", limit=MAX_VIDEO))
             seconds = {"all": round(time.monotonic() - began, 3)}
             record = record_of(task, DONE, file=task.file, seconds=seconds, server=self.url)
         except (GraphError, OSError, ValueError) as error:
             record = failed(task, str(error), server=self.url)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:  # in an answer of another form
+            text = f"{self.url} answered unlike ComfyUI ({type(error).__name__}: {error}): check the address."
+            record = failed(task, text, server=self.url)
         self.output.write(record_name(task.name), (json.dumps(record, indent=1) + "\n").encode())
         return record
 
@@ -129,10 +137,10 @@ class ComfyServer:
         request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": kind} if kind else {})
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-                content: bytes = answer.read(limit + 1)
+                content = _read(answer, limit + 1)
         except urllib.error.HTTPError as error:
             raise ValueError(_refusal(self.url, error)) from error
-        except (urllib.error.URLError, ConnectionError, TimeoutError, OSError) as error:
+        except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError, OSError) as error:
             raise ServerLost(f"{self.url} does not answer ({error})") from error
         if len(content) > limit:
             raise ValueError(f"{self.url} sent more than {limit / 1e6:g} MB: give fewer or smaller frames.")
@@ -185,6 +193,10 @@ class ComfyPool:
                         lost = str(error)
                         handout.again(task.number)
                         handout.lost(number)
+                    elif isinstance(error, OSError):
+                        free.add(number)
+                        handout.done(task.number, tuned=False)
+                        yield unwritten(task, str(error))
                     else:
                         raise error
         if lost and not free and not self._stopping.is_set():
@@ -208,8 +220,22 @@ def _succeeded(history: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"The server could not run the row: {' '.join(str(text).split()).rstrip('.')}.")
 
 
+def _read(answer: Any, limit: int) -> bytes:
+    """At most so many bytes of an answer.
+
+    Raises:
+        TimeoutError: if it comes too slowly.
+    """
+    content, until = bytearray(), time.monotonic() + TRANSFER_SECONDS
+    while len(content) < limit and (some := answer.read1(min(CHUNK, limit - len(content)))):
+        content += some
+        if time.monotonic() > until:
+            raise TimeoutError(f"an answer took longer than {TRANSFER_SECONDS:g} s")
+    return bytes(content)
+
+
 def _refusal(url: str, error: urllib.error.HTTPError) -> str:
-    text = error.read(MAX_ANSWER).decode(errors="replace")
+    text = _read(error, MAX_ANSWER).decode(errors="replace")
     try:
         nodes = json.loads(text)["node_errors"]
         found = [f"{item['message']} ({item['details']})" for node in nodes.values() for item in node["errors"]]

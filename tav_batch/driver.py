@@ -18,8 +18,8 @@ from .handout import Group, Handout, grouped
 from .jobs import Checked, Rows
 from .log import Log
 from .plan import model_name
-from .record import FAILED, UNWRITTEN, Record, Task, record_name, succeeded
-from .report import REPORT, write_report
+from .record import FAILED, REPORT, UNWRITTEN, Record, Task, record_name, succeeded
+from .report import write_report
 from .results import Results
 from .storage import Folder
 from .times import StageTimes
@@ -111,7 +111,7 @@ class Batch:
             page = Path(scratch, REPORT)
             with page.open("w", encoding="utf-8") as file:
                 write_report(file, self.results, self.rows, self.folder, self._compare)
-            self.folder.write(REPORT, page.read_bytes())
+            self.folder.put(REPORT, page)
 
     def _take(self, number: int, record: Record, times: StageTimes) -> None:
         if record.pop(UNWRITTEN, False):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tav_core.checks import shown
 from tav_core.job import EditJob
 from tav_core.job.files import NAMES, FieldError, field_value, job_values, missing_fields, parsed_fields
 from tav_core.models.base import DEMO_MODEL
 from tav_core.tuning.config import TuningConfig
 
+from .record import CSV, PARQUET, REPORT
 from .storage import file_mark, is_remote
 from .table import Row, TableError
 
@@ -29,9 +32,11 @@ OF_THE_BATCH = {  # fields that the batch decides, and what to give in their pla
 REQUIRED = ("video", "source_prompt", "prompt")
 PATHS = ("video", "mask", "model")  # columns
 LISTS = ("control", "hint")  # columns of several paths
-LONGEST_NAME = 200  # characters
+LOCAL = ("model", "control", "hint")  # columns that take no URL
+LONGEST_NAME, LONGEST_PATH = 200, 1000  # bytes of a file's name, of which file systems take 255; characters
 NOT_IN_NAMES = set('<>:"\\|?*')  # on Windows
 RESERVED = (".job", ".result")  # ends of names that the batch's own files have
+OF_THE_OUTPUT = (PARQUET, CSV, REPORT)  # which are no folders
 FIELDS = frozenset(EditJob.__dataclass_fields__)
 
 
@@ -50,7 +55,7 @@ class Checked:
     Attributes:
         number: of the row, from 0.
         name: of the edit; the row's number from 1 where the table has none.
-        digest: of the job and the clip's file, by which a rerun finds what is done.
+        digest: of the job and of the files that it reads, by which a rerun finds what is done.
         group: of the rows that share clip, caption and tuning.
         model: that it runs on.
         fault: line, column and remedy; empty if the row can run.
@@ -81,7 +86,7 @@ class Rows:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ".mp4"
     allowed: tuple[str, ...] = ()
-    _marks: dict[str, str] = field(default_factory=dict)  # of files, and faults of missing ones
+    _marks: dict[str, tuple[str, str]] = field(default_factory=dict)  # of files, each with its fault
 
     def __post_init__(self) -> None:
         given = {name for row in self.rows for name in row.values} | {*self.defaults}
@@ -146,7 +151,8 @@ class Rows:
                     if row.fault:
                         raise RowError("", row.fault)
                     _check_name(name)
-                    if (other := names.setdefault(name.casefold(), row.line)) != row.line:
+                    spelled = unicodedata.normalize("NFC", name).casefold()  # as file systems may take it for the same
+                    if (other := names.setdefault(spelled, row.line)) != row.line:
                         raise RowError("name", f"{name} is the name of line {other} too: give another.")
                     checked.append(self._checked(number, name, Path(scratch) / f"edit{self.suffix}"))
                 except RowError as error:
@@ -164,14 +170,15 @@ class Rows:
             raise
         except (OSError, TypeError, ValueError) as error:
             raise RowError(self._column_of(error, number, probe), str(error)) from error
-        marks = [self._mark(column, getattr(job, column)) for column in PATHS if getattr(job, column) is not None]
-        return Checked(
-            number, name, _digest([self.job_values(number), marks]), tuning_key(job, marks[0]), str(job.model)
-        )
+        marks = {path: self._mark(column, path) for column in (*PATHS, *LISTS) for path in _paths(getattr(job, column))}
+        digest = _digest([self.job_values(number), list(marks.values())])
+        return Checked(number, name, digest, tuning_key(job, marks), str(job.model))
 
     def _resolved(self, column: str, value: str) -> str:
         if column == "model" and value == DEMO_MODEL:
             return value
+        if "\0" in value:
+            raise RowError(column, f"{shown(value)} is no path: check its name.")
         remote = is_remote(value)
         if remote or not is_remote(self.folder):
             path = value if remote else str(Path(self.folder, value).absolute())
@@ -183,17 +190,17 @@ class Rows:
 
     def _mark(self, column: str, path: str | Path) -> str:
         """The mark of a file, read once."""
-        if column == "model" and path == DEMO_MODEL:
-            return ""
         key = str(path)
+        if key in NAMES:
+            return ""
+        if column in LOCAL and is_remote(key):
+            raise RowError(column, f"{key} is no local path: copy it to a disk that all workers reach.")
         if key not in self._marks:
-            try:
-                self._marks[key] = file_mark(key)
-            except OSError:
-                self._marks[key] = "missing"
-        if self._marks[key] == "missing":
-            raise RowError(column, f"there is no {key}: check its name.")
-        return self._marks[key]
+            self._marks[key] = _mark_or_fault(key)
+        mark, fault = self._marks[key]
+        if fault:
+            raise RowError(column, fault)
+        return mark
 
     def _column_of(self, error: Exception, number: int, probe: Path) -> str:
         """The column that an error is about: that which raises it alone, or whose name it says."""
@@ -211,16 +218,41 @@ class Rows:
         return min(named, key=words.index, default="")
 
 
+def _mark_or_fault(path: str) -> tuple[str, str]:
+    """The mark of a file, and why it cannot be read; one of them is empty."""
+    try:
+        return file_mark(path), ""
+    except FileNotFoundError:
+        return "", f"there is no {path}: check its name."
+    except Exception as error:  # of the file system's own kind, such as missing credentials
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return "", f"{path} cannot be read ({text}): check its name, and who may read it."
+
+
 def _check(job: EditJob) -> None:
     job.check()
     job.settings()  # makes the configs, which check their values
 
 
-def tuning_key(job: EditJob, mark: str) -> str:
-    """Equal for jobs that share clip, caption, model and tuning. Checkpointing does not count."""
+def tuning_key(job: EditJob, marks: Mapping[str, str]) -> str:
+    """Equal for jobs that share clip, caption, model and tuning. Checkpointing does not count.
+
+    Arguments:
+        job: of a row.
+        marks: of the files that it reads, by path.
+    """
     tuning = asdict(replace(job.settings().tuning, gradient_checkpointing=TuningConfig.gradient_checkpointing))
-    clip = [job.video, mark, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
-    return _digest([*clip, job.model, job.dtype, tuning])
+    clip = [job.video, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
+    files, controls = [*_paths(job.video), *_paths(job.model)], []
+    if job.control and job.control_tuning:
+        files += [*_paths(job.control), *_paths(job.hint)]
+        controls = [job.control, job.hint, job.control_scale, job.control_start, job.control_end]
+    return _digest([*clip, job.model, job.dtype, tuning, *controls, [marks[path] for path in files]])
+
+
+def _paths(value: Any) -> list[str]:
+    """The paths of a field: one, several or none."""
+    return [] if value is None else [str(path) for path in (value if isinstance(value, tuple) else (value,))]
 
 
 def _digest(value: object) -> str:
@@ -230,10 +262,12 @@ def _digest(value: object) -> str:
 def _check_name(name: str) -> None:
     path = PurePosixPath(name)
     strange = NOT_IN_NAMES & {*name} or any(not letter.isprintable() for letter in name)
-    if not name.strip() or path.is_absolute() or ".." in path.parts or strange or len(name) > LONGEST_NAME:
-        raise RowError("name", f"{name!r} cannot name a file in the output: take letters, digits, - and _.")
-    if any(part.startswith(".") or part != part.strip() for part in path.parts) or name.endswith(RESERVED):
-        raise RowError("name", f"{name!r} may not begin or end so: take letters, digits, - and _.")
+    long = any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts) or len(name) > LONGEST_PATH
+    if strange or long or path.is_absolute() or ".." in path.parts or str(path) != name or not path.name:
+        raise RowError("name", f"{shown(name)} cannot name a file in the output: take letters, digits, - and _.")
+    ends = any(part.startswith(".") or part.endswith(".") or part != part.strip() for part in path.parts)
+    if ends or name.endswith(RESERVED) or path.parts[0] in OF_THE_OUTPUT:
+        raise RowError("name", f"{shown(name)} may not begin or end so: take letters, digits, - and _.")
 
 
 def _within(path: str, folder: str) -> bool:

@@ -1,7 +1,8 @@
 """A pool of processes on one machine. Each keeps its model; one that dies is replaced, and its row is run again.
 
-Workers are spawned executors of one process each (`concurrent.futures`), so that the death of one breaks no other. A
-worker stops with SIGTERM, upon which a tuning saves its state, and by itself when its driver is gone.
+Each worker has a pipe of its own, which ends with it. No lock, queue or thread is shared, so that one may be killed at
+any moment, which `concurrent.futures` does not always survive. A worker stops with SIGTERM, upon which a tuning saves
+its state, and by itself when its driver is gone.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from .handout import Handout
-from .record import UNWRITTEN, Call, Record, Task, failed, succeeded
+from .record import UNWRITTEN, Call, Record, Task, failed, succeeded, unwritten
 
 MOST_ATTEMPTS = 3
 GRACE = 60.0  # seconds for a worker to save its state
+END = 10.0  # seconds for an idle worker to end
 POLL = 1.0  # seconds
+STOPPED = "stopped"
 
-_call: Call | None = None  # of a worker's process
-_running = _stopped = False
+_running = _stopped = False  # of a worker's process
 
 
 class Stopped(BaseException):
@@ -41,12 +42,17 @@ def _stop(*_: Any) -> None:
         raise Stopped
 
 
-def _start(call: Call) -> None:
-    global _call
-    _call = call
+def _serve(connection: Connection, call: Call) -> None:
+    """Run the rows that come, until the driver closes the pipe or is gone."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the driver stops its workers
     threading.Thread(target=_end_without_driver, daemon=True).start()
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, OSError):
+            return
+        connection.send(_outcome(call, task))
 
 
 def _end_without_driver() -> None:
@@ -61,14 +67,18 @@ def _end_without_driver() -> None:
     os._exit(1)
 
 
-def _run(task: Task) -> Record:
+def _outcome(call: Call, task: Task) -> Record | str:
+    """The record of a row; STOPPED, or why it could not be written, where there is none."""
     global _running
-    assert _call is not None, "the process was started by `Worker`"
-    _running = True
     try:
+        _running = True
         if _stopped:
             raise Stopped
-        return _call(task)
+        return call(task)
+    except Stopped:
+        return STOPPED
+    except Exception as error:
+        return str(error) or type(error).__name__
     finally:
         _running = False
 
@@ -78,38 +88,47 @@ class Worker:
 
     Arguments:
         call: runs a row; it is sent to the process.
+
+    Attributes:
+        connection: from which the outcome of a row is read; it ends when the process does.
     """
 
     def __init__(self, call: Call):
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(call,))
-        self._pid = self._pool.submit(os.getpid)
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, call))
+        self._process.start()
+        theirs.close()  # so that the pipe ends with the process
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process; None before it has started."""
-        ended = self._pid.done() and self._pid.exception() is None
-        return self._pid.result() if ended else None
+    def submit(self, task: Task) -> None:
+        """Run a row.
 
-    def submit(self, task: Task) -> Future[Record]:
-        """Run a row."""
-        return self._pool.submit(_run, task)
+        Raises:
+            OSError: if the process is dead.
+        """
+        self.connection.send(task)
+
+    def result(self) -> Record | str | None:
+        """The outcome of the row, see `_outcome`; None if the process died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return None
 
     def stop(self) -> None:
         """Stop the row that runs; a tuning saves its state."""
-        if (pid := self.pid) is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
-    def close(self) -> None:
-        """End the process; a row that still runs is lost."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._process.terminate()
 
     def kill(self) -> None:
         """End the process at once."""
-        if (pid := self.pid) is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process; a row that still runs is lost. Returns when the process is gone."""
+        self.connection.close()
+        self._process.join(END)
+        self._process.kill()
+        self._process.join()
 
 
 class Pool:
@@ -124,15 +143,20 @@ class Pool:
     def __init__(self, calls: list[Call], tasks: Callable[[int], Task], attempts: int = MOST_ATTEMPTS):
         self._calls, self._tasks, self._attempts = calls, tasks, attempts
         self._workers = [Worker(call) for call in calls]
-        self._busy: dict[Future[Record], tuple[int, Task]] = {}
+        self._busy: dict[int, Task] = {}  # by worker
         self._deaths: dict[int, int] = {}
+        self._kill_at = float("inf")  # the time after which what was stopped and still runs is killed
         self.stopping = False
 
     def stop(self) -> None:
         """Hand out nothing more, and stop what runs. May be called from a signal handler, and again."""
         self.stopping = True
-        for number in {number for number, _ in self._busy.values()}:
-            self._workers[number].stop()
+        self._kill_at = min(self._kill_at, time.monotonic() + GRACE)
+        for number in [*self._busy]:
+            if time.monotonic() < self._kill_at:
+                self._workers[number].stop()
+            else:  # its code runs no signal handler, such as a decoder that hangs
+                self._workers[number].kill()
 
     def run(self, handout: Handout) -> Iterator[Record]:
         """The records of rows as they end. May be called again for more rows; `close` ends the workers."""
@@ -142,60 +166,62 @@ class Pool:
             self._hand_out(handout)
             if not self._busy:
                 return
-            ended, _ = wait(self._busy, timeout=POLL, return_when=FIRST_COMPLETED)
-            for future in ended:
-                record = self._ended(future, handout)
+            for number in self._ready():
+                record = self._ended(number, handout)
                 if record is not None:
                     yield record
 
     def close(self) -> None:
         """End the workers; those that run a row save the state of a tuning."""
-        self.stop()
-        wait(self._busy, timeout=GRACE)
-        for number in {number for future, (number, _) in self._busy.items() if not future.done()}:
-            self._workers[number].kill()
+        while self._busy:
+            self.stop()  # again, so that one which does not stop is killed in time
+            for number in self._ready():
+                del self._busy[number]
         for worker in self._workers:
             worker.close()
+        self._workers = []
+
+    def _ready(self) -> list[int]:
+        """Busy workers whose row has ended, or who died, after a moment at most."""
+        ready = wait([self._workers[number].connection for number in self._busy], timeout=POLL)
+        return [number for number in self._busy if self._workers[number].connection in ready]
 
     def _hand_out(self, handout: Handout) -> None:
-        working = {number for number, _ in self._busy.values()}
         for number in range(len(self._workers)):
-            if self.stopping or number in working:
+            if self.stopping or number in self._busy:
                 continue
             if (row := handout.next(number)) is None:
                 continue
             task = replace(self._tasks(row), attempt=1 + self._deaths.get(row, 0))
-            self._busy[self._submitted(number, task)] = (number, task)
-
-    def _submitted(self, number: int, task: Task) -> Future[Record]:
-        try:
-            return self._workers[number].submit(task)
-        except BrokenProcessPool:  # it died while it was idle
-            self._replace(number)
-            return self._workers[number].submit(task)
+            try:
+                self._workers[number].submit(task)
+            except OSError:  # it died while it was idle
+                self._replace(number)
+                with suppress(OSError):  # `run` finds that this one is dead too
+                    self._workers[number].submit(task)
+            self._busy[number] = task
 
     def _replace(self, number: int) -> None:
+        self._workers[number].kill()
         self._workers[number].close()
         self._workers[number] = Worker(self._calls[number])
 
-    def _ended(self, future: Future[Record], handout: Handout) -> Record | None:
-        number, task = self._busy.pop(future)
-        error = future.exception()
-        if error is None:
-            handout.done(task.number, tuned=succeeded(future.result()))
-            return future.result()
-        if isinstance(error, Stopped):
-            handout.again(task.number)
-            return None
-        if not isinstance(error, BrokenProcessPool):
+    def _ended(self, number: int, handout: Handout) -> Record | None:
+        """The record of the row that a worker ran; None if the row is to be run again."""
+        outcome, task = self._workers[number].result(), self._busy.pop(number)
+        if isinstance(outcome, dict):
+            handout.done(task.number, tuned=succeeded(outcome))
+            return outcome
+        if outcome is not None and outcome != STOPPED:
             handout.done(task.number, tuned=False)
-            return failed(task, f"The worker could not write its record ({error}): free space, and --retry-failed.")
-        self._replace(number)
-        self._deaths[task.number] = deaths = self._deaths.get(task.number, 0) + 1
-        if deaths < self._attempts and not self.stopping:
+            return unwritten(task, outcome)
+        if self.stopping:
             handout.again(task.number)
             return None
-        if self.stopping:
+        self._replace(number)  # a worker that another program has stopped runs nothing more
+        self._deaths[task.number] = deaths = self._deaths.get(task.number, 0) + 1
+        if deaths < self._attempts:
+            handout.again(task.number)
             return None
         handout.done(task.number, tuned=False)
         return failed(task, _died(deaths)) | {UNWRITTEN: True}

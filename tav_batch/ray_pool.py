@@ -132,7 +132,8 @@ class RayPool:
         context.target_max_block_size = 1  # bytes: each record is passed on as soon as it is there
         items = [{"item": json.dumps([asdict(self._tasks(row)) for row in group.rows])} for group in self._groups]
         data = self._ray.data.from_items(items, override_num_blocks=max(1, len(items)))
-        arguments: dict[str, Any] = dict(fn_constructor_args=(self._call, self._output), concurrency=self._actors)
+        actors = self._ray.data.ActorPoolStrategy(size=self._actors)
+        arguments: dict[str, Any] = dict(fn_constructor_args=(self._call, self._output), compute=actors)
         return data.map_batches(ClipActor, batch_size=1, **arguments, **self._resources)
 
 

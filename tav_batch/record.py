@@ -13,6 +13,7 @@ from typing import Any
 
 FORMAT, VERSION = "tune-a-video-result", 1
 DONE, FAILED = "done", "failed"
+PARQUET, CSV, REPORT = "results.parquet", "results.csv", "report.html"  # in the output
 UNWRITTEN = "unwritten"  # in a record that its worker could not write
 Record = dict[str, Any]
 
@@ -64,6 +65,11 @@ def record_of(task: Task, status: str, **facts: Any) -> Record:
 def failed(task: Task, error: str, **facts: Any) -> Record:
     """The record of a row that failed, with the error and its remedy in one sentence."""
     return record_of(task, FAILED, error=error, **facts)
+
+
+def unwritten(task: Task, error: str) -> Record:
+    """The record of a row whose record could not be written, such as on a full disk; it runs again after a restart."""
+    return failed(task, f"The worker could not write its record ({error}): free space, and start the command again.")
 
 
 def succeeded(record: Record | None) -> bool:

@@ -14,11 +14,10 @@ from typing import IO, Any
 
 from tav_core.metrics import MEASURES
 
-from .record import Record
-from .results import PARQUET, PENDING, Results
+from .record import PARQUET, Record
+from .results import PENDING, Results
 from .storage import Folder, is_remote
 
-REPORT = "report.html"
 PAGE = Path(__file__).with_name("page.html")
 SECONDS = {"seconds": ("time", "s"), "peak_memory": ("peak memory", "MB")}  # figures that are no measures
 

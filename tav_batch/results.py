@@ -16,15 +16,18 @@ from typing import IO, Any
 
 from tav_core.metrics import MEASURES
 
-from .record import FAILED, Record
+from .record import CSV, FAILED, PARQUET, Record
 from .storage import Folder
 
 SHARE = 0.02  # of the time that rewriting may take
 EVERY = 5.0  # seconds at least from one rewriting to the next
-CHUNK = 500  # rows in memory
+CHUNK = 100  # rows in memory
 STAGES = ("tune", "invert", "sample", "decode", "deflicker", "evaluate", "all")
 PENDING = "pending"
-PARQUET, CSV = "results.parquet", "results.csv"
+OWN: dict[str, str] = {"name": "string", "status": "string", "file": "string", "error": "string"}
+OWN_LAST = dict.fromkeys((*MEASURES, *(f"seconds_{stage}" for stage in STAGES)), "double")
+OWN_LAST |= {"peak_memory_bytes": "int64", "used_seed": "int64", "used_strength": "double", "frames_sha256": "string"}
+OWN_LAST |= {"versions": "string", "host": "string", "attempt": "int64"}
 
 
 class Results:
@@ -39,7 +42,10 @@ class Results:
 
     def __init__(self, folder: Folder, names: Sequence[str], rows: Sequence[Any], columns: Sequence[str]):
         self._folder, self._names, self._rows = folder, names, rows
-        self._columns = [name for name in columns if name != "name"]
+        taken = {*OWN, *OWN_LAST}
+        self._columns = {  # of the results, by the table's, which may be the results of another batch
+            f"table_{name}" if name in taken else name: name for name in columns if name != "name"
+        }
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._places: dict[int, int] = {}  # in the spool, of each row's last record
         self._failed: set[int] = set()
@@ -92,7 +98,7 @@ class Results:
             parquet, table = Path(scratch, PARQUET), Path(scratch, CSV)
             self._write_files(parquet, table)
             for file in (parquet, table):
-                self._folder.write(file.name, file.read_bytes())
+                self._folder.put(file.name, file)
         self._written, self._cost = time.monotonic(), time.monotonic() - began
 
     def _write_files(self, parquet: Path, table: Path) -> None:
@@ -114,17 +120,13 @@ class Results:
     def _schema(self) -> Any:
         import pyarrow as pa
 
-        kinds: dict[str, Any] = {"name": pa.string(), "status": pa.string(), "file": pa.string(), "error": pa.string()}
-        kinds |= {column: pa.string() for column in self._columns if column not in kinds}
-        kinds |= {name: pa.float64() for name in MEASURES if name not in kinds}
-        kinds |= {f"seconds_{stage}": pa.float64() for stage in STAGES}
-        kinds |= {"peak_memory_bytes": pa.int64(), "used_seed": pa.int64(), "used_strength": pa.float64()}
-        kinds |= {"frames_sha256": pa.string(), "versions": pa.string(), "host": pa.string(), "attempt": pa.int64()}
-        return pa.schema(list(kinds.items()))
+        kinds = OWN | dict.fromkeys(self._columns, "string") | OWN_LAST
+        return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in kinds.items()])
 
     def _line(self, number: int, record: Record | None) -> dict[str, Any]:
         """A row of the files: the table's cells, then what came of it."""
-        line: dict[str, Any] = {column: _cell(self._rows[number].values.get(column)) for column in self._columns}
+        values = self._rows[number].values
+        line: dict[str, Any] = {column: _cell(values.get(name)) for column, name in self._columns.items()}
         line |= {"name": self._names[number], "status": PENDING}
         if record is None:
             return line

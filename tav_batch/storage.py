@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tav_core.atomic import write_bytes
+from tav_core.atomic import make_folder, replacing, write_bytes
 
 MAX_DOWNLOAD = 20 * 10**9  # bytes of one file
 CHUNK = 2**20
@@ -48,18 +50,32 @@ def open_binary(path: str) -> IO[bytes]:
 
 
 def file_mark(path: str | Path) -> str:
-    """What changes when a file does: its size and time, or what its storage has in their place. A folder's own.
+    """What changes when a file does: its size and time, or what its storage has in their place.
+
+    The mark of a folder here, such as a model or frames, is of the files in it and in the folders directly below.
 
     Raises:
         OSError: if there is no such file or folder.
+        ValueError: for a folder elsewhere, which is not read.
     """
     if not is_remote(path):
-        status = Path(path).stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        local = Path(path)
+        if not local.is_dir():
+            return _mark_of(local)
+        found = sorted(file for pattern in ("*", "*/*") for file in local.glob(pattern) if file.is_file())
+        marks = [f"{file.relative_to(local)} {_mark_of(file)}" for file in found]
+        return hashlib.sha256("\n".join(marks).encode(errors="surrogateescape")).hexdigest()
     system, inside = file_system(str(path))
     system.invalidate_cache()
     info = system.info(inside)
+    if info.get("type") == "directory":
+        raise ValueError(f"{path} is a folder, which is read from local disks alone: give a video file.")
     return f"{info.get('size')} {info.get('ETag') or info.get('LastModified') or info.get('mtime')}"
+
+
+def _mark_of(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def download(url: str, target: Path, max_bytes: int = MAX_DOWNLOAD) -> None:
@@ -110,8 +126,18 @@ class Folder:
             write_bytes(Path(self._root, name), data)
 
     def put(self, name: str, source: Path) -> None:
-        """Copy a file, or the files of a folder, from here to a remote folder."""
-        self._system.put(str(source), f"{self._root}/{name}", recursive=source.is_dir())
+        """Copy a file from here; to a remote folder the files of a folder too.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if self.remote:
+            self._system.put(str(source), f"{self._root}/{name}", recursive=source.is_dir())
+            return
+        target = Path(self._root, name)
+        make_folder(target.parent)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file or folder."""

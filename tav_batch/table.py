@@ -74,22 +74,35 @@ def _table_of(path: str) -> str:
 
 
 def _read_csv(path: str) -> Iterator[Row]:
+    csv.field_size_limit(MAX_LINE)
     with open_binary(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text)
+        reader = csv.reader(text, strict=True)
         try:
-            columns = [name.strip() for name in next(reader, [])]
-            if len(set(columns)) < len(columns):
-                twice = next(name for name in columns if columns.count(name) > 1)
-                raise TableError(f"{path} has two columns {twice!r}: rename one.")
-            line = reader.line_num + 1
-            for cells in reader:
+            columns = _columns(next(reader, []), path)
+            while True:
+                line = reader.line_num + 1
+                try:
+                    cells = next(reader, None)
+                except csv.Error as error:  # such as a quote without its end
+                    yield Row(line, {}, f"{error}: save the table as plain CSV.")
+                    continue
+                if cells is None:
+                    return
                 if cells:
                     yield _csv_row(line, columns, cells)
-                line = reader.line_num + 1
         except UnicodeDecodeError as error:
             raise TableError(f"{path} is not in UTF-8: save it as CSV UTF-8.") from error
         except csv.Error as error:
             raise TableError(f"{path}, line {reader.line_num}: {error}. Save it as plain CSV.") from error
+
+
+def _columns(head: list[str], path: str) -> list[str]:
+    """The names of columns; one without a name, such as after a comma at the end, has its number."""
+    columns = [name.strip() or f"column {number}" for number, name in enumerate(head, 1)]
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise TableError(f"{path} has two columns {twice!r}: rename one.")
+    return columns
 
 
 def _csv_row(line: int, columns: list[str], cells: list[str]) -> Row:
@@ -102,14 +115,17 @@ def _read_jsonl(path: str) -> Iterator[Row]:
     with open_binary(path) as file:
         for line, content in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
             if len(content) > MAX_LINE:
-                raise TableError(f"{path}, line {line} is longer than {MAX_LINE} bytes: write one edit a line.")
-            if content.strip():
+                while content and not content.endswith(b"\n"):
+                    content = file.readline(MAX_LINE)
+                yield Row(line, {}, f"the line is longer than {MAX_LINE} bytes: write one edit a line.")
+            elif content.strip():
                 yield _json_row(line, content)
 
 
 def _json_row(line: int, content: bytes) -> Row:
     try:
         values = json.loads(content.decode("utf-8-sig"))
+        json.dumps(values, ensure_ascii=False).encode()  # halves of a letter cannot be written
     except (ValueError, RecursionError) as error:
         return Row(line, {}, f"no JSON ({error}): write one object a line.")
     if not isinstance(values, dict):
@@ -128,5 +144,5 @@ def _read_parquet(path: str) -> Iterator[Row]:
                 for values in batch.to_pylist():
                     line += 1
                     yield Row(line, {name: value for name, value in values.items() if value not in (None, "")})
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise TableError(f"{path} is no Parquet file ({error}): write it again.") from error

@@ -102,8 +102,7 @@ class EditWorker:
         if not remote and not self._folder.remote:
             return self._edited(task, job)
         with TemporaryDirectory() as scratch:
-            fetched: dict[str, Any] = {name: self._here(getattr(job, name)) for name in remote}
-            local = replace(job, **fetched)
+            local = replace(job, **self._fetched({name: str(getattr(job, name)) for name in remote}))
             if self._folder.remote:
                 local = replace(local, output=Path(scratch, Path(task.file).name))
             record = self._edited(task, local)
@@ -112,16 +111,18 @@ class EditWorker:
         self._write_job(task)
         return record
 
-    def _here(self, url: str) -> Path:
-        """A remote clip as a file of this process, fetched once while the next rows take it too."""
-        name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}{Path(url).suffix}"
-        path = Path(self._downloads.name, name)
-        if not path.exists():
-            for old in Path(self._downloads.name).iterdir():
+    def _fetched(self, urls: dict[str, str]) -> dict[str, Any]:
+        """Remote files of a row as files of this process. Those that the last row had too are fetched once."""
+        folder = Path(self._downloads.name)
+        names = {url: f"{hashlib.sha256(url.encode()).hexdigest()[:16]}{Path(url).suffix}" for url in urls.values()}
+        for old in folder.iterdir():
+            if old.name not in names.values():
                 old.unlink()
-            download(url, path.with_name("part"))
-            path.with_name("part").rename(path)
-        return path
+        for url, name in names.items():
+            if not (folder / name).exists():
+                download(url, folder / "part")
+                (folder / "part").rename(folder / name)
+        return {field: folder / names[url] for field, url in urls.items()}
 
     @cached_property
     def _downloads(self) -> TemporaryDirectory[str]:

@@ -59,6 +59,11 @@ class Failing(Nothing):
         super().work(task)
         if task.job["prompt"] == "die" or (task.job["prompt"] == "die once" and task.attempt == 1):
             os.kill(os.getpid(), signal.SIGKILL)
+        if task.job["prompt"] == "stopped once" and task.attempt == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if task.job["prompt"] == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
         if task.job["prompt"] == "full disk":
             raise OSError(28, "No space left on device")
 

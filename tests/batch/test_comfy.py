@@ -1,5 +1,6 @@
 """ComfyUI servers, played by small HTTP servers with the routes that the engine takes."""
 
+import contextlib
 import json
 import threading
 import time
@@ -14,7 +15,9 @@ from tav_batch import comfy
 from tav_batch.comfy import ComfyPool
 from tav_batch.driver import Batch
 from tav_batch.graph import SAVED, GraphError, graph_of
+from tav_batch.jobs import FIELDS, OF_THE_BATCH
 from tav_batch.log import Log
+from tav_batch.storage import Folder
 from tests.batch.tables import edits, rows_of, table_of
 
 pytest.importorskip("pyarrow")
@@ -29,11 +32,13 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.graphs: list[dict[str, Any]] = []
+        self.viewed: list[str] = []
         self.uploads = 0
         self.asked: dict[str, int] = {}
         self.refuses = ""
         self.fails = ""
         self.video = b"video"
+        self.shows: dict[str, Any] = {}
         self.dies_at = 10**6
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -52,7 +57,7 @@ class Server(ThreadingHTTPServer):
                 message = ["execution_error", {"exception_message": "The clip is too short."}]
                 status = {"status_str": "error", "messages": [message]}
             file = {"filename": "e.mp4", "subfolder": "", "type": "output", "more": 1}
-            return 200, {prompt: {"status": status, "outputs": {SAVED: {"images": [file]}}}}
+            return 200, {prompt: {"status": status, "outputs": {SAVED: {"images": [file], **self.shows}}}}
         if path == "/queue":
             return 200, {"queue_running": [[0, str(n)] for n in range(len(self.graphs))], "queue_pending": []}
         return 200, self.video
@@ -77,7 +82,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self._send(*self.server.answer(self.path.partition("?")[0]))
+        path, _, query = self.path.partition("?")
+        self.server.viewed += [query] * (path == "/view")
+        self._send(*self.server.answer(path))
 
     def do_POST(self) -> None:
         self._send(*self.server.take(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
@@ -156,6 +163,58 @@ def test_a_silent_server_is_lost_after_a_time(tmp_path: Path, servers: list[Serv
         run(tmp_path, edits(1), servers[:1])
 
 
+def test_an_answer_that_drips_is_lost_after_a_time(tmp_path: Path, servers: list[Server], monkeypatch: Any) -> None:
+    def drip(handler: Handler, status: int, answer: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                handler.wfile.write(b" ")
+                time.sleep(0.05)
+
+    monkeypatch.setattr(comfy, "TRANSFER_SECONDS", 0.3)
+    monkeypatch.setattr(Handler, "_send", drip)
+    with pytest.raises(OSError, match="does not answer .*longer than 0.3 s"):
+        run(tmp_path, edits(1), servers[:1])
+
+
+def test_a_server_of_another_kind_fails_its_rows(tmp_path: Path, servers: list[Server], monkeypatch: Any) -> None:
+    monkeypatch.setattr(Server, "take", lambda self, path, body: (200, {"other": 1}))
+    assert run(tmp_path, edits(1), servers[:1]).failed == 1
+    assert "answered unlike ComfyUI" in table_of(tmp_path / "out")[0]["error"]
+
+
+def test_a_full_disk_fails_the_row_and_the_others_run(tmp_path: Path, servers: list[Server], monkeypatch: Any) -> None:
+    write = Folder.write
+
+    def full(folder: Folder, name: str, data: bytes) -> None:
+        if name.startswith("1."):
+            raise OSError(28, "No space left on device")
+        write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write", full)
+    outcome = run(tmp_path, edits(3), servers[:1])
+    assert (outcome.done, outcome.failed) == (3, 1)
+    assert "free space" in table_of(tmp_path / "out")[0]["error"]
+    monkeypatch.setattr(Folder, "write", write)
+    assert run(tmp_path, edits(3), servers[:1]).status == 0 and len(servers[0].graphs) == 4
+
+
+def test_of_a_video_that_browsers_do_not_play_the_file_is_taken_and_not_its_picture(
+    tmp_path: Path, servers: list[Server]
+) -> None:
+    picture, file = ({"filename": name, "subfolder": "", "type": "output"} for name in ("e.png", "e.mkv"))
+    servers[0].shows = {"images": [picture], "files": [file]}
+    batch = Batch(rows_of(tmp_path, edits(1), suffix=".mkv"), str(tmp_path / "out"), Log())
+    assert batch.run(ComfyPool([servers[0].url], str(tmp_path / "out"), batch.task)).status == 0
+    assert "filename=e.mkv" in servers[0].viewed[0]
+    servers[0].shows = {"images": [picture]}
+    batch = Batch(rows_of(tmp_path, edits(2), suffix=".mkv"), str(tmp_path / "out"), Log())
+    assert batch.run(ComfyPool([servers[0].url], str(tmp_path / "out"), batch.task)).failed == 1
+    assert "gives no .mkv: update its node pack" in table_of(tmp_path / "out")[1]["error"]
+
+
 @pytest.mark.parametrize("start_from", ["inversion", "noise", "source_branch"])
 def test_graphs_have_the_inputs_of_the_nodes(tmp_path: Path, start_from: str) -> None:
     batch = Batch(rows_of(tmp_path, edits(1, start_from=start_from)), str(tmp_path / "out"), Log())
@@ -177,3 +236,49 @@ def test_settings_without_a_node_are_refused(tmp_path: Path) -> None:
     batch = Batch(rows_of(tmp_path, edits(1, fps="8")), str(tmp_path / "out"), Log())
     with pytest.raises(GraphError, match="fps is not run on ComfyUI servers"):
         graph_of(batch.task(0), "clip.mp4")
+
+
+OTHER = {  # values unlike the defaults, with what else they need
+    "changes": {"changes": "look"},
+    "context_length": {"context_length": "2"},
+    "deflicker": {"deflicker": "no"},
+    "dtype": {"dtype": "float16"},
+    "fps": {"fps": "4"},
+    "gradient_checkpointing": {"gradient_checkpointing": "on"},
+    "guide_from_caption": {"guide_from_caption": "no"},
+    "mask": {"mask": "c.mp4"},
+    "model": {"model": "c.mp4"},
+    "negative_prompt": {"negative_prompt": "x", "guide_from_caption": "no"},
+    "num_frames": {"num_frames": "5"},
+    "propagate": {"propagate": "no"},
+    "refinements": {"refinements": "2", "start_from": "inversion"},
+    "start_from": {"start_from": "noise"},
+}
+OTHER |= {name: {name: "64"} for name in ("width", "height")}
+OTHER |= {name: {name: "x"} for name in ("source_prompt", "prompt")}
+OTHER |= {name: {name: "7"} for name in ("tuning_steps", "num_inference_steps", "seed")}
+OTHER |= {name: {"control": "c.mp4", "hint": "canny"} for name in ("control", "hint")}
+OTHER |= {
+    name: {"control": "c.mp4", "hint": "canny", name: value}
+    for name, value in {**dict.fromkeys(("control_scale", "control_start", "control_end"), "0.5"),
+                        "control_tuning": "no"}.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS - {*OF_THE_BATCH, "video"}))
+def test_each_setting_is_in_the_graph_or_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "c.mp4").touch()
+    cells = OTHER.get(name, {name: "0.25"})
+
+    def graph(cells: dict[str, str]) -> Any:
+        row = edits(1)[0] | cells
+        batch = Batch(rows_of(tmp_path, [row]), str(tmp_path / "out"), Log())
+        assert batch.checked[0].fault == ""
+        return graph_of(batch.task(0), "clip.mp4")
+
+    try:
+        changed = graph(cells)
+    except GraphError as error:
+        assert "is not run on ComfyUI servers" in str(error)
+    else:
+        assert changed != graph({other: value for other, value in cells.items() if other != name})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def test_the_published_archive_lacks_the_package() -> None:
     tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files", "tav_batch"], capture_output=True, text=True)
     assert {*tracked.stdout.splitlines()} <= {*left_out} and "tav_batch/cli.py" in left_out
     assert "tav_core/cli/batch.py" not in left_out
+
+
+def test_no_file_is_read_as_pickle() -> None:
+    for path in (ROOT / "tav_batch").glob("*.py"):
+        code = path.read_text()
+        assert not re.search(r"\bpickle|torch\.load|np\.load|yaml\.(unsafe_|full_)?load\(|marshal|shelve", code), path
 
 
 def test_without_the_package_the_command_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
+import random
 import shutil
 import signal
-import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tav_batch.handout import Handout
 from tav_batch.log import Log
 from tav_batch.pool import Pool
 from tests.batch.calls import Failing, Large, Nothing
+from tests.batch.drive import drive
 from tests.batch.tables import ROOT, edits, rows_of, table_of
 
 pytest.importorskip("pyarrow")
@@ -103,6 +107,18 @@ def test_results_are_there_while_the_batch_runs(tmp_path: Path, output: Path, mo
     assert seen == [["done", "pending", "pending"], ["done", "done", "pending"], ["done"] * 3]
 
 
+def test_results_are_a_table_for_another_batch(tmp_path: Path, output: Path) -> None:
+    run(tmp_path, edits(2, shot="x"), Nothing(str(output)))
+    (tmp_path / "again").mkdir()
+    rows = table_of(output)
+    rows[1]["video"] = ""
+    outcome = run(tmp_path / "again", rows, Nothing(str(tmp_path / "again" / "out")))
+    assert (outcome.done, outcome.failed) == (2, 1)
+    again = table_of(tmp_path / "again" / "out")
+    assert [row["status"] for row in again] == ["done", "failed"]
+    assert [row["table_status"] for row in again] == ["done", "done"] and again[1]["shot"] == "x"
+
+
 def test_a_full_disk_fails_rows_leaves_no_half_file_and_the_batch_goes_on(
     tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,31 +152,45 @@ def test_two_drivers_do_not_share_an_output(tmp_path: Path, output: Path) -> Non
         batch.run(Pool([], batch.task))
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from tests.batch.calls import Nothing, Saving
-
-if __name__ == "__main__":  # workers load none of it
-    from tav_batch.driver import Batch
-from tav_batch.handout import Handout
-    from tav_batch.log import Log
-    from tav_batch.pool import Pool
-    from tests.batch.tables import ROOT, edits, rows_of, table_of
-
-    folder, kind, workers, number, seconds = sys.argv[1:]
-    folder = Path(folder)
-    output = str(folder / "out")
-    call = {"Saving": Saving, "Nothing": Nothing}[kind](output, float(seconds), str(folder / "log"))
-    batch = Batch(rows_of(folder, edits(int(number), clips=3)), output, Log("json"))
-    sys.exit(batch.run(Pool([call] * int(workers), batch.task)).status)
-"""
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
+def test_a_worker_that_another_program_stops_is_replaced(tmp_path: Path, output: Path) -> None:
+    rows, log = edits(3), tmp_path / "log"
+    rows[1]["prompt"] = "stopped once"
+    assert run(tmp_path, rows, Failing(str(output), log=str(log)), workers=1).status == 0
+    assert starts(log) == {0: 1, 1: 2, 2: 1}
 
 
-def start(folder: Path, kind: str, workers: int, number: int, seconds: float = 0.0) -> subprocess.Popen:
-    (folder / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(folder / "script.py"), str(folder), kind, *map(str, (workers, number, seconds))]
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
+def test_a_row_that_runs_no_signal_handler_is_killed_after_a_time(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tav_batch.pool.GRACE", 0.5)
+    rows, log = edits(2), tmp_path / "log"
+    rows[0]["prompt"] = "deaf"
+    batch = Batch(rows_of(tmp_path, rows), str(output), Log("json"))
+    pool = Pool([Failing(str(output), log=str(log))], batch.task)
+
+    def stop_when_it_runs() -> None:
+        wait_for(log.exists)
+        pool.stop()
+
+    threading.Thread(target=stop_when_it_runs).start()
+    assert batch.run(pool).done == 0 and starts(log) == {0: 1}
+
+
+def start(folder: Path, kind: str, workers: int, number: int, seconds: float = 0.0) -> BaseProcess:
+    """A driver, forked from a process that has loaded all modules once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.batch.drive"])
+    process = context.Process(target=drive, args=(folder, kind, workers, number, seconds))
+    process.start()
+    return process
+
+
+def status_of(process: BaseProcess, seconds: float = 120.0) -> int | None:
+    """The exit status of a driver; None if it does not end."""
+    process.join(seconds)
+    return process.exitcode
 
 
 def wait_for(condition: Any, seconds: float = 120.0) -> None:
@@ -170,8 +200,8 @@ def wait_for(condition: Any, seconds: float = 120.0) -> None:
         time.sleep(0.02)
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+def children(pid: int) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def alive(pid: int) -> bool:
@@ -179,42 +209,40 @@ def alive(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals.")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_what_runs_and_leaves_a_batch_that_goes_on(tmp_path: Path, output: Path, number: int) -> None:
     output.mkdir()
     process = start(tmp_path, "Saving", 2, 3)
-    wait_for(lambda: sum(starts(tmp_path / "log").values()) == 2)
-    process.send_signal(number)
-    assert process.wait(60) == 128 + number
+    wait_for(lambda: sum(starts(tmp_path / "log").values()) == 2 or not process.is_alive())
+    os.kill(process.pid or 0, number)
+    assert status_of(process) == 128 + number
     saved = [*output.glob("*.state")]
     assert len(saved) == 2 and not [*output.glob("*.result.json")]
     assert [row["status"] for row in table_of(output)] == ["pending"] * 3
-    goes_on = start(tmp_path, "Nothing", 1, 3)
-    assert goes_on.wait(120) == 0 and len([*output.glob("*.result.json")]) == 3
+    assert status_of(start(tmp_path, "Nothing", 1, 3)) == 0 and len([*output.glob("*.result.json")]) == 3
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="The processes are found in /proc.")
 @pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.soak)])
 def test_kills_of_workers_and_driver_lose_no_row(tmp_path: Path, output: Path, rounds: int) -> None:
-    import random
-
-    chance, total = random.Random(rounds), 12
+    chance, total, killed = random.Random(rounds), 12, Counter[str]()
     for turn in range(rounds):
         process = start(tmp_path, "Nothing", 2, total, 0.05)
-        wait_for(lambda: process.poll() is not None or (tmp_path / "log").exists())  # noqa: B023
+        driver = process.pid or 0
+        wait_for(lambda: not process.is_alive() or (tmp_path / "log").exists())  # noqa: B023
         time.sleep(chance.uniform(0, 0.3))
-        workers = children(process) if process.poll() is None else []
-        victim = process.pid if turn % 2 or not workers else chance.choice(workers)
+        workers = children(driver) if process.is_alive() else []
+        victim = driver if turn % 2 or not workers else chance.choice(workers)
         if alive(victim):
             os.kill(victim, signal.SIGKILL)
-        status = process.wait(120)
-        if victim == process.pid:
+            killed["driver" if victim == driver else "worker"] += 1
+        status = status_of(process)
+        if status == -signal.SIGKILL:
             wait_for(lambda: not any(map(alive, workers)))  # noqa: B023
-            again = start(tmp_path, "Nothing", 2, total, 0.0)
-            assert again.wait(120) == 0
+            assert status_of(start(tmp_path, "Nothing", 2, total)) == 0
         else:
             assert status == 0
         records = [json.loads(path.read_text()) for path in output.glob("*.result.json")]
@@ -224,3 +252,5 @@ def test_kills_of_workers_and_driver_lose_no_row(tmp_path: Path, output: Path, r
         for path in output.glob("*.result.json"):
             path.unlink()
         (tmp_path / "log").unlink()
+    print(dict(killed))  # noqa: T201
+    assert killed["worker"] and killed["driver"]

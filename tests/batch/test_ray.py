@@ -1,48 +1,30 @@
 """Ray: a cluster of two nodes on loopback, one of which dies."""
 
 import json
-import re
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tav_batch.driver import Batch
 from tav_batch.log import Log
 from tests.batch.calls import Failing
+from tests.batch.cluster import guide_cluster
 from tests.batch.tables import ROOT, edits, rows_of, table_of
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[batch]'.")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="The processes are found in /proc.")]
 
 
-CLUSTER = ROOT / "docs" / "guide" / "ray-cluster.yaml"
-
-
-def flags(commands: list[str]) -> dict[str, int]:
-    """The numbers that `ray start` is given, as `Cluster` takes them; not the port, which another Ray may have."""
-    (start,) = [command for command in commands if command.startswith("ray start ")]
-    found = re.findall(r"--([a-z-]+)=(\d+)(?: |$)", start)
-    return {name.replace("-", "_"): int(value) for name, value in found if name != "port"}
-
-
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The cluster of the guide, with its nodes on loopback."""
-    from ray.cluster_utils import Cluster
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    plan = yaml.safe_load(CLUSTER.read_text())
-    head, node = flags(plan["head_start_ray_commands"]), flags(plan["worker_start_ray_commands"])
-    assert node["num_cpus"] == 1 and head["num_cpus"] == 0
-    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **head})
-    made.nodes = [made.add_node(**node) for _ in plan["provider"]["worker_ips"]]
-    yield made
-    made.shutdown()
+    with guide_cluster() as made:
+        yield made
 
 
 def run(folder: Path, rows: list[dict[str, Any]], call: Failing, address: str) -> Any:

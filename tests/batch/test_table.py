@@ -173,6 +173,41 @@ def test_a_changed_clip_or_cell_changes_the_digest(tmp_path: Path) -> None:
     assert rows_of(tmp_path, [GOOD]).check()[0].digest != before
 
 
+def test_a_changed_hint_network_or_frame_changes_the_digest(tmp_path: Path) -> None:
+    for name in ("net", "clip"):
+        (tmp_path / name).mkdir()
+    files = [tmp_path / "hint.mp4", tmp_path / "net" / "weights", tmp_path / "clip" / "1.png"]
+    for file in files:
+        file.touch()
+    row = GOOD | {"video": "clip", "control": "net;net", "hint": "canny;hint.mp4"}
+    before = rows_of(tmp_path, [row]).check()[0]
+    assert before.fault == "" and rows_of(tmp_path, [row]).check()[0] == before
+    for file in files:
+        file.write_bytes(b"more")  # in place, which the folder's own time does not show
+        after = rows_of(tmp_path, [row]).check()[0]
+        assert after.digest != before.digest and after.group != before.group, file
+        before = after
+    files[0].unlink()
+    assert "column hint: there is no" in rows_of(tmp_path, [row]).check()[0].fault
+
+
+def test_rows_under_other_controls_share_no_tuning_unless_they_tune_without(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "hint.mp4").touch()
+    given = {"control": "net", "hint": "canny"}
+    others = [{"hint": "lineart"}, {"hint": "hint.mp4"}, {"control_scale": "0.5"}, {"control_end": "0.5"}]
+    empty = dict.fromkeys(("control", "hint", "control_scale", "control_end", "control_tuning"), "")
+
+    def groups(**more: str) -> list[str]:
+        found = rows_of(tmp_path, [empty | GOOD | given | row | more for row in ({}, *others)]).check()
+        assert {row.fault for row in found} == {""} and len({row.digest for row in found}) == len(found)
+        return [row.group for row in found]
+
+    assert len({*groups()}) == 1 + len(others)
+    untuned = {*groups(control_tuning="no")}
+    assert untuned == {rows_of(tmp_path, [GOOD]).check()[0].group}
+
+
 LOVEU = "Video name,Our GT caption,Style Change Caption,Object Change Caption,Background Change Caption,Multiple Changes Caption\n"  # noqa: E501
 
 
@@ -218,3 +253,67 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
 
 def test_rows_are_numbered_where_they_have_no_name(tmp_path: Path) -> None:
     assert [row.name for row in rows_of(tmp_path, edits(3)).check()] == ["1", "2", "3"]
+
+
+def test_marks_of_other_programs_change_nothing(tmp_path: Path) -> None:
+    head, row = "video,source_prompt,prompt,name", "c.mp4,a,b,é"
+    for number, text in enumerate(
+        (f"\ufeff{head}\n{row}\n", f"{head}\r\n{row}\r\n", f"{head}\r{row}\r", f"{head},\n{row},\n")
+    ):
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        (found,) = Rows(*read_table(str(tmp_path / "t.csv"))).check()
+        assert (found.fault, found.name) == ("", "é"), number
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "faults"),
+    [
+        ("t.csv", f"{','.join(GOOD)}\nc.mp4,a,{'x' * 2_000_000}\nc.mp4,a,b\n", ["Line 2: field larger", ""]),
+        ("t.csv", f'{",".join(GOOD)}\nc.mp4,a,b\nc.mp4,a,"b\nc.mp4,a,b\n', ["", "Line 3: unexpected end of data"]),
+        ("t.csv", f"{','.join(GOOD)}\nc\0.mp4,a,b\nc.mp4,a,b\n", ["Line 2, column video: .* is no path", ""]),
+        (
+            "t.jsonl",
+            f"{json.dumps(GOOD | {'prompt': 'x' * 2_000_000})}\n{json.dumps(GOOD)}",
+            ["Line 1: the line is", ""],
+        ),
+        ("t.jsonl", f"{json.dumps(GOOD | {'prompt': chr(0xD800)})}\n{json.dumps(GOOD)}", ["Line 1: no JSON", ""]),
+        ("t.jsonl", f"{json.dumps(GOOD | {'video': ['c.mp4']})}\n{json.dumps(GOOD)}", ["Line 1, column video", ""]),
+        ("t.jsonl", f'{json.dumps(GOOD)}\n{{"x":{"[" * 100_000}', ["", "Line 2: no JSON"]),
+    ],
+)
+def test_an_odd_row_is_a_bad_row_and_the_others_run(tmp_path: Path, name: str, content: str, faults: list[str]) -> None:
+    (tmp_path / name).write_text(content)
+    for allowed in ((), (str(tmp_path),)):
+        found = Rows(*read_table(str(tmp_path / name)), allowed=allowed).check()
+        assert [bool(row.fault) for row in found] == [bool(fault) for fault in faults]
+        assert all(re.match(fault, row.fault) for row, fault in zip(found, faults, strict=True)), found
+
+
+def test_parquet_with_other_types_has_bad_rows_alone(tmp_path: Path) -> None:
+    parquet, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    columns = {"video": ["c.mp4"] * 3, "source_prompt": ["a"] * 3, "prompt": pa.array([b"\xff", b"b", None])}
+    parquet.write_table(pa.table(columns | {"num_frames": [4.0, 4.5, float("nan")]}), tmp_path / "t.parquet")
+    faults = [row.fault for row in Rows(*read_table(str(tmp_path / "t.parquet"))).check()]
+    assert re.match("Line 1, column prompt: .* text is expected", faults[0]) and all(faults)
+    columns |= {"prompt": ["b"] * 3, "when": pa.array([0] * 3, pa.timestamp("s")), "list": [[1], None, []]}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert [row.fault for row in Rows(*read_table(str(tmp_path / "t.parquet"))).check()] == [""] * 3
+
+
+@pytest.mark.parametrize(
+    "name", [".", "/", "x/", "./x", "x//y", "a/../b", "a./b", "results.csv/x", "report.html/x", "日" * 70, "a\u202eb"]
+)
+def test_names_that_cannot_be_written_or_spell_another_file_are_refused(tmp_path: Path, name: str) -> None:
+    assert "column name: " in checked(tmp_path, GOOD | {"name": name}).fault
+
+
+def test_names_that_some_file_systems_take_for_the_same_are_refused(tmp_path: Path) -> None:
+    found = rows_of(tmp_path, [GOOD | {"name": "é"}, GOOD | {"name": "e\u0301"}, GOOD | {"name": "É"}]).check()
+    assert [bool(row.fault) for row in found] == [False, True, True]
+
+
+def test_a_file_system_that_cannot_be_reached_fails_its_row_alone(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    found, folder = read_table(str(write_csv(tmp_path / "t.csv", [GOOD, GOOD | {"video": "nowhere://b/c.mp4"}])))
+    good, bad = Rows(found, folder).check()
+    assert good.fault == "" and "Line 3, column video: nowhere://b/c.mp4 cannot be read" in bad.fault
