@@ -54,9 +54,9 @@ def _use_the_keyboard(page: Any) -> None:
             "() => [...document.querySelectorAll('video, .wide, summary, a, button, input, select')]"
             ".indexOf(document.activeElement)"
         )
-        if name in reached and name == min(reached):
-            break
         reached |= {name} - {-1}
+        if len(reached) == page.evaluate(REACHABLE):
+            break
     assert len(reached) == page.evaluate(REACHABLE)
     if not page.locator("video").count():
         return
