@@ -1,4 +1,4 @@
-"""Train a ControlNet of the bundled model, on the drawn world's truth: depth or pose.
+"""Train a ControlNet of the bundled model, on the drawn world's truth: depth, pose or edges.
 
     python -m bundled_model.train_control depth --data build/data --latents build/unet --output build/depth
 
@@ -26,10 +26,12 @@ from bundled_model.muon import make_optimizers
 from bundled_model.run import Schedule, Training, train
 from bundled_model.train_text_to_image import SCHEDULER_CONFIG
 from tav_core import load_model
+from tav_core.demo.world import VOCABULARY
 from tav_core.demo.world.drawing import disparity_map
 from tav_core.demo.world.hints import depth_picture, pose_hints
 from tav_core.demo.world.render import snapshot
 from tav_core.models.base import DEMO_MODEL, BaseModel
+from tav_core.video.hints import canny
 
 EMBEDDING_CHANNELS = (16, 32, 48, 64)  # of the hint, at full size, half, a quarter and an eighth
 
@@ -58,7 +60,16 @@ def pose_of(pictures: PictureSet, index: int) -> np.ndarray:
     return pose_hints(pictures.joints[index, None])[0]
 
 
-HINTS: dict[str, Callable[[PictureSet, int], np.ndarray]] = {"depth": depth_of, "pose": pose_of}
+def canny_of(pictures: PictureSet, index: int) -> np.ndarray:
+    """Edges of the picture in any coat and style: an edit that changes them is to follow the edges of the clip."""
+    scene, words, time = picture_of("train", index)
+    rng = np.random.default_rng((11, index))
+    changed = {kind: str(rng.choice(VOCABULARY[kind])) for kind in ("coat", "style")}
+    picture = torch.from_numpy(snapshot(scene, words | changed, time).picture)[None] / 255
+    return canny(picture)[0].numpy()
+
+
+HINTS: dict[str, Callable[[PictureSet, int], np.ndarray]] = {"depth": depth_of, "pose": pose_of, "canny": canny_of}
 
 
 class Objective:

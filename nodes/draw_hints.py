@@ -8,7 +8,7 @@ from .. import tav_core
 from .adapters.work import shows_work
 from .sockets import CATEGORY, widget
 
-KINDS = ["canny", "lineart"]
+HINTS = ["canny", "lineart"]
 
 
 class DrawHints(io.ComfyNode):
@@ -25,10 +25,10 @@ class DrawHints(io.ComfyNode):
                 io.Image.Input("images", tooltip="The frames of the clip, from Load Clip."),
                 widget(
                     io.Combo,
-                    "kind",
+                    "hint",
                     "canny",
                     "canny: edges, for a Canny ControlNet. lineart: dark lines, for a Lineart ControlNet.",
-                    options=KINDS,
+                    options=HINTS,
                 ),
             ],
             outputs=[io.Image.Output("hints", display_name="IMAGE", tooltip="For Apply ControlNet, one a frame.")],
@@ -36,5 +36,5 @@ class DrawHints(io.ComfyNode):
 
     @classmethod
     @shows_work
-    def execute(cls, images: Any, kind: str) -> io.NodeOutput:
-        return io.NodeOutput(tav_core.draw_hints(kind, images[..., :3]))
+    def execute(cls, images: Any, hint: str) -> io.NodeOutput:
+        return io.NodeOutput(tav_core.draw_hints(hint, images[..., :3]))

@@ -107,6 +107,21 @@ def _sum(first: list[Tensor] | Tensor, second: list[Tensor] | Tensor) -> list[Te
     return [one + other for one, other in zip(first, second, strict=True)]
 
 
+def checked_controls(controls: object, latents: Tensor, unet_config: Mapping[str, Any]) -> tuple[Control, ...]:
+    """Controls that can act on a clip, (b, c, f, h, w), in a UNet of this config.
+
+    Raises:
+        TypeError, ValueError: they are no list of controls, or one does not fit.
+    """
+    if not isinstance(controls, (list, tuple)):
+        raise TypeError(f"controls are several: give a list, not a {type(controls).__name__}.")
+    for control in controls:
+        if not callable(getattr(control, "check", None)):
+            raise TypeError(f"A control is a HintControl(network, hint) or like it, not a {type(control).__name__}.")
+        control.check(latents, unet_config)
+    return tuple(controls)
+
+
 def as_conditioning(text: Tensor | Conditioning) -> Conditioning:
     """Text embeddings (b, n, d), or what holds them already."""
     return text if isinstance(text, Conditioning) else Conditioning(text)

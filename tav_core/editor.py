@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 from torch import Tensor
 
 from .checks import check_choice, check_tensor, check_text, check_type
-from .conditioning import Conditioning, Control, as_conditioning
+from .conditioning import Conditioning, Control, as_conditioning, checked_controls
 from .diffusion.schedule import NoiseSchedule
 from .editing.config import InversionConfig, SamplingConfig
 from .editing.deflicker import deflicker
@@ -90,6 +90,10 @@ class ClipEditor:
         self.store = store
         self.source_prompt = source_prompt
         check_tensor("frames", frames)
+        if frames.ndim == 5 and len(frames) != 1:
+            raise ValueError(
+                f"Latents of one clip are (1, c, f, h, w), got {tuple(frames.shape)}: make an editor for each."
+            )
         self._frames = None if frames.ndim == 5 else frames
         self.latents = frames if frames.ndim == 5 else encode_frames(self._base_model("frames"), frames)
         if scheduler is None and self.model is None:
@@ -98,10 +102,9 @@ class ClipEditor:
         self._weights = ClipWeights(_inflated(model, inflation))
         self.trajectory: list[InversionStep] = []
         self._inverted_with = -1  # the version of the weights of the inversion
-        self._embedded: dict[str, Tensor | Conditioning] | None = (
-            None  # prompts that a strength search has encoded, while it runs
-        )
-        self.controls = tuple(controls)
+        # Prompts that a strength search has encoded, while it runs.
+        self._embedded: dict[str, Tensor | Conditioning] | None = None
+        self.controls = controls
         self._round_trip: Tensor | None = None  # frames of the clip's latents, once they were decoded
 
     @property
@@ -114,15 +117,14 @@ class ClipEditor:
         """What steers tuning, inversion and sampling beside the prompts. Other ones discard the inversion.
 
         Raises:
-            ValueError: a control does not fit the clip or the model.
+            TypeError, ValueError: no list of controls, or one does not fit the clip or the model.
         """
         return self._controls
 
     @controls.setter
     def controls(self, controls: Sequence[Control]) -> None:
-        for control in controls:
-            control.check(self.latents, self.video_unet.unet.config)
-        self._controls, self.trajectory = tuple(controls), []
+        self._controls = checked_controls(controls, self.latents, self.video_unet.unet.config)
+        self.trajectory = []
 
     @property
     def frames(self) -> Tensor:
@@ -203,6 +205,9 @@ class ClipEditor:
                 effect.
         """
         check_choice("start_from", start_from, START_FROM)
+        check_type("config", config, SamplingConfig)
+        if noise is not None and noise.shape != self.latents.shape:
+            raise ValueError(f"Noise is like the latents, {tuple(self.latents.shape)}, got {tuple(noise.shape)}.")
         if noise is not None and start_from == "source_branch":
             raise ValueError(
                 'noise goes with start_from "inversion" and "noise"; a source branch starts from the clip.'
@@ -325,7 +330,10 @@ class ClipEditor:
 
     def _inverted(self) -> list[InversionStep]:
         if not self.trajectory:
-            raise RuntimeError("The clip has not been inverted since it was last tuned: run invert() to its end first.")
+            raise RuntimeError(
+                "The clip has not been inverted since it was tuned or its controls changed: run invert() to its "
+                "end first."
+            )
         if self._inverted_with != self._weights.version():
             raise RuntimeError("The weights have changed since the clip was inverted: run invert() again.")
         return self.trajectory

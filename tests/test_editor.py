@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import T2IAdapter
+from peft import LoraConfig, inject_adapter_in_model
 
 from tav_core import (
     ClipEditor,
@@ -18,6 +19,7 @@ from tav_core import (
     inflate,
     load_model,
     plain_noise,
+    reconstruct,
     trainable_parameters,
 )
 from tav_core.store.tuned import apply_tuned
@@ -174,11 +176,32 @@ def test_an_edit_from_noise_starts_from_the_noise_of_its_seed(editor):
         ({"start_from": "all"}, "start_from must be one of"),
         ({"mask": torch.ones(1, 8, 8)}, "source-preserving edit"),
         ({"start_from": "source_branch", "noise": torch.zeros(1, 16, 2, 16, 16)}, "starts from the clip"),
+        ({"noise": torch.zeros(1, 16, 3, 16, 16)}, "Noise is like the latents"),
+        ({"config": TuningConfig()}, "config must be a SamplingConfig"),
     ],
 )
 def test_conflicting_options_raise(editor, options, message):
-    with pytest.raises(ValueError, match=message):
-        editor.edit(CAPTION, SamplingConfig(STEPS), **options)
+    with pytest.raises((TypeError, ValueError), match=message):
+        editor.edit(CAPTION, **{"config": SamplingConfig(STEPS)} | options)
+
+
+def test_latents_of_several_clips_are_refused(editor):
+    with pytest.raises(ValueError, match="make an editor for each"):
+        ClipEditor(editor.model, torch.cat([editor.latents] * 2), CAPTION)
+
+
+@pytest.mark.parametrize("controls", [torch.nn.Linear(2, 2), [torch.nn.Linear(2, 2)]])
+def test_what_is_no_list_of_controls_is_refused(editor, controls):
+    with pytest.raises(TypeError, match="give a list|A control is a HintControl"):
+        editor.controls = controls
+
+
+def test_a_part_of_an_inversion_is_not_reconstructed(editor):
+    steps = list(editor.invert(InversionConfig(4)))
+    for part, message in ((steps[:2], "ends at timestep 251, a whole one at 501"), ([], "trajectory is empty")):
+        with pytest.raises(ValueError, match=message):
+            reconstruct(editor.video_unet, part, editor._embed(""), editor.schedule)
+    last(reconstruct(editor.video_unet, steps, editor._embed(""), editor.schedule))
 
 
 def test_deflickering_the_unedited_clip_restores_it_exactly(editor, frames):
@@ -199,7 +222,7 @@ def test_heat_maps_show_where_words_act() -> None:
     assert words["moon"][~on_dog].mean() > 1.2 * words["moon"][on_dog].mean()
 
 
-@pytest.mark.parametrize("change", ["loaded", "trained by hand", "written through .data"])
+@pytest.mark.parametrize("change", ["loaded", "trained by hand", "written through .data", "frozen", "LoRA injected"])
 def test_an_inversion_by_other_weights_is_not_sampled(editor: ClipEditor, change: str) -> None:
     before = {name: weight.detach().clone() for name, weight in trainable_parameters(editor.video_unet).items()}
     for _ in editor.invert(InversionConfig(num_inference_steps=2)):
@@ -210,6 +233,11 @@ def test_an_inversion_by_other_weights_is_not_sampled(editor: ClipEditor, change
     elif change == "trained by hand":
         with torch.no_grad():
             next(iter(weights.values())).add_(0.01)
+    elif change == "frozen":
+        with torch.no_grad():
+            editor.video_unet.unet.conv_in.weight.mul_(1.1)
+    elif change == "LoRA injected":
+        inject_adapter_in_model(LoraConfig(r=2, target_modules=["attn1.to_q"]), editor.video_unet.unet)
     else:
         next(iter(weights.values())).data.add_(0.01)
     with pytest.raises(RuntimeError, match=r"weights have changed .* run invert\(\) again"):

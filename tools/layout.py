@@ -8,13 +8,17 @@ COLUMNS = ("1  Your clip", "2  Model and words", "3  Tune and invert", "4  Edit"
 COLOURS = ("#8A8", "#88A", "#A8A", "#8AA", "#b58b2a")
 SCALE, LEFT, TOP = 0.7, 68, 92  # of the view as it opens; pixels of the page's own bars
 COLLAPSED = {  # which need no setting
-    "TAVCompareVideos", "TAVPromptGrid", "TAVApplyMotion", "BasicScheduler", "FlipSigmas", "TAVInversionSampler",
+    "TAVCompareVideos", "TAVPromptGrid", "TAVApplyMotion", "ControlNetApplyAdvanced",
+    "BasicScheduler", "FlipSigmas", "TAVInversionSampler",
 }  # fmt: skip
 # Column and height by type: the larger one of both renderings, with room for a report, a video or a missing file.
 PLACES = {
     "MarkdownNote": (0, 150),
     "TAVLoadVideo": (0, 690),
     "TAVLoadDemoModel": (1, 100),
+    "TAVLoadDemoControl": (1, 110),
+    "ControlNetApplyAdvanced": (1, 0),
+    "TAVWordHeatMaps": (2, 260),
     "CheckpointLoaderSimple": (1, 140),
     "LoraLoader": (1, 175),
     "TAVPromptList": (1, 120),

@@ -31,6 +31,8 @@ SD15 = {
 CAPTION_TITLE, EDIT_TITLE = "What the clip shows", "What the edit shows"
 SOURCE = "a red person jumps on the beach, flat colours"  # of the bundled clip
 BLUE, GREEN, YELLOW, PURPLE = (SOURCE.replace("red", coat) for coat in ("blue", "green", "yellow", "purple"))
+INK = SOURCE.replace("flat colours", "ink drawing")
+ROBOT = SOURCE.replace("person", "robot")
 MOON = "a red person jumps on the moon, flat colours"
 LONG = dict(context_length=12, overlap=4)
 
@@ -309,6 +311,112 @@ def load_and_edit(infos: dict[str, Any]) -> Workflow:
     return workflow
 
 
+def under_control(workflow: Workflow, prompt: str, strength: float = 1.0) -> tuple[str, int]:
+    """A prompt and the empty one under the bundled ControlNet; the latter is slot 1 of what is returned."""
+    hints = dict(control_net=("control", 0), image=("control", 1), strength=strength)
+    prompts = dict(positive=(prompt, 0), negative=("empty", 0))
+    return workflow.add(f"{prompt} under control", "ControlNetApplyAdvanced", **prompts, **hints)
+
+
+def hold(workflow: Workflow, hint: str) -> None:
+    """Let a ControlNet act wherever a prompt does."""
+    workflow.add("control", "TAVLoadDemoControl", hint=hint)
+    links = {prompt: under_control(workflow, prompt) for prompt in ("caption", "prompt")}
+    for name, inputs, _ in workflow.nodes.values():
+        if name.startswith("ControlNet"):
+            continue
+        for key, value in inputs.items():
+            if value == ("empty", 0):
+                inputs[key] = (links["caption"][0], 1)
+            elif is_link(value) and value[0] in links:
+                inputs[key] = links[value[0]]
+
+
+def control_depth(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "Another place, held by **depth**: the figure's outline stays where it is. Press **Run**.\n\nFor a model of "
+        "your own load its ControlNet, and give *Apply ControlNet* a depth video with one frame for each of the clip."
+    )
+    base(workflow, True)
+    edit = edited(workflow, tuned(workflow, BUNDLED), BUNDLED, MOON, CONTENT, infos)
+    hold(workflow, "depth")
+    saved(workflow, compared(workflow, edit, 2), "control-depth")
+    return workflow
+
+
+def control_canny(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "Another style, held by the clip's own **edges**: every line stays where it is. Press **Run**.\n\nFor a clip "
+        "of your own put *Draw Hints* behind *Load Clip*, and load a Canny ControlNet of your model."
+    )
+    base(workflow, True)
+    edited(workflow, tuned(workflow, BUNDLED), BUNDLED, INK, LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    hold(workflow, "canny")
+    saved(workflow, compared(workflow, ("decode", 0), 2), "control-canny")
+    return workflow
+
+
+def control_pose(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "Another figure, held by **pose**: the joints keep the motion, and the shape is free. Press **Run**.\n\nDepth "
+        "would impose the old silhouette."
+    )
+    base(workflow, True)
+    model = tuned(workflow, BUNDLED)
+    inverted(workflow, model, BUNDLED)
+    edited(workflow, model, BUNDLED, ROBOT, "published", infos)
+    hold(workflow, "pose")
+    saved(workflow, compared(workflow, ("decode", 0), 2), "control-pose")
+    return workflow
+
+
+def native_control(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "The pose of the clip holds another figure, in **KSampler**: *Apply ControlNet* works on the MODEL of *Apply "
+        "Motion* as on any other. Press **Run**."
+    )
+    base(workflow, True)
+    model = with_motion(workflow, tuned(workflow, BUNDLED), ("model", 0))
+    edit = native_edit(workflow, model, ROBOT, BUNDLED)
+    hold(workflow, "pose")
+    saved(workflow, compared(workflow, edit, 2), "native-control")
+    return workflow
+
+
+def few_steps(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "An LCM LoRA samples the edit in 8 steps: inverted by the plain MODEL, sampled by the one with the LoRA, with "
+        "the sampler *lcm* and little guidance.\n\nTurbo and Hyper LoRAs go the same way, with their own samplers."
+    )
+    base(workflow, False)
+    motion = with_motion(workflow, tuned(workflow, PUBLISHED), ("model", 0))
+    edit = native_edit(workflow, motion, BLUE, PUBLISHED)
+    fast = dict(lora_name="lcm-lora-sdv1-5.safetensors", strength_model=1.0)
+    lora = workflow.add("fast", "LoraLoaderModelOnly", "Few steps", model=motion, **fast)
+    settings = dict(steps=8, cfg=1.5, sampler_name="lcm", scheduler="sgm_uniform")
+    workflow.nodes["sample"][1].update(model=lora, **settings)
+    saved(workflow, compared(workflow, edit, 1), "few-steps")
+    return workflow
+
+
+def heat_maps(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "Where each word of the caption acts, and an edit within the mask of one of them: the person's coat changes, "
+        "and nothing else may. Press **Run**.\n\nName other words in *mask_words*."
+    )
+    base(workflow, True)
+    model = tuned(workflow, BUNDLED)
+    shown = dict(model=model, latents=("latents", 0), images=("clip", 0), clip=workflow.text)
+    workflow.add("maps", "TAVWordHeatMaps", **shown, prompt=SOURCE, mask_words="person")
+    edited(workflow, model, BUNDLED, BLUE, LOOK, infos)
+    del workflow.nodes["deflicker"], workflow.nodes["decoded"]
+    workflow.nodes["sample"][1]["mask"] = ("maps", 1)
+    workflow.add("shown", "PreviewImage", "Where each word acts", images=("maps", 0))
+    saved(workflow, compared(workflow, ("decode", 0), 2), "heat-maps")
+    return workflow
+
+
 def native(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
         "*Apply Motion* puts the tuned clip into ComfyUI's own MODEL, for KSampler, ControlNet, LoRAs. Press "
@@ -359,6 +467,12 @@ WORKFLOWS = {
     "native_ksampler": native,
     "native_style_sd15": native_style,
     "native_long_clip": long_clip,
+    "native_control_pose": native_control,
+    "native_few_steps_sd15": few_steps,
+    "control_canny": control_canny,
+    "control_depth": control_depth,
+    "control_pose": control_pose,
+    "word_heat_maps": heat_maps,
 }
 
 

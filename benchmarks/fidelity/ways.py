@@ -104,6 +104,7 @@ WAYS = {
     "untuned, pose": Way(tuning=None, control="pose"),
     "source branch, depth": replace(_BRANCH, control="depth"),
     "source branch, pose": replace(_BRANCH, control="pose"),
+    "source branch, canny": replace(_BRANCH, control="canny"),
 }
 
 

@@ -46,10 +46,10 @@ def bundled_clip() -> BundledClip:
 
 
 def bundled_hints(kind: str) -> Tensor:
-    """What a ControlNet of the bundled model follows in the bundled clip: its true depth, or its true joints as bones.
+    """What a ControlNet of the bundled model follows in the bundled clip: its depth, its joints as bones, or its edges.
 
     Arguments:
-        kind: "depth" or "pose".
+        kind: "depth", "pose" or "canny".
 
     Returns:
         (f, h, w, 3) in [0, 1].

@@ -10,6 +10,9 @@ epsilon x_0 is unknown there.
 import torch
 from torch import Tensor
 
+from ..checks import check_choice
+from .schedule import PREDICTION_TYPES
+
 
 def ddim_step(
     latents: Tensor,
@@ -81,8 +84,9 @@ def clean_and_noise(latents: Tensor, model_output: Tensor, alpha: float, predict
     """The clean latents x_0 and the noise that the model sees in `latents` at the level `alpha`.
 
     Raises:
-        ValueError: with epsilon prediction at a level without signal, where x_0 is unknown.
+        ValueError: with epsilon prediction at a level without signal, where x_0 is unknown; or another prediction type.
     """
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
     if prediction_type == "v_prediction":
         clean = alpha**0.5 * latents - (1 - alpha) ** 0.5 * model_output
         return clean, (1 - alpha) ** 0.5 * latents + alpha**0.5 * model_output

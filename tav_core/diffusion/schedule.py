@@ -36,6 +36,9 @@ class NoiseSchedule:
     prediction_type: str
     timestep_spacing: str = "leading"
 
+    def __post_init__(self) -> None:
+        check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+
     @classmethod
     def from_scheduler(cls, scheduler: Any) -> "NoiseSchedule":
         """Read betas, prediction type and spacing of timesteps, and nothing else, from a scheduler or its config.

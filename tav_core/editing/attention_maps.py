@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from ..unet.video_unet import VideoUNet
 KINDS = ("attn1", "attn2", "attn_temp")
 MAX_BYTES = 2 * 2**30
 LARGEST = 2**63 - 1
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +133,10 @@ def _timestep(site: AttentionSite) -> int:
     return timesteps.pop()
 
 
+def _tuple_or_none(given: Collection[Item] | None) -> tuple[Item, ...] | None:
+    return None if given is None else tuple(given)
+
+
 @contextmanager
 def record_attention(
     video_unet: VideoUNet,
@@ -158,8 +164,12 @@ def record_attention(
 
     Raises:
         MemoryError: the maps would pass max_bytes.
-        ValueError: an unknown kind or block.
+        TypeError, ValueError: no list, or an unknown kind or block.
     """
+    for name, given in (("kinds", kinds), ("blocks", blocks), ("timesteps", timesteps)):
+        if isinstance(given, (str, int)):
+            raise TypeError(f"{name} are several: give a list, [{given!r}].")
+    kinds, blocks, timesteps = tuple(kinds), _tuple_or_none(blocks), _tuple_or_none(timesteps)  # read at every call
     for kind in kinds:
         check_choice("kinds", kind, KINDS)
     for block in blocks or ():

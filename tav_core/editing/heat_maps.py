@@ -65,6 +65,7 @@ def heat_maps(
     check_inputs(video_unet, latents, text=text)
     check_integer("seed", seed, 0, MAX_SEED)
     denoiser = unet_denoiser(video_unet, scheduler, text)
+    check_integer("num_levels", num_levels, 1, denoiser.schedule.num_train_timesteps)
     schedule, clip = denoiser.schedule, to_float32(latents, video_unet.device)
     found = _Sum(clip.shape[-2:])
     generator = torch.Generator().manual_seed(seed)
@@ -86,10 +87,17 @@ def word_heat_maps(maps: Tensor, words: Sequence[tuple[str, Sequence[int]]]) -> 
         Each word with its map, (f, h, w) in [0, 1].
 
     Raises:
-        ValueError: maps of several clips.
+        ValueError: maps of several clips, or a word without a place among their tokens.
     """
     if maps.ndim != 5 or maps.shape[0] != 1:
         raise ValueError(f"Maps of one clip are (1, tokens, f, h, w), got {tuple(maps.shape)}.")
+    tokens = range(maps.shape[1])
+    for word, places in words:
+        if not places or not all(place in tokens for place in places):
+            raise ValueError(
+                f"{word!r} stands at {list(places)}, the maps have {len(tokens)} tokens: take places of "
+                "prompt_words, and maps of the same prompt."
+            )
     means = [(word, maps[0, list(places)].mean(dim=0)) for word, places in words]
     return [(word, _stretched(heat)) for word, heat in means]
 

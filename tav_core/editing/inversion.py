@@ -87,7 +87,7 @@ def ddim_invert(denoiser: Denoiser, x_0: Tensor, config: InversionConfig) -> Ite
             if config.refinements:
                 x_t = _refine(denoiser, x_s, x_t, (s, t), config)
         raise_unless_finite(x_t, f"Inversion to timestep {t}")
-        yield InversionStep(t, x_t)
+        yield InversionStep(t, x_t.contiguous())  # laid out as in a file: rounding depends on it
         x_s = x_t
 
 

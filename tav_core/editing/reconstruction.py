@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..conditioning import Conditioning
+from ..diffusion.schedule import NoiseSchedule
 from ..unet.video_unet import VideoUNet
 from .config import SamplingConfig
 from .inversion import InversionStep
@@ -28,8 +29,20 @@ def reconstruct(
 
     Yields:
         A SamplingStep for each timestep; the last one holds the reconstruction.
+
+    Raises:
+        ValueError: the trajectory is empty, or part of one.
     """
-    config = SamplingConfig(num_inference_steps=len(trajectory), guidance_scale=1.0)
+    steps = len(trajectory)
+    if not steps:
+        raise ValueError("The trajectory is empty: take all steps of invert().")
+    last = NoiseSchedule.from_scheduler(scheduler).timesteps(steps)[0]
+    if trajectory[-1].timestep != last:
+        raise ValueError(
+            f"The trajectory of {steps} steps ends at timestep {trajectory[-1].timestep}, a whole one at {last}: take "
+            "all steps of invert(), and the scheduler that it was given."
+        )
+    config = SamplingConfig(num_inference_steps=steps, guidance_scale=1.0)
     return sample(video_unet, trajectory[-1].latents, text, None, scheduler, config)
 
 

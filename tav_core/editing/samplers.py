@@ -73,6 +73,8 @@ def as_sampler(sampler: Any) -> Sampler:
     """
     if sampler is None:
         return ddim_sample
+    if isinstance(sampler, type) and hasattr(sampler, "from_config"):
+        raise TypeError(f"Give a scheduler and no class: {sampler.__name__}.from_config(model.scheduler.config).")
     if hasattr(sampler, "set_timesteps") and hasattr(sampler, "step"):
         return DiffusersSampler(sampler)
     if not callable(sampler):
@@ -144,6 +146,8 @@ class DiffusersSampler:
         """Its timesteps from the share of the schedule that is run, and how many are skipped."""
         steps = config.num_inference_steps
         scheduler.set_timesteps(steps, device=device)
+        if float(scheduler.timesteps[0]) < float(scheduler.timesteps[-1]):
+            raise ValueError(f"{type(scheduler).__name__} goes from clip to noise: invert with invert().")
         ours = schedule.timesteps(steps, config.denoise)
         order, found = getattr(scheduler, "order", 1), len(scheduler.timesteps)
         skipped = (steps - len(ours)) * order
@@ -172,5 +176,12 @@ class DiffusersSampler:
         if self.scheduler.config.get("prediction_type", "epsilon") != schedule.prediction_type:
             raise ValueError(f"The model predicts {schedule.prediction_type}, this {name} another quantity. {remedy}")
         ours = schedule.alphas_cumprod
+        options = inspect.signature(type(self.scheduler).__init__).parameters
+        if schedule.has_zero_snr and "rescale_betas_zero_snr" not in options:
+            raise ValueError(
+                f"The noisiest level of the model holds no signal (zero terminal SNR), which {name} cannot do: take "
+                "one with rescale_betas_zero_snr, such as DPMSolverMultistepScheduler, UniPCMultistepScheduler or "
+                "EulerDiscreteScheduler."
+            )
         if levels is None or len(levels) != len(ours) or (levels.double().cpu() - ours).abs().max() > SAME_LEVELS:
             raise ValueError(f"This {name} has other noise levels than the model. {remedy}")

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import raise_unless_finite
+from ..checks import check_range, check_type, raise_unless_finite
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.ddim import ddim_step
 from ..diffusion.denoiser import to_float32
@@ -83,12 +83,18 @@ def sample_with_source_branch(
 
     Raises:
         ValueError: if a shape does not fit, guidance lacks a negative embedding, eta is not 0, the mask does not lie in
-            [0, 1], the trajectory lacks a timestep, or words are to be replaced that do not stand for each other.
+            [0, 1], the trajectory lacks a timestep, words are to be replaced that do not stand for each other, or a
+            setting has no effect.
     """
     negative = source.caption if config.guide_from_caption else negative
     check_sampling(video_unet, source.latents, config, negative, caption=source.caption, positive=positive)
     if config.eta != 0:
         raise ValueError(f"A source-preserving edit takes DDIM steps, eta 0, got {config.eta}.")
+    if config.guide_from_caption and config.source_guidance_scale is not None:
+        raise ValueError(
+            "source_guidance_scale has no effect with guide_from_caption, under which the clip is not guided: leave "
+            "one of them out."
+        )
     if config.cross_replace_steps > 0:
         _check_alignment(source, as_conditioning(positive).text.shape[1])
     clip = to_float32(source.latents, video_unet.device)
@@ -165,12 +171,14 @@ def latent_mask(mask: Tensor, latents: Tensor) -> Tensor:
         (1, 1, f, h, w) or (1, 1, 1, h, w), for `sample_with_source_branch`.
 
     Raises:
-        ValueError: the mask is no such tensor, or has another number of frames.
+        TypeError, ValueError: the mask is no such tensor, has another number of frames, or does not lie in [0, 1].
     """
+    check_type("mask", mask, Tensor, "convert it with torch.as_tensor()")
     if mask.ndim != 3 or mask.shape[0] not in (1, latents.shape[2]):
         raise ValueError(
             f"A mask is (frames, height, width) for one frame or all {latents.shape[2]}, got {tuple(mask.shape)}."
         )
+    check_range("mask", mask.float(), 0, 1)
     return F.adaptive_max_pool2d(mask.float(), latents.shape[-2:])[None, None].clamp(0, 1)
 
 

@@ -38,20 +38,18 @@ def html_page(title: str, body: str, style: str = STYLE) -> str:
     return _PAGE.format(title=escape(title), style=style, body=body)
 
 
-def video_tag(frames: Tensor, fps: float, label: str, controls: bool = False) -> str:
-    """A clip that plays by itself, over and over.
+def video_tag(frames: Tensor, fps: float, label: str) -> str:
+    """A clip that plays by itself, over and over, with the browser's buttons, so that the keyboard stops it too.
 
     Arguments:
         frames: (f, h, w, 3) in [0, 1].
         label: what it shows, for those who cannot see it.
-        controls: whether the browser shows its buttons.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_video(path, frames, fps)
         uri = data_uri("video/mp4", path.read_bytes())
-    shown = "controls " if controls else ""
-    return f'<video src="{uri}" aria-label="{escape(label)}" {shown}autoplay loop muted playsinline></video>'
+    return f'<video src="{uri}" aria-label="{escape(label)}" controls autoplay loop muted playsinline></video>'
 
 
 def data_uri(kind: str, data: bytes) -> str:

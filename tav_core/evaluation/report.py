@@ -43,11 +43,12 @@ def write_clip_page(
     shown = side_by_side(clips, columns=2, enlarge=max(1, 256 // source.shape[2]))
     body = [
         "<h1>An edit and its source</h1>",
-        video_tag(shown, fps, "source and edit", controls=True),
+        video_tag(shown, fps, "source and edit"),
         f"<p>Source: {escape(str(item.source.name))}, {escape(item.source_prompt or 'no caption given')}<br>"
         f"Edit: {escape(str(item.edit.name))}, {escape(item.prompt)}</p>",
         _definitions(figures),
-        f'<img alt="Measures over time" src="{data_uri("image/png", plot.getvalue())}">',
+        f'<img alt="Measures of source and edit, frame by frame: {escape(", ".join(curves))}" '
+        f'src="{data_uri("image/png", plot.getvalue())}">',
     ]
     write_text(path, html_page("An edit and its source", "\n".join(body)))
 
@@ -66,7 +67,7 @@ def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: 
         "<h1>Edits of a data set</h1>",
         f"<p>Means over {len(rows)} edits of {len({item.source for item, _ in rows})} videos.</p>",
         _definitions(means),
-        f'<div class="wide"><table><tr><th>video</th><th>edit</th><th>prompt</th>{head}</tr>',
+        f'<div class="wide" tabindex="0"><table><tr><th>video</th><th>edit</th><th>prompt</th>{head}</tr>',
         *lines,
         "</table></div>",
     ]
@@ -96,4 +97,4 @@ def _definitions(figures: Figures) -> str:
             + "</tr>"
         )
     head = "<tr><th>measure</th><th>figure</th><th>unit</th><th>better</th><th>what it is</th></tr>"
-    return f"<table>{head}{''.join(lines)}</table>"
+    return f'<div class="wide" tabindex="0"><table>{head}{"".join(lines)}</table></div>'

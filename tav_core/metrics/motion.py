@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from ..video.optical_flow import grey_pictures, grid, warp
+from .pixels import check_pixels
 
 _MOVING = 0.5  # pixels per frame, above which the direction of flow is reliable
 
@@ -37,10 +38,11 @@ def estimate_motion(frames: np.ndarray) -> Motion:
     et al., ECCV 2010), and the flow does not leave the picture.
 
     Raises:
-        ValueError: if there are fewer than two frames.
+        ValueError: if there are fewer than two frames, or the numbers do not lie in [0, 1].
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
         raise ValueError(f"Motion needs a clip of shape (f, h, w, 3) with two frames or more, got {frames.shape}.")
+    check_pixels(frames)
     pairs = list(pairwise(grey_pictures(frames)))
     flow = np.stack([_farneback(now, after) for now, after in pairs])
     back = np.stack([_farneback(after, now) for now, after in pairs])
@@ -60,12 +62,16 @@ def warp_error(frames: np.ndarray, source_motion: Motion) -> np.ndarray:
     Returns:
         (f - 1,), in [0, 1], lower flickers less; nan for a pair without visible pixels. A perfect edit has the source's
         own error.
+
+    Raises:
+        ValueError: the motion is of other frames, or the numbers do not lie in [0, 1].
     """
     if source_motion.visible.shape != (len(frames) - 1, *frames.shape[1:3]):
         raise ValueError(
             f"The source's motion is of {len(source_motion.visible) + 1} frames and {source_motion.visible.shape[1:]} "
             f"pixels, the edit has {len(frames)} and {frames.shape[1:3]}: take the same frames at the same size."
         )
+    check_pixels(frames)
     errors = []
     for now, after, flow, visible in zip(frames, frames[1:], source_motion.flow, source_motion.visible, strict=False):
         warped = warp(after.astype(np.float32), grid(visible.shape) + flow.astype(np.float32))
@@ -79,7 +85,11 @@ def end_point_error(flow: np.ndarray, source_flow: np.ndarray) -> np.ndarray:
 
     Minus its mean is V2VBench's motion alignment (github.com/wenhao728/awesome-diffusion-v2v), which uses GMFlow:
     figures from Farneback's flow compare with each other, not with that leaderboard.
+
+    Raises:
+        ValueError: the flows differ in shape.
     """
+    _check_flows(flow, source_flow)
     return np.linalg.norm(flow - source_flow, axis=-1).mean(axis=(1, 2))
 
 
@@ -90,13 +100,22 @@ def flow_cosine(flow: np.ndarray, source_flow: np.ndarray) -> float | None:
 
     Returns:
         The cosine, or None if nothing in the source moves by half a pixel.
+
+    Raises:
+        ValueError: the flows differ in shape.
     """
+    _check_flows(flow, source_flow)
     length, source_length = np.linalg.norm(flow, axis=-1), np.linalg.norm(source_flow, axis=-1)
     moving = source_length > _MOVING
     if not moving.any():
         return None
     product = (flow * source_flow).sum(-1)[moving]
     return float((product / np.maximum(length[moving] * source_length[moving], 1e-6)).mean())
+
+
+def _check_flows(flow: np.ndarray, source_flow: np.ndarray) -> None:
+    if flow.shape != source_flow.shape:
+        raise ValueError(f"Flows of {flow.shape} and {source_flow.shape} cannot be compared: give one shape.")
 
 
 def _farneback(now: np.ndarray, after: np.ndarray) -> np.ndarray:

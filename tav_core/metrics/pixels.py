@@ -83,12 +83,17 @@ def checked_pair(frames: Clip, source: Clip) -> tuple[np.ndarray, np.ndarray]:
             "take as many frames of the source as the edit has, at its size."
         )
     for clip in (frames, source):
-        if clip.dtype.kind != "f" or not -OVERSHOOT <= clip.min() <= clip.max() <= 1 + OVERSHOOT:
-            raise ValueError(
-                f"A clip holds numbers in [0, 1], not {clip.dtype} from {clip.min():g} to {clip.max():g}: "
-                "divide pixels of 8 bits by 255."
-            )
+        check_pixels(clip)
     return frames, source
+
+
+def check_pixels(clip: np.ndarray) -> None:
+    """Raise a ValueError unless the numbers of a clip lie about [0, 1]."""
+    if clip.dtype.kind != "f" or not -OVERSHOOT <= clip.min() <= clip.max() <= 1 + OVERSHOOT:
+        raise ValueError(
+            f"A clip holds numbers in [0, 1], not {clip.dtype} from {clip.min():g} to {clip.max():g}: "
+            "divide pixels of 8 bits by 255."
+        )
 
 
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:

@@ -19,7 +19,7 @@ import torch
 from diffusers import ControlNetModel, T2IAdapter
 from torch import Tensor, nn
 
-from ..checks import check_device, check_number, check_path, check_tensor, check_type
+from ..checks import check_device, check_number, check_path, check_range, check_tensor, check_type
 from ..conditioning import Residuals
 from .base import ASSETS, REASON_LENGTH, read_diffusers
 from .folder import ModelError, check_network
@@ -27,7 +27,7 @@ from .folder import ModelError, check_network
 KINDS = {kind.__name__: kind for kind in (ControlNetModel, T2IAdapter)}
 NUM_TIMESTEPS = 1000  # of Stable Diffusion
 MAX_SCALE = 10
-DEMO_CONTROLS = ("demo-depth", "demo-pose")  # of the bundled model: they follow depth, and drawn joints
+DEMO_CONTROLS = ("demo-depth", "demo-pose", "demo-canny")  # of the bundled model
 PIXELS_PER_LATENT = 8
 
 
@@ -99,6 +99,7 @@ class HintControl:
         check_tensor("hint", self.hint)
         if self.hint.ndim != 4 or self.hint.shape[3] != 3:
             raise ValueError(f"A hint is (frames, height, width, 3), got {tuple(self.hint.shape)}.")
+        check_range("hint", self.hint, 0, 1)
         check_number("scale", self.scale, 0, MAX_SCALE)
         check_number("start", self.start, 0, 1)
         check_number("end", self.end, 0, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks import MAX_STEPS, check_integer
 from ..conditioning import Conditioning
 from ..diffusion.schedule import NoiseSchedule, plain_noise
 from ..editing.config import SamplingConfig
@@ -32,6 +33,9 @@ class PreviewConfig:
 
     every: int
     prompt: Tensor | Conditioning
+
+    def __post_init__(self) -> None:
+        check_integer("every", self.every, 1, MAX_STEPS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,8 @@ def export_tuned(
 
     Raises:
         OSError: the file cannot be written.
-        TypeError, ValueError: an argument has another type or value, or the model is not tuned.
+        TypeError, ValueError: an argument has another type or value, the model is not tuned, or its trained weights do
+            not go into a file of this kind.
     """
     check_video_unet(video_unet)
     check_choice("kind", kind, KINDS)
@@ -85,6 +86,8 @@ def export_tuned(
     lost = 0.0
     if kind == "temporal":
         tensors = {name: weight for name, weight in adapter.tuned.items() if TEMPORAL in name}
+        if not tensors:
+            raise ValueError('No temporal attention was tuned: export "lora" or "diff".')
     else:
         added = _added(adapter)
         tensors, ranks, lost = _lora(added, error) if kind == "lora" else (_whole(added), {}, 0.0)
@@ -95,9 +98,20 @@ def export_tuned(
 
 
 def _added(adapter: Adapter) -> dict[str, Tensor]:
-    """What tuning added to weights of the image model, float32, by name."""
-    tuned = adapter.tuned
-    return {name: tuned[name].float() - base.float() for name, base in adapter.base.items() if TEMPORAL not in name}
+    """What tuning added to weights of the image model, float32, by name.
+
+    Raises:
+        ValueError: it trained none of them, or weights that the image model does not have.
+    """
+    tuned = {name: weight for name, weight in adapter.tuned.items() if TEMPORAL not in name}
+    if own := [name for name in tuned if name not in adapter.of_the_image_model]:
+        raise ValueError(
+            f"This tuning trained {own[0]}, which the image model does not have, and other programs would leave it "
+            "out: write it with save_tuned."
+        )
+    if not tuned:
+        raise ValueError('The tuning changed the temporal attention alone: export "temporal".')
+    return {name: weight.float() - adapter.base[name].float() for name, weight in tuned.items()}
 
 
 def _whole(added: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class ClipWeights:
         return self._video_unet
 
     def version(self) -> int:
-        """A number that is another one after each change of this clip's weights, by whomever."""
+        """A number that is another one after each change of the model's weights, by whomever."""
         self.hold()
         return self._count()
 
@@ -81,4 +81,9 @@ class ClipWeights:
         return self._version
 
     def _present(self) -> Any:
-        return weight_marks(trainable_parameters(self._video_unet))
+        trained = trainable_parameters(self._video_unet)
+        ours = {id(weight) for weight in trained.values()}
+        others = ((n, p) for n, p in self._video_unet.unet.named_parameters() if id(p) not in ours)
+        # Of inference tensors torch counts no writes.
+        frozen = [(name, id(weight), 0 if weight.is_inference() else weight._version) for name, weight in others]
+        return weight_marks(trained), frozen

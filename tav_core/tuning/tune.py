@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_type
+from ..checks import check_type, shown
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.denoiser import UNetDenoiser, to_float32, unet_denoiser
 from ..diffusion.schedule import NoiseSchedule
@@ -80,6 +80,7 @@ def tune(
     """
     check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
     check_type("config", config, TuningConfig)
+    _raise_if_ignored(config, objective, timesteps)
     schedule = NoiseSchedule.from_scheduler(scheduler)
     named = state.parameters if state and parameters is None else parameters
     trained = trainable_parameters(video_unet) if named is None else video_unet.adapter.find(named)
@@ -117,6 +118,7 @@ def _update(
     step, losses = len(state.steps) + 1, []
     for noise, timestep, window in draws:
         loss = _loss(denoiser, clip, objective, to_float32(noise, clip.device), timestep, window)
+        _raise_unless_a_loss(loss)
         _raise_unless_finite("loss", loss, step, config)
         state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
         losses.append(float(loss.detach()))
@@ -179,6 +181,31 @@ def _given_timestep(given: int | Tensor, clips: int, below: int) -> Tensor:
         wanted = f"a whole number in [0, {below}), or {clips} of them, one for each clip"
         raise ValueError(f"A timestep is {wanted}; got {timestep.tolist()}.")
     return timestep.expand(clips)
+
+
+def _raise_if_ignored(config: TuningConfig, objective: Objective | None, timesteps: object) -> None:
+    """Raise if an argument takes the place of a setting that is set."""
+    if objective is not None and not callable(objective):
+        raise TypeError(f"objective must be a function (denoiser, sample, noise, t), not {shown(objective)}.")
+    if objective is not None and config.min_snr_gamma is not None:
+        raise ValueError(
+            "min_snr_gamma weighs the loss of the config, and an objective takes its place: leave it out, or give "
+            "objective=NoisePrediction(min_snr_gamma)."
+        )
+    if timesteps is not None and config.timestep_range != 1:
+        raise ValueError(
+            "timestep_range limits timesteps that are drawn, and timesteps are given: leave one of them out."
+        )
+
+
+def _raise_unless_a_loss(loss: object) -> None:
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        kind = f"one of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else shown(loss)
+        without = ", without a gradient" if isinstance(loss, Tensor) and not loss.requires_grad else ""
+        raise TypeError(
+            f"An objective returns a tensor of one number with a gradient, not {kind}{without}: make it from what the "
+            "denoiser predicts, and take the mean."
+        )
 
 
 def _raise_unless_precise(video_unet: VideoUNet, parameters: list[nn.Parameter], config: TuningConfig) -> None:

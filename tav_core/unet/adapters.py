@@ -16,7 +16,7 @@ TRAINED = (
 )  # fmt: skip
 TEMPORAL, TEMPORAL_OUTPUT = ".attn_temp.", ".attn_temp.to_out."
 TEMPORAL_SEED = 0
-WRAPPED = ".base_layer"  # peft's name for the layer inside its own
+WRAPPED, LORA = ".base_layer", ".lora_"  # peft's names for the layer inside its own, and for what it adds
 
 
 class Adapter:
@@ -31,6 +31,7 @@ class Adapter:
 
     Attributes:
         names: of the weights in the set.
+        of_the_image_model: names of all weights of the image model, in the set or not.
         base: the untuned weights by name, on the CPU, from which strength is measured. Those of the temporal attention
             are left out: its output projection is zero at first, and the others act through it alone.
     """
@@ -42,6 +43,7 @@ class Adapter:
             f"{block}.{layer}.{kind}" for block in blocks for layer in TRAINED for kind in ("weight", "bias")
         ]  # in the order of the published list
         weights = self._all()
+        self.of_the_image_model = {name for name in weights if TEMPORAL not in name and LORA not in name}
         self._published = [name for name in known if name in weights]
         self._temporal = {name for name in self._published if TEMPORAL in name}
         self.names = list(self._published)

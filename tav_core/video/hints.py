@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_number, check_tensor
+from ..checks import check_choice, check_number, check_range, check_tensor
 
 LOW, HIGH = 100, 200  # thresholds of Canny's detector that demos of ControlNet use, of 255
 LINE_WIDTH = 6.0  # deviation in pixels of the blur that lines stand out from
@@ -75,6 +75,7 @@ def _drawn(frames: Tensor, draw: Callable[[np.ndarray], np.ndarray]) -> Tensor:
     check_tensor("frames", frames)
     if frames.ndim != 4 or frames.shape[3] != 3:
         raise ValueError(f"frames are (f, height, width, 3), got {tuple(frames.shape)}.")
+    check_range("frames", frames, 0, 1)
     pictures = (frames.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     drawn = np.stack([draw(np.ascontiguousarray(picture)) for picture in pictures])
     return torch.from_numpy(drawn)[..., None].float().div(255).expand(*drawn.shape, 3).contiguous()

@@ -52,26 +52,6 @@ def run(page: Any) -> str:
     return answer.value.json()["prompt_id"]
 
 
-def show_all(page: Any, left: int, top: int, margin: int = 30) -> tuple[int, int]:
-    """Bring all nodes into view, right of and below the page's own bars; returns where they end, in pixels."""
-    return page.evaluate(
-        """([left, top, margin]) => {
-            const canvas = window.app.canvas, nodes = window.app.graph._nodes
-            const edge = (pick, of) => pick(...nodes.map(of))
-            const x = edge(Math.min, n => n.pos[0]), y = edge(Math.min, n => n.pos[1] - 30)
-            const width = edge(Math.max, n => n.pos[0] + n.size[0]) - x
-            const height = edge(Math.max, n => n.pos[1] + n.size[1]) - y
-            const wide = window.innerWidth - left - 2 * margin, high = window.innerHeight - top - 2 * margin
-            const scale = Math.min(wide / width, high / height)
-            canvas.ds.scale = scale
-            canvas.ds.offset = [(left + margin) / scale - x, (top + margin) / scale - y]
-            canvas.setDirty(true, true)
-            return [left, top].map((edge, axis) => Math.ceil(edge + 2 * margin + [width, height][axis] * scale))
-        }""",
-        [left, top, margin],
-    )
-
-
 def prompt_of(page: Any) -> dict[str, Any]:
     """The prompt of the open workflow, in API format."""
     return page.evaluate("async () => (await window.app.graphToPrompt()).output")

@@ -21,17 +21,18 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVEvaluate", "TAVExportTuned",
-    "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo",
-    "TAVOneShotTune", "TAVPromptGrid", "TAVPromptList", "TAVSample", "TAVSaveTuned", "TAVSaveVideo", "TAVSteady",
-    "TAVWordHeatMaps",
+    "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVDrawHints", "TAVEvaluate",
+    "TAVExportTuned", "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoControl",
+    "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVPromptGrid", "TAVPromptList", "TAVSample",
+    "TAVSaveTuned", "TAVSaveVideo", "TAVSteady", "TAVWordHeatMaps",
 ]  # fmt: skip
 
 
 GROUPS = ("required", "optional")
 HOST_NODES = [
-    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "CreateVideo", "FlipSigmas", "KSamplerAdvanced",
-    "LoraLoader", "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode", "VAEEncode",
+    "BasicScheduler", "CLIPTextEncode", "CheckpointLoaderSimple", "ControlNetApplyAdvanced", "CreateVideo",
+    "FlipSigmas", "KSamplerAdvanced", "LoraLoader", "LoraLoaderModelOnly", "PreviewImage", "SamplerCustom", "VAEDecode",
+    "VAEEncode",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tav_core.demo.world import caption, draw
 from tav_core.editing.config import InversionConfig
 from tav_core.presets import BUNDLED, Preset
 from tav_core.video import read_video
+from tests.pages import check_page
 
 FRAMES = 2
 # What the full demo must reach: frames that are loosely right, in the mean over the five edits and of the other coat
@@ -98,7 +99,7 @@ def test_the_page_plays_by_itself(demo):
     outside = re.findall(r"""(?:src|href)=["'](?!data:)""", page)
     assert not outside, "the page is self-contained"
     assert len(re.findall(r"<video src=\"data:video/mp4;base64,[^\"]{500,}", page)) == 2 + 2 * len(EDITS)
-    assert page.count("autoplay loop muted playsinline") == 2 + 2 * len(EDITS)
+    assert page.count("controls autoplay loop muted playsinline") == 2 + 2 * len(EDITS)
     assert page.count("<video") == page.count('aria-label="') - page.count("<meter"), "each clip says what it shows"
     assert page.count('class="wide"') == page.count('class="wide" tabindex="0"'), "wide parts scroll by keyboard"
     text = re.sub(r"<[^>]+>", "", page)
@@ -109,6 +110,11 @@ def test_the_page_plays_by_itself(demo):
     for word in ("not tuned", "the true edit", "outline", "surroundings", "blue", "cartwheel"):
         assert word in text
     assert "<mark>blue</mark>" in page and "<mark>person</mark>" not in page
+
+
+@pytest.mark.slow
+def test_the_page_is_for_everybody(demo):
+    check_page(demo[0] / "report.html")
 
 
 def test_the_true_edit_is_right_and_the_source_is_not():

@@ -137,3 +137,18 @@ def test_scores_are_made_in_pieces(video_unet: VideoUNet, monkeypatch: pytest.Mo
 def test_clips_at_two_timesteps_are_refused(video_unet: VideoUNet) -> None:
     with pytest.raises(ValueError, match="one timestep for all clips"), record_attention(video_unet):
         video_unet(LATENTS.repeat(2, 1, 1, 1, 1), torch.tensor([1, 2]), TEXT.repeat(2, 1, 1))
+
+
+@pytest.mark.parametrize(("name", "given"), [("kinds", "attn2"), ("blocks", "mid_block"), ("timesteps", 500)])
+def test_one_in_place_of_a_list_is_refused(video_unet: VideoUNet, name: str, given: object) -> None:
+    with (
+        pytest.raises(TypeError, match=f"{name} are several: give a list"),
+        record_attention(video_unet, **{name: given}),
+    ):  # type: ignore[arg-type]
+        pass
+
+
+def test_choices_may_come_from_an_iterator(video_unet: VideoUNet) -> None:
+    with record_attention(video_unet, kinds=iter(["attn2"]), timesteps=iter([500])) as recorder:  # type: ignore[arg-type]
+        video_unet(LATENTS, 500, TEXT)
+    assert len(recorder.maps) == len(video_unet.blocks)

@@ -100,3 +100,9 @@ def test_places_of_words_in_later_chunks() -> None:
     words = prompt_words(load_model(), " ".join(["dog"] * 200))
     places = [place for _, (place,) in words]
     assert places == [*range(1, 76), *range(78, 153), *range(155, 205)]  # between the start and end tokens of chunks
+
+
+@pytest.mark.parametrize("places", [[], [9], [-1]])
+def test_a_word_without_a_place_among_the_tokens_is_refused(places: list[int]) -> None:
+    with pytest.raises(ValueError, match="'coat' stands at .* the maps have 9 tokens"):
+        word_heat_maps(torch.rand(1, 9, 2, 3, 3), [("coat", places)])

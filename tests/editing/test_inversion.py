@@ -177,3 +177,10 @@ def test_reconstruction_snr_is_the_variance_over_the_error_in_decibels() -> None
     assert reconstruction_snr(clip.half(), clip + noise) < 3
     with pytest.raises(ValueError, match="give one shape"):
         reconstruction_snr(clip, clip[:, :, :2])
+
+
+def test_steps_are_laid_out_as_a_file_gives_them_back(make_unet: MakeUNet) -> None:
+    """Convolutions round by the layout of what they are given: else an inversion from a file samples to other bits."""
+    as_encoded = LATENTS.transpose(1, 2).contiguous().transpose(1, 2)
+    steps = list(invert(inflate(make_unet()), as_encoded, TEXT, EPSILON, InversionConfig(2)))
+    assert all(step.latents.is_contiguous() for step in steps)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    DDIMInverseScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
@@ -177,11 +178,22 @@ def test_a_sampler_makes_the_steps_of_an_edit(make_unet: MakeUNet) -> None:
         (EulerDiscreteScheduler.from_config(VELOCITY), ValueError, r"predicts epsilon.*from_config\(model.scheduler"),
         (EulerDiscreteScheduler(), ValueError, "other noise levels"),
         (FlowMatchEulerDiscreteScheduler(), ValueError, "other noise levels"),
+        (EulerDiscreteScheduler, TypeError, r"no class: EulerDiscreteScheduler.from_config\(model.scheduler.config\)"),
+        (DDIMInverseScheduler.from_config(EPSILON), ValueError, "goes from clip to noise"),
     ],
 )
 def test_what_is_no_sampler_of_the_model_is_refused(sampler: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         list(as_sampler(sampler)(Exact(NoiseSchedule.from_scheduler(EPSILON)), NOISE, SamplingConfig(4)))
+
+
+def test_a_scheduler_without_zero_terminal_snr_is_named_as_such() -> None:
+    """Made from the model's own config, it has other noise levels all the same."""
+    denoiser = Exact(NoiseSchedule.from_scheduler(VELOCITY_ZERO_SNR))
+    with pytest.raises(ValueError, match="zero terminal SNR.*HeunDiscreteScheduler cannot do: take one with rescale_b"):
+        next(as_sampler(HeunDiscreteScheduler.from_config(VELOCITY_ZERO_SNR))(denoiser, NOISE, SamplingConfig(4)))
+    fitting = DPMSolverMultistepScheduler.from_config(VELOCITY_ZERO_SNR, timestep_spacing="trailing")
+    assert len(list(as_sampler(fitting)(denoiser, NOISE, SamplingConfig(4)))) == 4
 
 
 def test_another_scheduler_in_place_of_ddim_is_refused_where_its_steps_matter(make_unet: MakeUNet) -> None:

@@ -182,3 +182,17 @@ def test_half_precision_latents_are_edited_in_float32(video_unet):
 def test_wrong_inputs_raise(video_unet, source, options, message):
     with pytest.raises(ValueError, match=message):
         edit(video_unet, source, **options)
+
+
+@pytest.mark.parametrize(
+    "mask", [255 * torch.ones(3, 48, 48), torch.ones(3, 48, 48) - 2, torch.ones(3, 48, 48).numpy()]
+)
+def test_a_mask_of_another_range_or_type_is_refused(mask):
+    with pytest.raises((TypeError, ValueError), match=r"mask must (lie in \[0, 1\]|be a Tensor)"):
+        latent_mask(mask, CLIP)
+
+
+def test_a_guidance_of_the_clip_without_effect_is_refused(video_unet):
+    config = replace(CONFIG, guide_from_caption=True, source_guidance_scale=2.0)
+    with pytest.raises(ValueError, match="source_guidance_scale has no effect with guide_from_caption"):
+        edit(video_unet, SourceBranch(CLIP, CAPTION), config=config)

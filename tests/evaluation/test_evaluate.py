@@ -14,6 +14,7 @@ from tav_core.metrics import MEASURES, SetMeasures
 from tav_core.video import read_video, write_video
 from tests.clips import caption_of, clip_of, drawing_of
 from tests.encoders import make_clip, make_dino
+from tests.pages import check_page
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchmetrics")
 SOURCE_PROMPT, PROMPT = caption_of(coat="red").replace(",", ""), caption_of(coat="blue").replace(",", "")
@@ -77,6 +78,18 @@ def test_one_edit_on_the_command_line(videos, capsys):
     assert row["prompt"] == prompt
     assert 5 < float(row["psnr"]) < 40
     assert 0 <= float(row["frame_accuracy"]) <= 1
+
+
+@pytest.mark.slow
+def test_the_pages_are_for_everybody(videos):
+    files = "--source", videos / "source.mp4", "--edit", videos / "edit.mp4", "--prompt", PROMPT
+    assert command(*files, "--output", videos / "one.html") == 0
+    check_page(videos / "one.html")
+    (videos / "list.csv").write_text(
+        f"source,edit,source_prompt,prompt\nsource.mp4,edit.mp4,{SOURCE_PROMPT},{PROMPT}\n", encoding="utf-8"
+    )
+    assert command("--dataset", videos / "list.csv", "--output", videos / "all.html") == 0
+    check_page(videos / "all.html")
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])

@@ -100,3 +100,19 @@ def test_bad_input_raises():
         estimate_motion(moving_clip((1, 0), num_frames=1))
     with pytest.raises(ValueError, match="same frames"):
         warp_error(moving_clip((1, 0)), estimate_motion(moving_clip((1, 0), num_frames=3)))
+
+
+@pytest.mark.parametrize("measure", [end_point_error, flow_cosine])
+def test_flows_of_another_shape_are_refused(measure) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="give one shape"):
+        measure(np.ones((1, 4, 4, 2)), np.ones((3, 4, 4, 2)))
+
+
+def test_pixels_of_8_bits_are_refused() -> None:
+    """They would all be white, and nothing would move."""
+    clip = moving_clip((3, -2))
+    for call in (lambda c: estimate_motion(c), lambda c: warp_error(c, estimate_motion(clip))):
+        call(clip)
+        for pixels in ((255 * clip).astype(np.uint8), 255 * clip):
+            with pytest.raises(ValueError, match="divide pixels of 8 bits by 255"):
+                call(pixels)

@@ -230,6 +230,7 @@ def test_what_is_no_control_is_refused(make_unet: MakeUNet, tmp_path) -> None:
         ({"hint": HINT[:2]}, "hints for 2 frames, the clip has 3"),
         ({"hint": HINT[:, ::2]}, "32 x 64 pixels, the clip 64 x 64"),
         ({"hint": HINT.permute(0, 3, 1, 2)}, r"A hint is \(frames, height, width, 3\)"),
+        ({"hint": 255 * HINT}, r"hint must lie in \[0, 1\]"),
         ({"hint": "depth.mp4"}, "hint must be a torch.Tensor"),
         ({"scale": -1}, "scale must"),
         ({"scale": float("nan")}, "scale must"),

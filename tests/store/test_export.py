@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -133,3 +134,34 @@ def test_rank_of_a_matrix_that_has_one() -> None:
     assert up.shape == (12, 2) and down.shape == (2, 9)
     assert lost < 1e-6 * float(matrix.square().sum())
     assert low_rank(torch.zeros(4, 3), 0.1)[0].shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "written"),
+    [
+        ("conv1", "diff", "lora_unet_"),
+        ("conv1", "temporal", "No temporal attention was tuned"),
+        ("attn_temp", "temporal", "attn_temp"),
+        ("attn_temp", "lora", 'export "temporal"'),
+        (".lora_", "lora", "which the image model does not have"),
+        (".lora_", "diff", "which the image model does not have"),
+    ],
+)
+def test_a_set_of_its_own_is_written_or_refused(
+    make_unet: MakeUNet, tmp_path: Path, part: str, kind: str, written: str
+) -> None:
+    video_unet = inflate(make_unet())
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["attn1.to_q"]), video_unet.unet)
+    video_unet.adapter.choose([name for name, _ in video_unet.unet.named_parameters() if part in name])
+    with torch.no_grad():
+        for parameter in trainable_parameters(video_unet).values():
+            parameter.add_(0.1)
+    path = tmp_path / "a.safetensors"
+    if " " in written:
+        with pytest.raises(ValueError, match=written):
+            export_tuned(video_unet, path, kind)
+        assert not path.exists()
+    else:
+        export_tuned(video_unet, path, kind)
+        names = list(load_file(path))
+        assert len(names) == len(trainable_parameters(video_unet)) and all(written in name for name in names)

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tav_core import NoisePrediction, NoiseSchedule, TuningConfig, VideoUNet, inflate, trainable_parameters, tune
+from tav_core import (
+    NoisePrediction,
+    NoiseSchedule,
+    TuningConfig,
+    VideoUNet,
+    clean_and_noise,
+    inflate,
+    trainable_parameters,
+    tune,
+)
 from tav_core.diffusion.denoiser import Denoiser, unet_denoiser
 from tests.conftest import EPSILON, VELOCITY_ZERO_SNR, MakeUNet, draw
 
@@ -91,3 +100,39 @@ def test_tune_minimises_the_configs_objective(make_unet: MakeUNet, monkeypatch: 
         tuned.append(weights(video_unet))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5) and losses[2] == pytest.approx(losses[0] / 2, rel=1e-5)
     assert (tuned[0] - tuned[1]).abs().mean() < 1e-6 < (tuned[0] - weights(inflate(make_unet()))).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda loss: loss.repeat(2), r"not one of shape \(2,\)"),
+        (lambda loss: loss.detach(), r"not one of shape \(\), without a gradient"),
+        (lambda loss: float(loss.detach()), "one number with a gradient, not "),
+        (lambda loss: None, "one number with a gradient, not None"),
+    ],
+)
+def test_what_is_no_loss_is_refused(make_unet: MakeUNet, returned, message: str) -> None:  # type: ignore[no-untyped-def]
+    def objective(denoiser, sample, noise, t):  # type: ignore[no-untyped-def]
+        return returned(denoiser(sample, t).mean())
+
+    with pytest.raises(TypeError, match=message):
+        next(tune(inflate(make_unet()), CLIPS[:1], TEXT[:1], EPSILON, TuningConfig(steps=1), objective=objective))
+
+
+@pytest.mark.parametrize(
+    ("config", "own", "message"),
+    [
+        (TuningConfig(steps=1), {"objective": "mse"}, "objective must be a function"),
+        (TuningConfig(steps=1, min_snr_gamma=5.0), {"objective": NoisePrediction()}, "an objective takes its place"),
+        (TuningConfig(steps=1, timestep_range=0.5), {"timesteps": [3]}, "timesteps are given"),
+    ],
+)
+def test_a_setting_that_an_argument_replaces_is_refused(make_unet: MakeUNet, config, own, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises((TypeError, ValueError), match=message):
+        next(tune(inflate(make_unet()), CLIPS[:1], TEXT[:1], EPSILON, config, **own))
+
+
+@pytest.mark.parametrize("call", [lambda x: clean_and_noise(x, x, 0.5, "x0"), lambda x: NoiseSchedule(x, "eps")])
+def test_an_unknown_prediction_type_is_refused(call) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="prediction_type must be one of 'epsilon', 'v_prediction'"):
+        call(CLIPS)

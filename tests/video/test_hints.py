@@ -51,3 +51,10 @@ def test_lines_are_dark_and_their_strength_is_the_frames_own() -> None:
 def test_bad_input_is_refused(kind: str, frames: object, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         draw_hints(kind, frames)
+
+
+@pytest.mark.parametrize("kind", ["canny", "lineart"])
+def test_frames_of_another_range_are_refused(kind: str) -> None:
+    """They would all be white, and have no edges."""
+    with pytest.raises(ValueError, match=r"frames must lie in \[0, 1\]"):
+        draw_hints(kind, 255 * torch.rand(1, 16, 16, 3))

@@ -1,4 +1,4 @@
-"""What a ControlNet of the bundled model follows: pictures of a drawing's depth, and of its figure's joints."""
+"""What a ControlNet of the bundled model follows: a drawing's depth, its figure's joints, or its frames' edges."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ...video.hints import canny
 from .canvas import SIZE
 from .drawing import Drawing, Floats
 from .skeleton import HEAD, HIP, NECK
@@ -49,4 +51,5 @@ def _bones(joints: NDArray[np.floating]) -> Floats:
 HINTS: dict[str, Callable[[Drawing], Floats]] = {
     "depth": depth_hints,
     "pose": lambda drawing: pose_hints(drawing.joints),
+    "canny": lambda drawing: canny(torch.from_numpy(drawing.frames)).numpy(),
 }
