@@ -23,28 +23,35 @@ class InflateUNet(io.ComfyNode):
             "video: normalise over all frames together, as published. frame: each frame separately, as the image model "
             "does."
         )
+        lora_rank = (
+            "0: train the weights themselves, as published. 4 to 32: train low-rank updates (LoRA) in their place, "
+            "which takes less memory and makes smaller files, as SDXL needs. It needs the package peft."
+        )
         return io.Schema(
             node_id="TAVInflateUNet",
             display_name="Inflate Model for Video",
             category=CATEGORY,
             description="Makes a video model from an image model: attention over the first and the previous frame, "
             "and a new temporal attention that has no effect at first. LoRAs on MODEL are included; MODEL does not "
-            "change. For Stable Diffusion 1.x and 2.x.",
+            "change. For Stable Diffusion 1.x, 2.x and XL.",
             search_aliases=["inflate unet", "video unet", "tune a video model", "image to video model"],
             inputs=[
-                io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x, with LoRAs if you like."),
+                io.Model.Input("model", tooltip="Stable Diffusion 1.x, 2.x or XL, with LoRAs if you like."),
                 advanced(io.Combo, "precision", "auto", precision, options=["auto", "float32", "bfloat16", "float16"]),
                 advanced(io.Combo, "group_norm", "video", group_norm, options=["video", "frame"]),
+                advanced(io.Int, "lora_rank", 0, lora_rank, min=0, max=256),
             ],
             outputs=[TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="For One-Shot Tune.")],
         )
 
     @classmethod
     @shows_work
-    def execute(cls, model: Any, precision: str = "auto", group_norm: str = "video") -> io.NodeOutput:
+    def execute(
+        cls, model: Any, precision: str = "auto", group_norm: str = "video", lora_rank: int = 0
+    ) -> io.NodeOutput:
         schedule = noise_schedule(model)
         unet = to_diffusers(model, compute_dtype(model, precision))
-        held = hold(tav_core.inflate(unet, group_norm=group_norm), schedule, model)
+        held = hold(tav_core.inflate(unet, group_norm=group_norm, lora_rank=lora_rank), schedule, model)
         report = _recognised(schedule)
         show_text(report)
         return io.NodeOutput(held, ui=ui.PreviewText(report))

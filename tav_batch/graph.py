@@ -92,7 +92,9 @@ def _tuned(job: EditJob) -> Graph:
     values |= {"min_snr_gamma": tuning.min_snr_gamma or 0.0, "gradient_checkpointing": job.gradient_checkpointing}
     values["context_length"] = tuning.context_length or 0
     return {
-        "inflated": _node("TAVInflateUNet", model=["model", 0], precision="auto", group_norm="video"),
+        "inflated": _node(
+            "TAVInflateUNet", model=["model", 0], precision="auto", group_norm="video", lora_rank=job.lora_rank
+        ),
         "tuned": _node(
             "TAVOneShotTune",
             model=["inflated", 0],

@@ -247,7 +247,7 @@ def tuning_key(job: EditJob, marks: Mapping[str, str]) -> str:
     if job.control and job.control_tuning:
         files += [*_paths(job.control), *_paths(job.hint)]
         controls = [job.control, job.hint, job.control_scale, job.control_start, job.control_end]
-    return _digest([*clip, job.model, job.dtype, tuning, *controls, [marks[path] for path in files]])
+    return _digest([*clip, job.model, job.dtype, job.lora_rank, tuning, *controls, [marks[path] for path in files]])
 
 
 def _paths(value: Any) -> list[str]:

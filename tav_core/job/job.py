@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checks import check_choice, check_device, check_number
+from ..checks import check_choice, check_device, check_integer, check_number
 from ..editing.config import InversionConfig, SamplingConfig
 from ..editing.edit import START_FROM, refuse_source_settings
 from ..editing.strength import STRENGTHS
@@ -18,6 +18,7 @@ from ..presets import BUNDLED, CHANGES, CONTENT, PUBLISHED, Preset
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..tuning.tune import LOSS_SCALING_DEVICES
 from ..unet.adapters import MAX_STRENGTH
+from ..unet.low_rank import MAX_RANK
 from ..video import check_output
 
 AUTO = "auto"
@@ -88,6 +89,12 @@ class EditJob:
     )
     context_length: int | None = _setting(
         int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
+    )
+    lora_rank: int = _option(
+        0,
+        "train low-rank updates of this rank in place of the weights, for less memory and smaller files; needs peft "
+        "(default: 0, the weights)",
+        type=int,
     )
     num_inference_steps: int | None = _setting(int, "steps of inversion and of sampling", "inversion", "sampling")
     refinements: int | None = _setting(
@@ -232,6 +239,7 @@ class EditJob:
             OSError, TypeError, ValueError: with the remedy.
         """
         check_choice("start_from", self.starts_from, START_FROM)
+        check_integer("--lora-rank", self.lora_rank, 0, MAX_RANK)
         self._check_source_branch()
         self._check_controls()
         if self.negative_prompt and self.settings().sampling.guide_from_caption:

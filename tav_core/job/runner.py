@@ -78,12 +78,12 @@ class KeptForNext:
         taken: dict[str, Any] = dict(num_frames=job.num_frames, start=job.start, fps=job.fps)
         taken |= dict(width=width, height=height)
         controlled = job.control, job.hint, job.control_scale, job.control_start, job.control_end, job.control_tuning
-        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), *map(str, controlled))
+        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), job.lora_rank, *map(str, controlled))
         if self._clip is None or self._clip[0] != key:
             self._clip = None
             read = read_video(job.video, **taken)
             store = self._store or (None if job.store is None else Store(job.store))
-            editor = ClipEditor(model, read.frames, job.source_prompt, store=store)
+            editor = ClipEditor(model, read.frames, job.source_prompt, store=store, lora_rank=job.lora_rank)
             editor.controls = controls = read_controls(job, model, read.frames)
             self._clip = (key, KeptClip(editor, read, controls))
         return self._clip[1]

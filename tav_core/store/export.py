@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..checks import check_choice, check_number, check_path
 from ..unet.adapters import TEMPORAL, Adapter
+from ..unet.low_rank import DOWN, UP
 from ..unet.video_unet import VideoUNet, check_video_unet
 from .files import write_file
 from .tuned import model_notes
@@ -103,15 +104,17 @@ def _added(adapter: Adapter) -> dict[str, Tensor]:
     Raises:
         ValueError: it trained none of them, or weights that the image model does not have.
     """
-    tuned = {name: weight for name, weight in adapter.tuned.items() if TEMPORAL not in name}
+    added = {name: update for name, update in adapter.differences().items() if TEMPORAL not in name}
+    ours = (DOWN, UP) if adapter.low_rank else ()
+    tuned = [name for name in adapter.names if TEMPORAL not in name and not name.endswith(ours)]
     if own := [name for name in tuned if name not in adapter.of_the_image_model]:
         raise ValueError(
             f"This tuning trained {own[0]}, which the image model does not have, and other programs would leave it "
             "out: write it with save_tuned."
         )
-    if not tuned:
+    if not added:
         raise ValueError('The tuning changed the temporal attention alone: export "temporal".')
-    return {name: weight.float() - adapter.base[name].float() for name, weight in tuned.items()}
+    return added
 
 
 def _whole(added: Mapping[str, Tensor]) -> dict[str, Tensor]:

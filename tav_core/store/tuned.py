@@ -103,6 +103,9 @@ def load_tuned(video_unet: VideoUNet, path: str | os.PathLike[str], *, strength:
     return metadata
 
 
+_VALUES = {"True": True, "False": False}
+
+
 def inflation_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The options of `inflate` with which the model of a file was inflated.
 
@@ -113,7 +116,7 @@ def inflation_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = check_path(path)
     metadata = read_metadata(path, FORMAT)
     given = {name: metadata.get(name, str(default)) for name, default in DEFAULTS.items()}
-    return {name: {"True": True, "False": False}.get(text, text) for name, text in given.items()}
+    return {name: _VALUES.get(text, int(text) if text.isdigit() else text) for name, text in given.items()}
 
 
 def apply_tuned(video_unet: VideoUNet, tensors: Mapping[str, Tensor], *, strength: float = 1.0) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..checks import check_number
 from .block import SpatioTemporalBlock
+from .low_rank import DOWN, UP, draw_low_rank, products
 
 MAX_STRENGTH = 100
 TRAINED = (
@@ -17,6 +18,13 @@ TRAINED = (
 TEMPORAL, TEMPORAL_OUTPUT = ".attn_temp.", ".attn_temp.to_out."
 TEMPORAL_SEED = 0
 WRAPPED, LORA = ".base_layer", ".lora_"  # peft's names for the layer inside its own, and for what it adds
+
+
+def trained_layers(unet: nn.Module) -> list[str]:
+    """The names of the layers that tuning trains, as published."""
+    blocks = [name for name, module in unet.named_modules() if isinstance(module, SpatioTemporalBlock)]
+    names = dict(unet.named_modules())
+    return [f"{block}.{layer}" for block in blocks for layer in TRAINED if f"{block}.{layer}" in names]
 
 
 class Adapter:
@@ -28,6 +36,7 @@ class Adapter:
     Arguments:
         unet: the inflated UNet.
         blocks: its spatio-temporal blocks by their name, with the image model's queries in them.
+        low_rank: whether its layers carry the updates of `low_rank.py`, which are the set at first.
 
     Attributes:
         names: of the weights in the set.
@@ -36,12 +45,12 @@ class Adapter:
             are left out: its output projection is zero at first, and the others act through it alone.
     """
 
-    def __init__(self, unet: nn.Module, blocks: Mapping[str, SpatioTemporalBlock]):
-        self.unet = unet
+    def __init__(self, unet: nn.Module, blocks: Mapping[str, SpatioTemporalBlock], low_rank: bool = False):
+        self.unet, self.low_rank = unet, low_rank
         self.blocks = dict(blocks)
-        known = [
-            f"{block}.{layer}.{kind}" for block in blocks for layer in TRAINED for kind in ("weight", "bias")
-        ]  # in the order of the published list
+        kinds = (DOWN, UP) if low_rank else (".weight", ".bias")
+        # In the order of the published list.
+        known = [f"{block}.{layer}{kind}" for block in blocks for layer in TRAINED for kind in kinds]
         weights = self._all()
         self.of_the_image_model = {name for name in weights if TEMPORAL not in name and LORA not in name}
         self._published = [name for name in known if name in weights]
@@ -106,7 +115,7 @@ class Adapter:
         for name, weight in weights.items():
             if name in self.base and not torch.equal(weight.detach().cpu(), self.base[name].to(weight.dtype)):
                 return True
-            if name not in self.base and TEMPORAL_OUTPUT in name and weight.detach().any():
+            if name not in self.base and self._is_output(name) and weight.detach().any():
                 return True
         return False
 
@@ -124,6 +133,8 @@ class Adapter:
             generator = torch.Generator().manual_seed(TEMPORAL_SEED)
             for block in self.blocks.values():
                 block.initialise_temporal(generator)
+            if self.low_rank:
+                draw_low_rank(self.unet, generator)
         self.names = list(self._published)
         self.freeze_scale()
 
@@ -170,6 +181,15 @@ class Adapter:
         """The weights of the tuning at strength 1, on the CPU, whichever strength is applied."""
         return self.state_dict() if self._tuned is None else dict(self._tuned)
 
+    def differences(self) -> dict[str, Tensor]:
+        """What the tuning at strength 1 added to each weight, float32 on the CPU, by the weights' names.
+
+        Weights that have no untuned value, those of the temporal attention, are left out.
+        """
+        tuned = self.tuned
+        whole = {name: weight.float() - self.base[name].float() for name, weight in tuned.items() if name in self.base}
+        return whole | products(tuned)
+
     def freeze_scale(self) -> None:
         """Let the weights as they are now be the tuning at strength 1."""
         self._scale, self._tuned = 1.0, None
@@ -209,7 +229,7 @@ class Adapter:
                 tuned = tensors[name].to(device=parameter.device, dtype=parameter.dtype)
                 if name in self.base:
                     tuned = torch.lerp(self.base[name].to(tuned), tuned, scale)
-                elif TEMPORAL_OUTPUT in name:
+                elif self._is_output(name):
                     tuned = scale * tuned
                 parameter.copy_(tuned)
 
@@ -223,7 +243,15 @@ class Adapter:
             if name not in self.base and not self._acts_through_zero(name):
                 self.base[name] = weights[name].detach().to("cpu", copy=True)
 
+    def _is_output(self, name: str) -> bool:
+        """Whether a weight is zero untuned, and others act through it alone."""
+        if self.low_rank and (TEMPORAL not in name or TEMPORAL_OUTPUT in name):
+            return name.endswith(UP)
+        return TEMPORAL_OUTPUT in name
+
     def _acts_through_zero(self, name: str) -> bool:
-        """Whether a weight is of a temporal attention whose output projection is in the set too."""
+        """Whether a weight is zero untuned, or acts through one that is and that is in the set too."""
+        if self.low_rank and name.endswith((DOWN, UP)):
+            return name.removesuffix(DOWN).removesuffix(UP) + UP in self.names
         block = name.partition(TEMPORAL)[0]
         return name in self._temporal and f"{block}{TEMPORAL_OUTPUT}0.weight" in self.names

@@ -22,10 +22,12 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
-from ..checks import check_choice
+from ..checks import check_choice, check_integer
+from .adapters import trained_layers
 from .block import ATTENTION_MODES, SpatioTemporalBlock
 from .families import raise_unless_supported
 from .frames import FrameContext
+from .low_rank import MAX_RANK, add_low_rank
 from .modules import ClipGroupNorm, ClipResnet, ClipTransformer, FrozenConv2d
 from .refused import refuse_methods
 from .video_unet import VideoUNet, trainable_parameters
@@ -41,6 +43,7 @@ def inflate(
     attention: str = "sparse_causal",
     temporal: bool = True,
     temporal_positions: bool = False,
+    lora_rank: int = 0,
 ) -> VideoUNet:
     """Inflate a text-to-image UNet, in place.
 
@@ -52,6 +55,8 @@ def inflate(
         temporal: False to add no temporal attention (an ablation).
         temporal_positions: add an encoding of the frame's number to what the temporal attention reads (`positions.py`).
             As published it cannot tell the order of frames. Weights tuned with it are of no use without it.
+        lora_rank: train low-rank updates of this rank in place of the published layers' weights, which stay as they are
+            (`low_rank.py`; it needs peft); 0 for the weights themselves, as published.
 
     Returns:
         The video model. Its trained weights are float32 and alone require a gradient.
@@ -59,23 +64,28 @@ def inflate(
     Raises:
         TypeError: if `unet` is not a UNet2DConditionModel.
         ValueError: if it is inflated already, has parts that this method does not know, or an option is unknown.
+        ImportError: if lora_rank is given, and peft is not installed.
     """
     check_choice("group_norm", group_norm, GROUP_NORM_MODES)
     check_choice("attention", attention, ATTENTION_MODES)
     check_choice("temporal", temporal, (False, True))
     check_choice("temporal_positions", temporal_positions, (False, True))
+    check_integer("lora_rank", lora_rank, 0, MAX_RANK)
     if temporal_positions and not temporal:
         raise ValueError("temporal_positions are read by the temporal attention: leave one of the two options out.")
     raise_unless_supported(unet)
     context = FrameContext()
     with torch.inference_mode(False), torch.no_grad():  # a weight made in inference mode would never train
-        options: dict[str, str | bool] = {
+        options: dict[str, str | bool | int] = {
             "group_norm": group_norm,
             "attention": attention,
             "temporal_positions": temporal_positions,
             "temporal": temporal,
+            "lora_rank": lora_rank,
         }
         _replace_modules(unet, context, options)
+        if lora_rank:
+            add_low_rank(unet, trained_layers(unet), lora_rank)
         refuse_methods(unet)
         video_unet = VideoUNet(unet, context, options)
         video_unet.reset()

@@ -16,11 +16,12 @@ from .attention import AttentionControl, nested
 from .block import SpatioTemporalBlock
 from .frames import FrameContext, check_clip, check_embeddings, fold_frames, unfold_frames, without_autocast
 
-DEFAULTS: dict[str, str | bool] = {
+DEFAULTS: dict[str, str | bool | int] = {
     "group_norm": "video",
     "attention": "sparse_causal",
     "temporal_positions": False,
     "temporal": True,
+    "lora_rank": 0,
 }
 
 
@@ -37,7 +38,7 @@ class VideoUNet(nn.Module):
             None for nothing.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, context: FrameContext, inflation: Mapping[str, str | bool]):
+    def __init__(self, unet: UNet2DConditionModel, context: FrameContext, inflation: Mapping[str, str | bool | int]):
         super().__init__()
         self.inflation = dict(inflation)
         self.unet = unet
@@ -45,7 +46,7 @@ class VideoUNet(nn.Module):
         for name, block in self.blocks.items():
             for attn in filter(None, (block.attn1, block.attn2, block.attn_temp)):
                 attn.block = name
-        self.adapter = Adapter(unet, self.blocks)
+        self.adapter = Adapter(unet, self.blocks, low_rank=bool(inflation["lora_rank"]))
         self.prediction_type: str | None = getattr(unet, "prediction_type", None)
         self.before_call: Callable[[], object] | None = None
         self.text_width = next(iter(self.blocks.values())).attn2.to_k.in_features

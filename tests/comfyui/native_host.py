@@ -51,10 +51,12 @@ def small_model(size: str = "sd15", **changes: Any) -> ModelPatcher:
     return host_model(family, {**config, **changes})
 
 
-def tuned_model(model: ModelPatcher, group_norm: str = "video", strength: float = 1.0, seed: int = 3) -> Any:
+def tuned_model(
+    model: ModelPatcher, group_norm: str = "video", strength: float = 1.0, seed: int = 3, lora_rank: int = 0
+) -> Any:
     """A TAV_MODEL of MODEL in which every trained weight is moved by a tenth of its size."""
     inflate = module("nodes.inflate_unet").InflateUNet
-    handle = inflate.execute(model, "float32", group_norm).result[0]
+    handle = inflate.execute(model, "float32", group_norm, lora_rank).result[0]
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False), torch.no_grad():
         handle.video_unet.reset()
@@ -155,6 +157,9 @@ def one_call() -> dict[str, float]:
         found[f"{size} no guidance"] = compare(model, handle, cfg=1.0)
         found[f"{size} longer prompt"] = compare(model, handle, positive=prompt(12, 14))
         found[f"{size} one prompt twice"] = compare(model, handle, positive=prompt(12) + prompt(13))
+        low = tuned_model(model, lora_rank=4)
+        found[f"{size} low rank"] = compare(model, low)
+        found[f"{size} low rank, strength 0.5"] = compare(model, low, 0.5)
         untuned = handle.__class__(handle.patcher, handle.schedule, handle.scale)
         found[f"{size} untuned"] = compare(model, untuned)
         lora = with_lora(model)

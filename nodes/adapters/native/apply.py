@@ -100,13 +100,13 @@ def _key_map(model: Any) -> dict[str, str]:
 
 def _differences(model: Any, video_unet: VideoUNet) -> dict[str, Tensor]:
     """What tuning added to weights of the image model, by the host's names, float32 on the CPU."""
-    key_map, base, found = _key_map(model), video_unet.adapter.base, {}
-    for name, weight in video_unet.adapter.parameters().items():
+    key_map, found = _key_map(model), {}
+    for name, difference in video_unet.adapter.differences().items():
         if any(part in name for part in TEMPORAL):
             continue
         if name not in key_map:
             raise ValueError(f"The tuning trained {name}, which ComfyUI's UNet does not have: tune the published set.")
-        found[PREFIX + key_map[name]] = weight.detach().cpu().float() - base[name].float()
+        found[PREFIX + key_map[name]] = difference
     return found
 
 

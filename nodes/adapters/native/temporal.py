@@ -69,11 +69,13 @@ class TemporalBlock(nn.Module):
 
 
 def _weights(block: nn.Module) -> list[tuple[str, str, Tensor]]:
-    """Name of the layer here, "weight" or "bias", and the value, of a block's temporal layers."""
+    """Name of the layer here, "weight" or "bias", and the value, of a block's temporal layers, updates included."""
+    from ....tav_core.unet.low_rank import merged
+
     return [
-        (ours, kind, parameter.detach().cpu().float())
+        (ours, kind, value.detach().cpu().float())
         for ours, theirs in LAYERS.items()
-        for kind, parameter in block.get_submodule(theirs).named_parameters()
+        for kind, value in merged(block.get_submodule(theirs)).items()
     ]
 
 
