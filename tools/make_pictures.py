@@ -84,7 +84,7 @@ def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     for key, entry in list(prompt.items()):
         sampled = prompt[entry["inputs"]["samples"][0]] if entry["class_type"] == "VAEDecode" else None
         if sampled and sampled["class_type"] in SAMPLERS:
-            text = prompt[sampled["inputs"]["positive"][0]]["inputs"]["text"]
+            text = text_of(prompt, sampled["inputs"]["positive"])
             captions = prompt[text[0]]["inputs"]["prompts"].splitlines() if isinstance(text, list) else [text]
             taps[f"tap {key}"] = (deflickered.get(key, key), captions)
     for tap, (key, _) in taps.items():
@@ -97,6 +97,12 @@ def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
         files = outcome.files(tap)
         found |= {text: frames_of(server, file) for text, file in zip(captions, files, strict=True)}
     return found, outcome
+
+
+def text_of(prompt: dict[str, Any], link: list[Any]) -> Any:
+    """The text behind CONDITIONING, through ControlNets."""
+    inputs = prompt[link[0]]["inputs"]
+    return inputs["text"] if "text" in inputs else text_of(prompt, inputs[("positive", "negative")[link[1]]])
 
 
 def on_bundled_model(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +206,9 @@ PICTURES: dict[str, Callable[[Runs], None]] = {
     "load_and_edit": load_and_edit,
     "native_ksampler": edit_of("native_ksampler"),
     "native_long_clip": edit_of("native_long_clip"),
-    "native_style_sd15": stand_in("native_style_sd15", "native_ksampler"),
+    **{name: edit_of(name) for name in ("control_canny", "control_depth", "control_pose", "native_control_pose")},
+    "word_heat_maps": edit_of("word_heat_maps"),
+    **{name: stand_in(name, "native_ksampler") for name in ("native_style_sd15", "native_few_steps_sd15")},
     **{name: stand_in(name) for name in ON_STABLE_DIFFUSION},
     "emblems": emblems,
 }
