@@ -18,12 +18,12 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 
-from .checks import check_choice, check_tensor, check_text, check_type
+from .checks import check_tensor, check_text, check_type
 from .conditioning import Conditioning, Control, as_conditioning, checked_controls
 from .diffusion.schedule import NoiseSchedule
 from .editing.config import InversionConfig, SamplingConfig
 from .editing.deflicker import deflicker
-from .editing.edit import MASK_ALONE, START_FROM, edit, fresh_noise, inverted_start
+from .editing.edit import check_start, edit, fresh_noise, inverted_start
 from .editing.heat_maps import HeatMapStep, heat_maps, word_heat_maps
 from .editing.inversion import InversionStep
 from .editing.reconstruction import reconstruct
@@ -204,16 +204,8 @@ class ClipEditor:
             ValueError: an unknown `start_from`, one that does not go with the other arguments, or a seed that has no
                 effect.
         """
-        check_choice("start_from", start_from, START_FROM)
         check_type("config", config, SamplingConfig)
-        if noise is not None and noise.shape != self.latents.shape:
-            raise ValueError(f"Noise is like the latents, {tuple(self.latents.shape)}, got {tuple(noise.shape)}.")
-        if noise is not None and start_from == "source_branch":
-            raise ValueError(
-                'noise goes with start_from "inversion" and "noise"; a source branch starts from the clip.'
-            )
-        if mask is not None and start_from != "source_branch":
-            raise ValueError(MASK_ALONE)
+        check_start(start_from, noise, mask, self.latents)
         if config.guide_from_caption and not (isinstance(negative_prompt, str) and negative_prompt == ""):
             raise ValueError("guide_from_caption takes the place of a negative prompt: leave out one of them.")
         if config.seed and config.eta == 0 and sampler is None and (noise is not None or start_from == "inversion"):

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checks import check_choice
 from ..conditioning import Conditioning
 from ..diffusion.schedule import NoiseSchedule, plain_noise
 from ..unet.video_unet import VideoUNet
@@ -53,6 +54,17 @@ def edit(
         raise ValueError(MASK_ALONE)
     refuse_source_settings(config)
     return sample(video_unet, start, positive, negative, scheduler, config, sampler=sampler)
+
+
+def check_start(start_from: str, noise: Tensor | None, mask: Tensor | None, latents: Tensor) -> None:
+    """Raise a ValueError unless a start goes with the noise and the mask given, and the noise with the latents."""
+    check_choice("start_from", start_from, START_FROM)
+    if noise is not None and start_from == "source_branch":
+        raise ValueError('noise goes with start_from "inversion" and "noise"; a source branch starts from the clip.')
+    if noise is not None and noise.shape != latents.shape:
+        raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(noise.shape)}.")
+    if mask is not None and start_from != "source_branch":
+        raise ValueError(MASK_ALONE)
 
 
 def refuse_source_settings(config: SamplingConfig) -> None:
