@@ -90,12 +90,7 @@ class EditJob:
     context_length: int | None = _setting(
         int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
     )
-    lora_rank: int = _option(
-        0,
-        "train low-rank updates of this rank in place of the weights, for less memory and smaller files; needs peft "
-        "(default: 0, the weights)",
-        type=int,
-    )
+    lora_rank: int = _option(0, "train low-rank updates of this rank, with peft (default: 0, the weights)", type=int)
     num_inference_steps: int | None = _setting(int, "steps of inversion and of sampling", "inversion", "sampling")
     refinements: int | None = _setting(
         int, "more predictions for each step of inversion, for a closer reconstruction", "inversion"

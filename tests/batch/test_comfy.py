@@ -244,6 +244,7 @@ OTHER = {  # values unlike the defaults, with what else they need
     "deflicker": {"deflicker": "no"},
     "dtype": {"dtype": "float16"},
     "fps": {"fps": "4"},
+    "lora_rank": {"lora_rank": "4"},
     "gradient_checkpointing": {"gradient_checkpointing": "on"},
     "guide_from_caption": {"guide_from_caption": "no"},
     "mask": {"mask": "c.mp4"},

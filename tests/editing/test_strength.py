@@ -35,7 +35,7 @@ def editor() -> ClipEditor:
     frames = clip_of(coat="blue")
     frames[:, :24, :24] = 1
     editor = ClipEditor(load_model(), frames, CAPTION)
-    for _ in editor.tune(TuningConfig(steps=25, learning_rate=1e-3, timestep_range=0.8)):
+    for _ in editor.tune(TuningConfig(steps=25, learning_rate=2e-3, timestep_range=0.8)):
         pass
     return editor
 
@@ -56,7 +56,7 @@ def test_scores_tell_the_prompt_from_the_source(editor: ClipEditor) -> None:
     both = scored(editor, encode_frames(editor.model, frames))
     source = scored(editor, editor.latents)
     assert prompted.prompt_score > 0.05 and both.prompt_score > 0.01 and source.prompt_score < -0.01
-    assert source.source_score > prompted.source_score + 0.02 and both.source_score > prompted.source_score + 0.02
+    assert source.source_score > prompted.source_score + 0.01 and both.source_score > prompted.source_score + 0.02
     assert (prompted.strength, both.strength) == (0.5, 0.5)
     assert best_trial([prompted, both, source]) is both
 

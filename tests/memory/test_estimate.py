@@ -195,7 +195,7 @@ def test_flops_are_those_of_a_real_step(make_unet: MakeUNet, name: str) -> None:
     video_unet, config = inflate(make_unet()), CONFIGS[name]
     step = _Step(video_unet, config, config.objective if isinstance(config, TuningConfig) else None)
     with MemoryTracker() as tracker:
-        step(LATENTS, TEXT)
+        step(LATENTS, TEXT, {})
     assert tracker.flops and step.scale_to_all_passes(tracker.flops) == pytest.approx(
         estimate_memory(video_unet, config, **SIZE).flops, rel=0.02
     )
