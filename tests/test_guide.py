@@ -14,7 +14,7 @@ from tav_core import BUNDLED_CLIPS, presets
 GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "python.md"
 SHORTER = {
     "num_frames=24, width=128, height=128": "num_frames=2, width=32, height=32",
-    "steps=150": "steps=1",
+    "tuning_steps=100": "tuning_steps=1",
     "num_inference_steps=50": "num_inference_steps=4",
 }
 
