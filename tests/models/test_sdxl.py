@@ -80,6 +80,7 @@ def test_a_long_prompt_has_the_pooled_text_of_its_first_chunk(folder: Path) -> N
     torch.testing.assert_close(got.text[:, :77], first.text)
 
 
+@pytest.mark.slow
 def test_the_whole_path(folder: Path, tmp_path: Path) -> None:
     """Tuned, inverted, edited with guidance, saved, loaded; the store finds tuning and inversion again."""
     steps = dict(num_inference_steps=4)
@@ -118,6 +119,7 @@ def test_sizes_change_a_result_and_its_key(folder: Path) -> None:
     assert not torch.equal(*ends) and len(keys) == 2
 
 
+@pytest.mark.slow
 def test_the_plan_knows_what_is_added(folder: Path) -> None:
     model = load_model(folder)
     video_unet = inflate(model.unet)

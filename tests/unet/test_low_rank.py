@@ -131,6 +131,7 @@ def test_wrong_ranks_are_refused(make_unet: MakeUNet, rank: object) -> None:
         inflate(make_unet(), lora_rank=rank)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_moments_of_the_updates(make_unet: MakeUNet) -> None:
     size = dict(num_frames=2, height=8, width=8)
     whole, low = (estimate_memory(inflate(make_unet(), lora_rank=rank), TUNING, **size) for rank in (0, RANK))
@@ -138,6 +139,7 @@ def test_the_plan_counts_the_moments_of_the_updates(make_unet: MakeUNet) -> None
     assert low.moments == 8 * trained < whole.moments and low.peak < whole.peak
 
 
+@pytest.mark.slow
 def test_the_store_finds_it_again_and_does_not_mix_ranks(tmp_path: Path) -> None:
     frames = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
     steps = dict(num_inference_steps=2)
