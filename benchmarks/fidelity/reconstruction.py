@@ -2,8 +2,8 @@
 
     python -m benchmarks fidelity reconstruction [--clips 20] [--store DIR]
 
-Each clip is tuned, inverted and sampled again without guidance: as published, under the empty prompt; and exactly, under
-its caption, as the demo does it. "lost" is what this is below the round trip.
+Each clip is tuned, inverted and sampled again without guidance: as published, under the empty prompt; and exactly,
+under its caption, as the demo does it. "lost" is what this is below the round trip.
 """
 
 from __future__ import annotations
