@@ -16,7 +16,7 @@ Written by `python -m benchmarks` (`make bench`). `python -m benchmarks KIND PAR
 """
 PARTS = {
     "speed": ("step", "published", "estimate", "fits", "cards", "memory", "scaling", "edit", "cold", "store", "native"),
-    "fidelity": ("controls", "editing", "curve", "reconstruction", "long_clips"),
+    "fidelity": ("words", "controls", "editing", "curve", "reconstruction", "long_clips"),
 }
 HEADINGS = [f"{kind} {part}" for kind, parts in PARTS.items() for part in parts]
 
