@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from tav_core.presets import PUBLISHED
-from tools.layout import COLUMNS, GAP, WIDTH, lay_out
+from tools.layout import GAP, LEFTS, WIDTHS, lay_out
 from tools.make_workflows import ROOT
 from tools.workflows.formats import PACK, Workflow, ui_nodes, write
 from tools.workflows.parts import base, edited, inverted, tuned
@@ -59,7 +59,7 @@ def blueprint(infos: dict[str, Any]) -> dict[str, Any]:
     groups, _ = lay_out(nodes)
     output = dict(id=_id("video"), name="VIDEO", type="VIDEO", linkIds=[len(links)], pos=[0, 0])
     state = dict(lastGroupId=len(groups), lastNodeId=len(nodes), lastLinkId=len(links), lastRerouteId=0)
-    right = len(COLUMNS) * (WIDTH + GAP)
+    right = LEFTS[-1] + WIDTHS[-1] + GAP
     definition = dict(
         **dict(id=_id("subgraph"), version=1, state=state, revision=0, config={}, name=NAME),
         inputNode=dict(id=INPUT, bounding=[-220, 0, 160, 200]),

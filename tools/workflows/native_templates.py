@@ -63,8 +63,8 @@ def control_pose(infos: dict[str, Any]) -> Workflow:
 
 def few_steps(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "An LCM LoRA samples the edit in 8 steps: inverted by the plain MODEL, sampled by the one with the LoRA, with "
-        "the sampler *lcm* and little guidance.\n\nTurbo and Hyper LoRAs go the same way, with their own samplers."
+        "An LCM LoRA samples the edit in 8 steps, with the sampler *lcm* and little guidance; the inversion goes "
+        "without it.\n\nTurbo and Hyper LoRAs go the same way, with their own samplers."
     )
     base(workflow, False)
     motion = with_motion(workflow, tuned(workflow, PUBLISHED), ("model", 0))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tav_core.presets import BUNDLED, CHANGES, Preset
+from tools.layout import EMPTY_TITLE
 from tools.workflows.formats import SD15, Workflow, is_link
 
 CAPTION_TITLE, EDIT_TITLE = "What the clip shows", "What the edit shows"
@@ -23,7 +24,7 @@ def base(workflow: Workflow, bundled: bool, caption: str = SOURCE, lora: bool = 
         model, workflow.text = ("lora", 0), ("lora", 1)
     text = workflow.text
     workflow.add("caption", "CLIPTextEncode", CAPTION_TITLE, clip=text, text=caption)
-    workflow.add("empty", "CLIPTextEncode", "Empty prompt", clip=text, text="")
+    workflow.add("empty", "CLIPTextEncode", EMPTY_TITLE, clip=text, text="")
     workflow.add("latents", "VAEEncode", pixels=("clip", 0), vae=("model", 2))
     workflow.add("inflate", "TAVInflateUNet", model=model)
 
@@ -117,7 +118,7 @@ def under_control(workflow: Workflow, prompt: str, strength: float = 1.0) -> tup
 
 def hold(workflow: Workflow, hint: str) -> None:
     """Let a ControlNet act wherever a prompt does."""
-    workflow.add("control", "TAVLoadDemoControl", hint=hint)
+    workflow.add("control", "TAVLoadDemoControl", "Load Bundled ControlNet", hint=hint)
     links = {prompt: under_control(workflow, prompt) for prompt in ("caption", "prompt")}
     for name, inputs, _ in workflow.nodes.values():
         if name.startswith("ControlNet"):

@@ -38,8 +38,8 @@ def source_branch(infos: dict[str, Any]) -> Workflow:
 
 def sd15_edit(infos: dict[str, Any], way: str, prompt: str, prefix: str, lora: bool = False) -> Workflow:
     workflow = Workflow(
-        "1. Choose a clip of 3 to 4 seconds and a checkpoint.\n2. Write what the clip shows.\n3. Write what the edit "
-        "shows: few words changed.\n4. Press **Run**. *way* says what may change."
+        "Choose a clip of 3 to 4 seconds and a checkpoint, write what the clip shows and what the edit shows (few "
+        "words changed), press **Run**.\n\n*way* says what may change."
     )
     base(workflow, False, lora=lora)
     model = tuned(workflow, PUBLISHED)
@@ -86,8 +86,8 @@ def load_and_edit(infos: dict[str, Any]) -> Workflow:
 
 def control_depth(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Another place, held by **depth**: the figure's outline stays where it is. Press **Run**.\n\nFor a model of "
-        "your own load its ControlNet, and give *Apply ControlNet* a depth video with one frame for each of the clip."
+        "Another place, held by **depth**: the outline of the figure stays. Press **Run**.\n\nFor another model load "
+        "its ControlNet, and give *Apply ControlNet* a depth video of the clip."
     )
     base(workflow, True)
     edit = edited(workflow, tuned(workflow, BUNDLED), BUNDLED, MOON, CONTENT, infos)
@@ -98,8 +98,8 @@ def control_depth(infos: dict[str, Any]) -> Workflow:
 
 def control_canny(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Another style, held by the clip's own **edges**: every line stays where it is. Press **Run**.\n\nFor a clip "
-        "of your own put *Draw Hints* behind *Load Clip*, and load a Canny ControlNet of your model."
+        "Another style, held by the **edges** of the clip: its lines stay. Press **Run**.\n\nFor another model load "
+        "its Canny ControlNet, and put *Draw Hints* behind *Load Clip*."
     )
     base(workflow, True)
     edited(workflow, tuned(workflow, BUNDLED), BUNDLED, INK, LOOK, infos, deflickered=False)
@@ -124,8 +124,8 @@ def control_pose(infos: dict[str, Any]) -> Workflow:
 
 def heat_maps(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Where each word of the caption acts, and an edit within the mask of one of them: the person's coat changes, "
-        "and nothing else may. Press **Run**.\n\nName other words in *mask_words*."
+        "Where each word of the caption acts, and an edit within the mask of *person*: only the person changes. Press "
+        "**Run**.\n\nName other words in *mask_words*."
     )
     base(workflow, True)
     model = tuned(workflow, BUNDLED)
