@@ -14,7 +14,11 @@ from tests.comfyui.client import Server
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 PAGE_MILLISECONDS = 180_000
-READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['TAVSample']"
+# The nodes are there, and the page has opened the workflow that it begins with: until then it replaces what is loaded.
+READY = (
+    "() => window.LiteGraph?.registered_node_types['TAVSample']"
+    " && window.app?.extensionManager?.workflow?.activeWorkflow"
+)
 TEMPLATE = "template"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
 
