@@ -85,7 +85,7 @@ def _means(made: Sequence[Record]) -> str:
     definitions = definitions_table(mean_figures(list(means.values())))
     return (
         "<section><h2>Figures</h2><p>Means over the prompts. No figure decides alone: an edit that changes nothing "
-        f"has the best PSNR.</p>{_table(means)}<details><summary>What they are, and the mean of all"
+        f"has the best PSNR.</p>{_table(means)}<details open><summary>What they are, and the mean of all"
         f"</summary>{definitions}</details></section>"
     )
 
@@ -111,7 +111,7 @@ def _prompt(number: int, prompt: str, records: Sequence[Record], source: Any, cl
     figures = {record.edit.label: record.values["figures"] for record in records if not record.failed}
     return (
         f'<article id="prompt-{number}"><h2>Prompt {number}</h2><p><q>{escape(prompt)}</q></p>{strips}'
-        f"<details><summary>Figures of these edits</summary>{_table(figures)}</details></article>"
+        f"<details open><summary>Figures of these edits</summary>{_table(figures)}</details></article>"
     )
 
 
