@@ -114,7 +114,7 @@ def in_a_process(name: str, setting: Setting, seconds: float) -> Outcome:
         except subprocess.TimeoutExpired:
             return {"status": FAILED, "error": f"It took more than {seconds:.0f} s."}
         finally:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # they have ended
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         return {"status": FAILED, "error": f"Its process ended with code {process.returncode}."}

@@ -123,7 +123,7 @@ def image_sampling_step(case: Case) -> Run:
 
 def video_sampling_step(case: Case, video_unet: VideoUNet | None = None) -> Run:
     """A guided prediction of the inflated UNet."""
-    video_unet = video_unet or inflate(case.unet())
+    video_unet = inflate(case.unet()) if video_unet is None else video_unet  # a compiled one has no truth value
     latents, text = case.inputs(video_unet.unet)
     denoiser = guided_denoiser(video_unet, text, -text, SCHEDULER, SamplingConfig())
 
@@ -168,7 +168,7 @@ def _train_queries(unet: UNet2DConditionModel) -> list[torch.nn.Parameter]:
 
 def video_tuning_step(case: Case, config: TuningConfig, video_unet: VideoUNet | None = None) -> Run:
     """One update of all trained weights of the inflated UNet, as `tune` makes it."""
-    video_unet = video_unet or inflate(case.unet())
+    video_unet = inflate(case.unet()) if video_unet is None else video_unet  # a compiled one has no truth value
     latents, text = case.inputs(video_unet.unet)
     many = replace(config, steps=10_000, learning_rate=1e-6)
     steps = tune(video_unet, latents, text, SCHEDULER, many)

@@ -1,6 +1,7 @@
 """Which parts of the check of a GPU run, what is kept of them, and what is printed."""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks.gpu_check import compiled, driver, fit, memory, native, precisio
 from benchmarks.gpu_check.setting import GIB, Setting
 
 SETTING = Setting("cpu", small=True)
+POPEN = subprocess.Popen
 
 
 @pytest.fixture
@@ -97,8 +99,7 @@ def test_limits_of_all_parts_are_within_the_time_and_each_has_a_heading() -> Non
 
 def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """A process of a part runs this code in place of the check."""
-    popen = driver.subprocess.Popen
-    monkeypatch.setattr(driver.subprocess, "Popen", lambda _, **given: popen([sys.executable, "-c", code], **given))
+    monkeypatch.setattr(driver.subprocess, "Popen", lambda _, **given: POPEN([sys.executable, "-c", code], **given))
 
 
 def test_a_part_that_takes_too_long_is_ended_with_what_it_started(
@@ -151,6 +152,7 @@ def test_cards_that_are_too_small_and_torch_without_triton_are_named(monkeypatch
     assert "install triton" in compiled.unavailable(card) and compiled.unavailable(SETTING) == ""
 
 
+@pytest.mark.slow
 def test_rows_that_ran_out_of_memory_are_shown_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise RuntimeError("CUDA out of memory")
