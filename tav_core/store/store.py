@@ -10,6 +10,7 @@ resumes from the last state saved. On the CPU the result is that of an uninterru
 
 import json
 import math
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -218,8 +219,11 @@ class Store(EntryFolder):
             video_unet, start, positive, negative, scheduler, config, options: see `tav_core.edit`.
 
         Raises:
-            OSError: if the folder or its disk cannot be written to.
+            OSError: if the folder cannot be written to, before the first step.
             TypeError, ValueError: if an entry is damaged, or as `tav_core.edit` raises.
+
+        Warns:
+            UserWarning: the steps could not be saved, as on a full disk. The edit is complete.
         """
         plain = bool(self.tag) or not change_of(video_unet)
         if isinstance(start, SourceBranch) and keeps_steps(config) and plain:
@@ -247,8 +251,13 @@ class Store(EntryFolder):
         yield from edit(video_unet, replace(start, steps=steps), positive, negative, scheduler, config, **options)
         if len(steps) > known:
             tensors = {str(timestep): step.cpu() for timestep, step in steps.items()}
-            with self._locked():
-                self._put("branch", key, tensors, {"about": f"{len(steps)} steps, {_size(start.latents)}"})
+            try:
+                with self._locked():
+                    self._put("branch", key, tensors, {"about": f"{len(steps)} steps, {_size(start.latents)}"})
+            except OSError as error:  # the edit is there, and must not be lost
+                warnings.warn(
+                    f"The source branch was not stored, so the next prompt predicts it anew: {error}", stacklevel=2
+                )
 
     def save_snr(self, key: str, decibels: float) -> None:
         """Save the reconstruction SNR of the inversion with this key."""

@@ -95,6 +95,18 @@ def test_an_edit_that_is_stopped_keeps_nothing_and_other_starts_have_nothing_to_
     assert store.entries() == []
 
 
+def test_a_full_disk_loses_no_edit(video_unet, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError("No space left on device")
+
+    store, source = Store(tmp_path), SourceBranch(CLIP, CAPTION)
+    monkeypatch.setattr(store, "_put", full)
+    with pytest.warns(UserWarning, match="not stored, so the next prompt predicts it anew: No space left"):
+        *_, last = store.edit(video_unet, source, FIRST, NEGATIVE, EPSILON, CONFIG)
+    *_, plain = edit(video_unet, source, FIRST, NEGATIVE, EPSILON, CONFIG)
+    assert torch.equal(last.latents, plain.latents)
+
+
 def test_a_model_with_a_hook_is_edited_and_nothing_is_kept(video_unet, tmp_path):
     store = Store(tmp_path)
     handle = video_unet.register_forward_hook(lambda module, inputs, output: None)
