@@ -11,7 +11,7 @@ from setuptools import find_packages
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "tav_core"
 LAYERS = (  # from the top
-    "cli", "demo", "job", "editor", "presets", "stages", "evaluation", "store", "memory", "tuning", "editing",
+    "cli", "demo", "trial", "job", "editor", "presets", "stages", "evaluation", "store", "memory", "tuning", "editing",
     "metrics", "diffusion", "models", "unet", "video", "viz", "conditioning", "checks", "atomic",
 )  # fmt: skip
 BATCH = ROOT / "tav_batch"  # each module is a layer
