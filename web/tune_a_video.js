@@ -157,6 +157,10 @@ app.registerExtension({
   setup() {
     api.addEventListener("execution_cached", clearTexts)
   },
+  // The page may make the widgets of a subgraph's node anew until the whole workflow is there.
+  afterConfigureGraph() {
+    for (const [, node] of everyNode(app.rootGraph)) if (node.subgraph) setUpSubgraph(node)
+  },
   nodeCreated(node) {
     if (node.subgraph) {
       node.subgraph.events.addEventListener("widget-promoted", () => setUpSubgraph(node))

@@ -15,7 +15,7 @@ MOON = "a red person jumps on the moon, flat colours"
 def quickstart(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
         "Press **Run**: nothing is downloaded, and the person in red turns blue.\n\nThen change *What the edit shows*: "
-        "green, yellow. *way* says what may change.\n\nFor a clip of your own open *edit_sd15*."
+        "green, yellow.\n\nYour clip: upload it, write both texts. Filmed clips need *edit_sd15*."
     )
     base(workflow, True)
     model = tuned(workflow, BUNDLED)
