@@ -17,7 +17,7 @@ from tav_core import SamplingConfig, TuningConfig, inflate
 from tav_core.editing.sampling import guided_denoiser
 
 FRAMES, LATENT, ROUNDS = 8, 32, 5
-LONGEST = 60.0  # seconds of compiling a sampling step beyond which tuning, which takes thrice that, is left out
+LONGEST = 80.0  # seconds of compiling a sampling step beyond which tuning, which takes thrice that, is left out
 
 
 def unavailable(setting: Setting) -> str:
@@ -39,7 +39,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     rows = [row(case, harness.SAMPLING, {"compiled": compiled, "eager": video_unet}, rounds)]
     difference = relative(guided(compiled, case), guided(video_unet, case))
     torch._dynamo.reset()
-    if rows[0]["compile_seconds"] > LONGEST:
+    if rows[0]["compile_seconds"] > LONGEST and not setting.small:
         rows.append({"step": harness.TUNING, "left_out": f"compiling a sampling step took more than {LONGEST:.0f} s"})
     else:
         trained = {"compiled": torch.compile(inflate(case.unet()), backend=backend(setting)), "eager": video_unet}
