@@ -19,7 +19,7 @@ PARTS = {
     "fidelity": ("words", "controls", "editing", "curve", "reconstruction", "long_clips"),
 }
 GPU_CHECK = "gpu_check"  # a command of its own, python -m benchmarks.gpu_check, which runs all of its parts
-CHECKED = ("precision", "memory", "speed", "fit", "compiled", "native")
+CHECKED = ("precision", "memory", "speed", "fit", "native", "compiled")
 HEADINGS = [f"{kind} {part}" for kind, parts in (PARTS | {GPU_CHECK: CHECKED}).items() for part in parts]
 
 

@@ -23,7 +23,7 @@ from benchmarks.gpu_check.setting import Setting
 from tav_core.atomic import write_text
 
 FORMAT, VERSION = "tune-a-video-gpu-check", 1
-LIMITS = {"precision": 60, "memory": 120, "speed": 120, "fit": 90, "compiled": 150, "native": 120}  # seconds, by part
+LIMITS = {"precision": 45, "memory": 90, "speed": 75, "fit": 60, "native": 90, "compiled": 240}  # seconds, by part
 TOTAL = 600  # seconds
 LEAST = 5  # seconds that are left for a part to be begun
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"

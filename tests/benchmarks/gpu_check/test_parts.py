@@ -63,8 +63,7 @@ def test_memory_is_measured_beside_the_plan(checked: Any) -> None:
     assert [row["step"] for row in rows] == ["sampling", "tuning"]
     for row in rows:
         assert row["fits"] and row["peak"] - row["held"] == row["above"] and row["planned_peak"] > row["planned_above"]
-        # The tensors of so small a model are less than what a process takes beside them.
-        assert 0 < row["planned_above"] < 2**28 and 0 < row["above"] < 2**29
+        assert 1 / 3 < row["above"] / row["planned_above"] < 3, "so small a model shows no more"
 
 
 def test_speed_has_seconds_arithmetic_and_utilisation(checked: Any) -> None:
