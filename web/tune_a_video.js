@@ -104,15 +104,27 @@ function after(widget, act) {
 const waysOf = (node) => node.constructor.nodeData.input.optional.way[1].ways
 const watched = new WeakSet()
 
-// Where a subgraph shows the way of a Sample Edit, choosing it there fills in the rest too.
+// Where a subgraph shows the way of a Sample Edit, choosing it there fills in the rest too. The page makes the widgets of
+// a subgraph's node anew now and then, without an event, so that they are watched whenever they are read.
 function setUpSubgraph(outer) {
+  const own = Object.getOwnPropertyDescriptor(outer, "widgets")
+  if (!own?.get) return watchWays(outer, outer.widgets ?? [])
+  const get = () => {
+    const widgets = own.get.call(outer)
+    watchWays(outer, widgets)
+    return widgets
+  }
+  Object.defineProperty(outer, "widgets", { ...own, get })
+}
+
+function watchWays(outer, widgets) {
   for (const input of outer.subgraph.inputs) {
-    const widget = widgetOf(outer, input.name)
+    const widget = widgets.find((entry) => entry.name === input.name)
+    if (!widget || watched.has(widget)) continue
     for (const id of input.linkIds) {
       const link = outer.subgraph.getLink(id)
       const node = link && outer.subgraph.getNodeById(link.target_id)
-      if (!widget || watched.has(widget) || node?.comfyClass !== "TAVSample") continue
-      if (node.inputs[link.target_slot].name !== "way") continue
+      if (node?.comfyClass !== "TAVSample" || node.inputs[link.target_slot]?.name !== "way") continue
       watched.add(widget)
       after(widget, (way) => {
         widgetOf(node, "way").value = way
@@ -157,15 +169,8 @@ app.registerExtension({
   setup() {
     api.addEventListener("execution_cached", clearTexts)
   },
-  // The page may make the widgets of a subgraph's node anew until the whole workflow is there.
-  afterConfigureGraph() {
-    for (const [, node] of everyNode(app.rootGraph)) if (node.subgraph) setUpSubgraph(node)
-  },
   nodeCreated(node) {
-    if (node.subgraph) {
-      node.subgraph.events.addEventListener("widget-promoted", () => setUpSubgraph(node))
-      setUpSubgraph(node)
-    }
+    if (node.subgraph) setUpSubgraph(node)
     if (node.comfyClass?.startsWith("TAV")) foldAdvanced(node)
     const colours = window.LGraphCanvas?.node_colors?.[COLOURS[STAGES[node.comfyClass]]]
     if (!colours) return

@@ -13,7 +13,7 @@ from tests.comfyui.client import Server
 
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
-NEEDS_A_DOWNLOAD = {"edit_sd15", "edit_sd15_content", "edit_sd15_lora", "native_style_sd15"}
+NEEDS_A_DOWNLOAD = {"edit_sd15", "edit_sd15_content", "edit_sd15_lora", "native_style_sd15", "native_few_steps_sd15"}
 NEEDS_A_FILE = {"load_and_edit": "tune_and_save"}  # that another workflow makes
 
 
