@@ -87,6 +87,7 @@ from .store.tuned import load_tuned as load_tuned
 from .store.tuned import save_tuned as save_tuned
 from .tuning.config import TuningConfig as TuningConfig
 from .tuning.config import TuningStep as TuningStep
+from .tuning.objective import AppearanceDebiased as AppearanceDebiased
 from .tuning.objective import NoisePrediction as NoisePrediction
 from .tuning.objective import Objective as Objective
 from .tuning.state import TuningState as TuningState
