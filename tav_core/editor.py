@@ -37,6 +37,7 @@ from .stages.tune import tune_clip
 from .store import Store
 from .store.clip import load_clip, save_clip
 from .store.sharing import ClipWeights
+from .tuning.clips import raise_unless_alike
 from .tuning.config import TuningConfig, TuningStep
 from .unet.inflate import inflate
 from .unet.video_unet import VideoUNet, plain_module
@@ -58,6 +59,8 @@ class ClipEditor:
         store: of tunings and inversions; None to save nothing.
         scheduler: of the model, where it is an inflated UNet.
         controls: what steers tuning, inversion and sampling beside the prompts (`models/control.py`).
+        more_clips: frames or latents, and the caption, of more clips of the same motion, as long and as large. They are
+            tuned on together with this one; edits are of this one.
         inflation: group_norm, attention, temporal and temporal_positions, as `inflate` takes them.
 
     Attributes:
@@ -81,6 +84,7 @@ class ClipEditor:
         store: Store | None = None,
         scheduler: Any = None,
         controls: Sequence[Control] = (),
+        more_clips: Sequence[tuple[Tensor, Prompt]] = (),
         **inflation: Any,
     ):
         if not isinstance(plain_module(model), VideoUNet):
@@ -95,7 +99,12 @@ class ClipEditor:
                 f"Latents of one clip are (1, c, f, h, w), got {tuple(frames.shape)}: make an editor for each."
             )
         self._frames = None if frames.ndim == 5 else frames
-        self.latents = frames if frames.ndim == 5 else encode_frames(self._base_model("frames"), frames)
+        self.latents = self._latents_of(frames)
+        self._more_clips = []
+        for number, (others, caption) in enumerate(more_clips, 2):
+            _check_prompt(f"the caption of clip {number}", caption)
+            self._more_clips.append((self._latents_of(others), caption))
+            raise_unless_alike(number, self._more_clips[-1][0], self.latents)
         if scheduler is None and self.model is None:
             raise TypeError("An inflated UNet does not show its noise levels: give scheduler=, that of its model.")
         self.schedule = NoiseSchedule.from_scheduler(scheduler or self._base_model("a scheduler").scheduler)
@@ -145,7 +154,8 @@ class ClipEditor:
         self.trajectory = []
         self.video_unet.reset()
         caption = self._embed(self.source_prompt)
-        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, store=self.store, **own)
+        own = dict(own, store=self.store, more=[(clip, self._embed(text)) for clip, text in self._more_clips])
+        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, **own)
         # Without a preview, updates are all that it yields.
         return self._weights.during(cast(Iterator[TuningStep], run))
 
@@ -309,6 +319,10 @@ class ClipEditor:
         if self._round_trip is None:
             self._round_trip = self.decode(self.latents)
         return deflicker(edit, self.frames, self._round_trip)
+
+    def _latents_of(self, frames: Tensor) -> Tensor:
+        check_tensor("frames", frames)
+        return frames if frames.ndim == 5 else encode_frames(self._base_model("frames"), frames)
 
     def _start(self, start_from: str, config: SamplingConfig, prompt: Prompt) -> Tensor | SourceBranch:
         """What sampling starts from."""

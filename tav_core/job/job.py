@@ -15,7 +15,7 @@ from ..editing.edit import START_FROM, refuse_source_settings
 from ..editing.strength import STRENGTHS
 from ..models.base import DEMO_MODEL
 from ..presets import BUNDLED, CHANGES, CONTENT, PUBLISHED, Preset
-from ..tuning.config import CHECKPOINTING, TuningConfig
+from ..tuning.config import CHECKPOINTING, LOSSES, TuningConfig
 from ..tuning.tune import LOSS_SCALING_DEVICES
 from ..unet.adapters import MAX_STRENGTH
 from ..unet.low_rank import MAX_RANK
@@ -51,13 +51,17 @@ def _repeated(text: str, kind: type | None = None) -> Any:
     return _option(None, text, action="append", **({} if kind is None else {"type": kind}))
 
 
-def _setting(kind: type, text: str, *stages: str, name: str | None = None) -> Any:
+def _setting(
+    kind: type, text: str, *stages: str, name: str | None = None, choices: tuple[str, ...] | None = None
+) -> Any:
     """An option that overrides a setting of some stages; None leaves it to the preset.
 
     Arguments:
         name: of the setting, where it is not that of the option.
+        choices: the values that it takes; None for all of its kind.
     """
-    argument = {"action": BooleanOptionalAction} if kind is bool else {"type": kind}
+    argument: dict[str, Any] = {"action": BooleanOptionalAction} if kind is bool else {"type": kind}
+    argument |= {"choices": choices} if choices else {}
     metadata = {"argument": {"help": text} | argument, "stages": stages, "setting": name}
     return field(default=None, metadata=metadata)
 
@@ -71,6 +75,10 @@ class EditJob:
 
     video: str | Path = _option(MISSING, "the clip: a video file, a GIF or a folder of images")
     source_prompt: str = _option(MISSING, "the clip's caption")
+    more_video: tuple[str | Path, ...] | None = _repeated(
+        "another clip of the same motion, which is tuned on too, taken as the first one is; may be given several times"
+    )
+    more_source_prompt: tuple[str, ...] | None = _repeated("for each --more-video its caption")
     prompt: str = _option(MISSING, "what the edit is to show")
     output: Path = _option(
         MISSING, "the edit: NAME.mp4, .webm, .gif, .mkv (FFV1), .mov (ProRes), or a folder of PNG", type=Path
@@ -86,6 +94,14 @@ class EditJob:
     learning_rate: float | None = _setting(float, "of the tuning", "tuning")
     timestep_range: float | None = _setting(
         float, "share of the noise levels that tuning draws from, in (0, 1]", "tuning"
+    )
+    objective: str | None = _setting(
+        str,
+        "what tuning minimises: the error as published, or debiased, the motion without the looks of the clips, to "
+        "sample it with --start-from noise under other prompts",
+        "tuning",
+        name="loss",
+        choices=LOSSES,
     )
     context_length: int | None = _setting(
         int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
@@ -225,6 +241,8 @@ class EditJob:
             if "stages" in option.metadata and (given := getattr(self, option.name)) is not None:
                 changed = {option.metadata["setting"] or option.name: given}
                 configs |= {stage: replace(configs[stage], **changed) for stage in option.metadata["stages"]}
+        if self.more_video:
+            configs["tuning"] = replace(configs["tuning"], clips_in_turn=True)
         return Settings(**configs)
 
     def check(self) -> None:
@@ -236,6 +254,7 @@ class EditJob:
         check_choice("start_from", self.starts_from, START_FROM)
         check_integer("--lora-rank", self.lora_rank, 0, MAX_RANK)
         self._check_source_branch()
+        self._check_more_clips()
         self._check_controls()
         if self.negative_prompt and self.settings().sampling.guide_from_caption:
             raise ValueError(
@@ -250,6 +269,19 @@ class EditJob:
         if self.heat_maps is not None:
             check_output(self.heat_maps)
         check_device(torch.device(self.device))
+
+    def _check_more_clips(self) -> None:
+        """Check that each clip has its caption."""
+        clips, captions = len(self.more_video or ()), len(self.more_source_prompt or ())
+        if clips != captions:
+            raise ValueError(
+                f"--more-video is given {clips} times and --more-source-prompt {captions} times: give one caption for "
+                "each clip."
+            )
+        if clips and self.control and self.control_tuning:
+            raise ValueError(
+                "A --control holds one clip, and several are tuned on: add --no-control-tuning, and it holds the edit."
+            )
 
     def _check_controls(self) -> None:
         """Check that each control has a hint, and the numbers of each."""

