@@ -21,6 +21,7 @@ NOT_ON_SERVERS = (
     "fps",
     "dtype",
     "negative_prompt",
+    "objective",
 )  # fields that the graph has no node for
 Graph = dict[str, Any]
 
@@ -97,7 +98,7 @@ def _tuned(job: EditJob) -> Graph:
     same = ("steps", "learning_rate", "seed", "lr_schedule", "warmup_steps", "gradient_accumulation_steps")
     values = {name: getattr(tuning, name) for name in (*same, "timestep_range", "weight_decay", "max_grad_norm")}
     values |= {"min_snr_gamma": tuning.min_snr_gamma or 0.0, "gradient_checkpointing": job.gradient_checkpointing}
-    values |= {"context_length": tuning.context_length or 0, "objective": tuning.loss}
+    values["context_length"] = tuning.context_length or 0
     return {
         "inflated": _node(
             "TAVInflateUNet", model=["model", 0], precision="auto", group_norm="video", lora_rank=job.lora_rank

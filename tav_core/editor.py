@@ -32,6 +32,7 @@ from .editing.source_branch import SourceBranch, latent_mask
 from .editing.strength import STRENGTHS, Trial, search_strength
 from .models.base import BaseModel
 from .models.codec import align_prompts, decode_latents, encode_frames, encode_prompts, prompt_words
+from .stages.inflate import inflated_unet
 from .stages.invert import invert_clip
 from .stages.tune import tune_clip
 from .store import Store
@@ -39,7 +40,6 @@ from .store.clip import load_clip, save_clip
 from .store.sharing import ClipWeights
 from .tuning.clips import raise_unless_alike
 from .tuning.config import TuningConfig, TuningStep
-from .unet.inflate import inflate
 from .unet.video_unet import VideoUNet, plain_module
 
 Prompt: TypeAlias = str | Tensor | Conditioning  # text, or its embedding (1, n, d)
@@ -108,7 +108,7 @@ class ClipEditor:
         if scheduler is None and self.model is None:
             raise TypeError("An inflated UNet does not show its noise levels: give scheduler=, that of its model.")
         self.schedule = NoiseSchedule.from_scheduler(scheduler or self._base_model("a scheduler").scheduler)
-        self._weights = ClipWeights(_inflated(model, inflation))
+        self._weights = ClipWeights(inflated_unet(model, inflation))
         self.trajectory: list[InversionStep] = []
         self._inverted_with = -1  # the version of the weights of the inversion
         # Prompts that a strength search has encoded, while it runs.
@@ -367,24 +367,3 @@ class ClipEditor:
 def _check_prompt(name: str, prompt: object) -> None:
     if not isinstance(prompt, (Tensor, Conditioning)):
         check_text(name, prompt)
-
-
-def _inflated(model: BaseModel | VideoUNet, inflation: dict[str, Any]) -> VideoUNet:
-    """The inflated UNet of a model, which stays with it, so that another editor finds it.
-
-    Raises:
-        ValueError: it was inflated with other options.
-    """
-    if not isinstance(model, BaseModel):
-        video_unet = model
-    elif "_video_unet" in vars(model.unet):
-        (video_unet,) = vars(model.unet)["_video_unet"]
-    else:
-        video_unet = inflate(model.unet, **inflation)
-        vars(model.unet)["_video_unet"] = (video_unet,)  # in a tuple, which is no module of the UNet
-    if other := {name: value for name, value in inflation.items() if video_unet.inflation.get(name) != value}:
-        name, value = next(iter(other.items()))
-        raise ValueError(
-            f"This model is inflated with {name}={video_unet.inflation.get(name)!r}, not {value!r}: load it anew."
-        )
-    return video_unet

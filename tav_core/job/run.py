@@ -25,7 +25,8 @@ from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..video import read_video, write_video
 from ..viz.heat_maps import heat_map_grid
 from .files import write_job
-from .job import AUTO, EditJob, Settings
+from .job import EditJob
+from .options import AUTO, Settings
 from .runner import KeptClip, KeptForNext
 
 Step = TypeVar("Step")

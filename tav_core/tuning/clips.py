@@ -79,7 +79,8 @@ def raise_unless_one_rate(number: int, rate: float, first: float, remedy: str) -
         ValueError: with both rates and the remedy.
     """
     if abs(rate - first) > SAME_RATE * first:
-        raise ValueError(f"Clip {number} has {rate:g} frames per second and the first one {first:g}: {remedy}.")
+        rates = f"{float(rate):g} frames per second and the first one {float(first):g}"
+        raise ValueError(f"Clip {number} has {rates}: {remedy}.")
 
 
 def _size(clip: Tensor) -> str:
