@@ -242,7 +242,7 @@ def tuning_key(job: EditJob, marks: Mapping[str, str]) -> str:
         marks: of the files that it reads, by path.
     """
     tuning = asdict(replace(job.settings().tuning, gradient_checkpointing=TuningConfig.gradient_checkpointing))
-    clip = [job.video, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
+    clip: list[Any] = [job.video, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
     files, controls = [*_paths(job.video), *_paths(job.model), *_paths(job.more_video)], []
     clip += [job.more_video, job.more_source_prompt] if job.more_video else []
     if job.control and job.control_tuning:

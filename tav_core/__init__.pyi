@@ -30,6 +30,7 @@ from .editing.reconstruction import reconstruction_snr as reconstruction_snr
 from .editing.samplers import Sampler as Sampler
 from .editing.samplers import SamplingStep as SamplingStep
 from .editing.samplers import ddim_sample as ddim_sample
+from .editing.samplers import lcm_sample as lcm_sample
 from .editing.sampling import sample as sample
 from .editing.source_branch import (
     SourceBranch as SourceBranch,

@@ -110,6 +110,6 @@ def _more_clips(job: EditJob, first: VideoClip, taken: dict[str, Any]) -> list[t
     given = zip(job.more_video or (), job.more_source_prompt or (), strict=True)
     for number, (video, caption) in enumerate(given, 2):
         read = read_video(video, **taken)
-        raise_unless_one_rate(number, read.fps, first.fps, "give --fps, at which all are taken")
+        raise_unless_one_rate(number, float(read.fps), float(first.fps), "give --fps, at which all are taken")
         clips.append((read.frames, caption))
     return clips

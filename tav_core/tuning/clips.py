@@ -79,8 +79,7 @@ def raise_unless_one_rate(number: int, rate: float, first: float, remedy: str) -
         ValueError: with both rates and the remedy.
     """
     if abs(rate - first) > SAME_RATE * first:
-        rates = f"{float(rate):g} frames per second and the first one {float(first):g}"
-        raise ValueError(f"Clip {number} has {rates}: {remedy}.")
+        raise ValueError(f"Clip {number} has {rate:g} frames per second and the first one {first:g}: {remedy}.")
 
 
 def _size(clip: Tensor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -82,7 +82,7 @@ def losses(
     objective: Objective,
     draw: Draw,
     spatial: SpatialUpdates | None = None,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """The losses of a forward pass, the objective's last. Go backward through each before the next one is taken.
 
     Arguments:

@@ -82,7 +82,10 @@ def test_an_editor_tunes_on_all_and_edits_its_own_from_new_noise() -> None:
         ClipEditor(model, frames, caption_of(), more_clips=[(other, None)])  # type: ignore[list-item]
     editor = ClipEditor(model, frames, caption_of(), more_clips=[(other, caption_of(coat="blue"))])
     alone = ClipEditor(load_model(), frames, caption_of())
-    losses = [[step.loss for step in one.tune(config)] for one in (editor, alone)]
+    noise, losses = draw(2, 4, 2, 4, 4), []
+    for one, given in ((editor, noise), (alone, noise[:1])):
+        steps = one.tune(config, noise=[given] * 2, timesteps=[300, 300])
+        losses.append([step.loss for step in steps])
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5) and losses[0][1] != losses[1][1]
     *_, last = editor.edit(PROMPT, SamplingConfig(num_inference_steps=2, seed=3), start_from="noise")
     assert last.latents.shape == editor.latents.shape
