@@ -82,7 +82,7 @@ def test_an_editor_tunes_on_all_and_edits_its_own_from_new_noise() -> None:
         ClipEditor(model, frames, caption_of(), more_clips=[(other, None)])  # type: ignore[list-item]
     editor = ClipEditor(model, frames, caption_of(), more_clips=[(other, caption_of(coat="blue"))])
     alone = ClipEditor(load_model(), frames, caption_of())
-    noise, losses = draw(2, 4, 2, 4, 4), []
+    noise, losses = draw(2, 16, 2, 4, 4), []
     for one, given in ((editor, noise), (alone, noise[:1])):
         steps = one.tune(config, noise=[given] * 2, timesteps=[300, 300])
         losses.append([step.loss for step in steps])
