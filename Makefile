@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test slow soak format check bench docs clean
+.PHONY: demo test slow soak format check bench gpu-check docs clean
 
 demo: $(VENV)/installed
 	$(RUN) -m tav_core demo --output tav-demo
@@ -33,6 +33,9 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks fidelity
+
+gpu-check: $(VENV)/installed-dev
+	$(RUN) -m benchmarks.gpu_check --output gpu-check.json
 
 docs: $(VENV)/installed-docs
 	$(RUN) -m mkdocs build --strict

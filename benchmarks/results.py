@@ -16,20 +16,23 @@ Written by `python -m benchmarks` (`make bench`). `python -m benchmarks KIND PAR
 """
 PARTS = {
     "speed": ("step", "published", "estimate", "fits", "cards", "memory", "scaling", "edit", "cold", "store", "native"),
-    "fidelity": ("controls", "editing", "long_clips"),
+    "fidelity": ("words", "controls", "editing", "curve", "reconstruction", "long_clips"),
 }
-HEADINGS = [f"{kind} {part}" for kind, parts in PARTS.items() for part in parts]
+GPU_CHECK = "gpu_check"  # a command of its own, python -m benchmarks.gpu_check, which runs all of its parts
+CHECKED = ("precision", "memory", "speed", "fit", "native", "compiled")
+HEADINGS = [f"{kind} {part}" for kind, parts in (PARTS | {GPU_CHECK: CHECKED}).items() for part in parts]
 
 
 def section(kind: str, part: str, options: list[str], printed: str) -> str:
     """Heading, command, date and what the part printed.
 
     Arguments:
-        kind, part: as in `PARTS`.
+        kind, part: as in `PARTS`, or of the check of a GPU.
         options: of the command line. Paths are left out: an option's name in capitals stands for them.
         printed: the machine, notes and a table.
     """
-    command = " ".join(["python -m benchmarks", kind, part, *_without_paths(options)])
+    named = ["python -m benchmarks.gpu_check"] if kind == GPU_CHECK else ["python -m benchmarks", kind, part]
+    command = " ".join([*named, *_without_paths(options)])
     return f"## {kind} {part}\n\n`{command}`, {date.today()}: {printed.strip()}\n"
 
 

@@ -81,13 +81,19 @@ def _describe(step: Any) -> str:
 
 
 def _report(snr: float | None) -> str:
-    from ..tav_core.editing.reconstruction import GOOD_SNR
+    from ..tav_core.editing.reconstruction import GOOD_SNR, POOR_SNR
 
     if snr is None:
         return ""
     if snr >= GOOD_SNR:
         return (
             f"Reconstruction SNR {snr:.1f} dB: nothing of the clip is lost; an edit loses no detail by the inversion."
+        )
+    if snr < POOR_SNR:
+        return (
+            f"Reconstruction SNR {snr:.1f} dB: sampled without an edit, the clip does not come back. An edit still has "
+            "its motion, from the tuning, and loses detail and layout. Set refinements to 10, or set way of Sample "
+            "Edit to content or look."
         )
     return (
         f"Reconstruction SNR {snr:.1f} dB: motion and layout of the clip are there, fine detail drifts a little. That "

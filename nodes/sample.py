@@ -6,6 +6,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from .adapters.data import guided_embeddings, host_latents, quick_pictures
+from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
 from .adapters.labels import SAMPLING, labelled
 from .adapters.progress import Progress
@@ -49,6 +50,7 @@ class Sample(io.ComfyNode):
         caption: Any = None,
         mask: Any = None,
         clip_latents: dict | None = None,
+        keep: bool = True,
         **given: Any,
     ) -> io.NodeOutput:
         with labelled(SAMPLING):
@@ -63,7 +65,8 @@ class Sample(io.ComfyNode):
         prompts = guided_embeddings(positive, negative, model, clip)
         progress = Progress(count, warnings)
         with labelled(SAMPLING), loaded(model, clip, config, *prompts, *captions) as video_unet:
-            sampling = tav_core.edit(video_unet, start, *prompts, model.schedule, config, mask=free)
+            run = open_store().edit if keep else tav_core.edit
+            sampling = run(video_unet, start, *prompts, model.schedule, config, mask=free)
             for step in progress.over(sampling):
                 progress.play(None if step.clean is None else quick_pictures(step.clean, model))
         report = progress.report(progress.closing_text)

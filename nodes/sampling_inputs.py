@@ -72,6 +72,10 @@ def _advanced_inputs() -> list[io.Input]:
         "For content and look: share what changes among the frames, along the optical flow of the clip. Off for "
         "another colour or style."
     )
+    keep = (
+        "Stores what content and look predict for the clip itself in models/tune_a_video_store: the next prompt then "
+        "takes half to two thirds of the time. Look stores nothing while cross_replace_steps is 1."
+    )
     return [
         advanced(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **SHARE),
@@ -84,4 +88,5 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "self_replace_steps", DEFAULTS.self_replace_steps, shape, **SHARE),
         advanced(io.Boolean, "guide_from_caption", DEFAULTS.guide_from_caption, away),
         advanced(io.Boolean, "propagate", DEFAULTS.propagate, along),
+        advanced(io.Boolean, "keep", True, keep),
     ]

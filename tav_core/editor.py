@@ -227,7 +227,8 @@ class ClipEditor:
         start = self._start(start_from, config, prompt) if noise is None else noise
         free = None if mask is None else latent_mask(mask, self.latents)
         options: dict[str, Any] = dict(mask=free, sampler=sampler)
-        return self._weights.during(edit(self.video_unet, start, *prompts, self.schedule, config, **options))
+        run = edit if self.store is None else self.store.edit
+        return self._weights.during(run(self.video_unet, start, *prompts, self.schedule, config, **options))
 
     def try_strengths(
         self,

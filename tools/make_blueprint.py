@@ -6,13 +6,15 @@ It is the template *edit_sd15* as one node, with both ways to edit in it. ComfyU
 `subgraphs` of a node pack. The format is that of a workflow with one node, and the definition of its subgraph.
 """
 
-import json
 import uuid
 from typing import Any
 
 from tav_core.presets import PUBLISHED
-from tools.layout import COLUMNS, GAP, WIDTH, lay_out
-from tools.make_workflows import PACK, ROOT, SNAPSHOT, Workflow, base, edited, inverted, tuned, ui_node, write
+from tools.layout import GAP, LEFTS, WIDTHS, lay_out
+from tools.make_workflows import ROOT
+from tools.workflows.formats import PACK, Workflow, ui_nodes, write
+from tools.workflows.parts import base, edited, inverted, tuned
+from tools.workflows.schemas import inputs_of, read_schemas
 
 NAME = "Tune-A-Video edit"
 FILE = ROOT / "subgraphs" / f"{NAME}.json"
@@ -49,18 +51,15 @@ def inside(infos: dict[str, Any]) -> Workflow:
 def blueprint(infos: dict[str, Any]) -> dict[str, Any]:
     """What the browser takes for a blueprint."""
     workflow = inside(infos)
-    numbers = {name: index for index, name in enumerate(workflow.nodes, 1)}
-    links: list[list[Any]] = []
-    nodes = [ui_node(workflow, infos, name, number, links, numbers) for name, number in numbers.items()]
-    for link_id, source, slot, *_ in links:
-        nodes[source - 1]["outputs"][slot]["links"].append(link_id)
+    numbers = {name: workflow.number(name) for name in workflow.nodes}
+    nodes, links = ui_nodes(workflow, infos)
     inputs = [_outer_input(nodes, numbers, infos, links, slot) for slot in range(len(INPUTS))]
     links.append([len(links) + 1, numbers["video"], 0, OUTPUT, 0, "VIDEO"])
     nodes[numbers["video"] - 1]["outputs"][0]["links"].append(len(links))
     groups, _ = lay_out(nodes)
     output = dict(id=_id("video"), name="VIDEO", type="VIDEO", linkIds=[len(links)], pos=[0, 0])
     state = dict(lastGroupId=len(groups), lastNodeId=len(nodes), lastLinkId=len(links), lastRerouteId=0)
-    right = len(COLUMNS) * (WIDTH + GAP)
+    right = LEFTS[-1] + WIDTHS[-1] + GAP
     definition = dict(
         **dict(id=_id("subgraph"), version=1, state=state, revision=0, config={}, name=NAME),
         inputNode=dict(id=INPUT, bounding=[-220, 0, 160, 200]),
@@ -82,8 +81,7 @@ def _outer_input(
     """An input of the subgraph, linked to the one inside that it feeds."""
     name, label, target, key = INPUTS[slot]
     node = nodes[numbers[target] - 1]
-    given = infos[node["type"]]["input"]
-    kind = {**given.get("required", {}), **given.get("optional", {})}[key][0]
+    kind = inputs_of(infos[node["type"]])[key][0]
     kind = "COMBO" if isinstance(kind, list) else kind
     entry = next((entry for entry in node["inputs"] if entry["name"] == key), None)
     if entry is None:
@@ -112,7 +110,7 @@ def _id(name: str) -> str:
 
 
 def main() -> None:
-    write(FILE, blueprint(json.loads(SNAPSHOT.read_text(encoding="utf-8"))))
+    write(FILE, blueprint(read_schemas()))
 
 
 if __name__ == "__main__":

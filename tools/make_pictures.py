@@ -29,9 +29,9 @@ from tav_core.presets import BUNDLED
 from tav_core.viz.figures import contact_sheet
 from tests.comfyui.client import ROOT, Outcome, Server
 from tests.comfyui.prompts import SOURCE, node
+from tools.workflows.schemas import read_schemas
 
 EXAMPLES, DOCS = ROOT / "example_workflows", ROOT / "docs"
-SNAPSHOT = Path(__file__).with_name("object_info.json")
 ON_STABLE_DIFFUSION = ("edit_sd15", "edit_sd15_content", "edit_sd15_lora")
 QUICKSTART, SEVERAL = "quickstart_bundled_model", "several_prompts"
 SHOWN_FRAMES = 4
@@ -107,7 +107,7 @@ def text_of(prompt: dict[str, Any], link: list[Any]) -> Any:
 
 def on_bundled_model(prompt: dict[str, Any]) -> dict[str, Any]:
     """A workflow of Stable Diffusion with the bundled model and its settings in place of checkpoint and LoRA."""
-    ways = json.loads(SNAPSHOT.read_text(encoding="utf-8"))["TAVSample"]["input"]["optional"]["way"][1]["ways"]
+    ways = read_schemas()["TAVSample"]["input"]["optional"]["way"][1]["ways"]
     (model,) = (key for key, entry in prompt.items() if entry["class_type"] == "CheckpointLoaderSimple")
     loras = {key for key, entry in prompt.items() if entry["class_type"] == "LoraLoader"}
     made = {key: entry for key, entry in prompt.items() if key not in loras} | {model: node("TAVLoadDemoModel")}

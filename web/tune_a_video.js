@@ -3,7 +3,7 @@
 // - Sample Edit: choosing a way writes its settings into the widgets, also where a subgraph shows them; seed is hidden
 //   while nothing is drawn.
 // - A new run clears the texts of the nodes that it runs again.
-// - New nodes have the colour of their stage.
+// - New nodes have the colour of their stage, and their advanced inputs are folded.
 
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
@@ -71,6 +71,19 @@ function fill(node, ways, way) {
 function hide(widget, hidden) {
   widget.hidden = hidden
   widget.options.hidden = hidden
+}
+
+// The new rendering of nodes folds advanced widgets by itself; the old one, where they are marked. There the menu of a
+// right click on the node shows them.
+function foldAdvanced(node) {
+  if (app.extensionManager.setting.get("Comfy.Node.AlwaysShowAdvancedWidgets")) return
+  for (const widget of node.widgets ?? []) {
+    if (widget.options?.advanced) widget.advanced = true
+  }
+  if (!node.hasAdvancedWidgets?.()) return
+  // The old rendering keeps the place of folded widgets free.
+  node.getLayoutWidgets = () => node.widgets.filter((widget) => !widget.hidden && (!widget.advanced || node.showAdvanced))
+  node.setSize(node.computeSize())
 }
 
 function showSeed(node) {
@@ -144,11 +157,16 @@ app.registerExtension({
   setup() {
     api.addEventListener("execution_cached", clearTexts)
   },
+  // The page may make the widgets of a subgraph's node anew until the whole workflow is there.
+  afterConfigureGraph() {
+    for (const [, node] of everyNode(app.rootGraph)) if (node.subgraph) setUpSubgraph(node)
+  },
   nodeCreated(node) {
     if (node.subgraph) {
       node.subgraph.events.addEventListener("widget-promoted", () => setUpSubgraph(node))
       setUpSubgraph(node)
     }
+    if (node.comfyClass?.startsWith("TAV")) foldAdvanced(node)
     const colours = window.LGraphCanvas?.node_colors?.[COLOURS[STAGES[node.comfyClass]]]
     if (!colours) return
     Object.assign(node, { color: colours.color, bgcolor: colours.bgcolor })

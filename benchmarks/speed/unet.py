@@ -123,7 +123,7 @@ def image_sampling_step(case: Case) -> Run:
 
 def video_sampling_step(case: Case, video_unet: VideoUNet | None = None) -> Run:
     """A guided prediction of the inflated UNet."""
-    video_unet = video_unet or inflate(case.unet())
+    video_unet = inflate(case.unet()) if video_unet is None else video_unet  # a compiled one has no truth value
     latents, text = case.inputs(video_unet.unet)
     denoiser = guided_denoiser(video_unet, text, -text, SCHEDULER, SamplingConfig())
 
@@ -166,9 +166,9 @@ def _train_queries(unet: UNet2DConditionModel) -> list[torch.nn.Parameter]:
     return trained
 
 
-def video_tuning_step(case: Case, config: TuningConfig) -> Run:
+def video_tuning_step(case: Case, config: TuningConfig, video_unet: VideoUNet | None = None) -> Run:
     """One update of all trained weights of the inflated UNet, as `tune` makes it."""
-    video_unet = inflate(case.unet())
+    video_unet = inflate(case.unet()) if video_unet is None else video_unet  # a compiled one has no truth value
     latents, text = case.inputs(video_unet.unet)
     many = replace(config, steps=10_000, learning_rate=1e-6)
     steps = tune(video_unet, latents, text, SCHEDULER, many)
@@ -183,7 +183,7 @@ def peak_memory(build: Callable[[Case, Config], Run], case: Case, config: Config
     """
     os.environ |= GIVE_BACK
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (build, case, config))
+        return pool.apply(peak_here, (build, case, config))
 
 
 def warm_up(build: Callable[[Case, Config], Run], case: Case, config: Config) -> None:
@@ -192,7 +192,8 @@ def warm_up(build: Callable[[Case, Config], Run], case: Case, config: Config) ->
     drawn_weights.cache_clear()
 
 
-def _peak(build: Callable[[Case, Config], Run], case: Case, config: Config) -> tuple[float, float]:
+def peak_here(build: Callable[[Case, Config], Run], case: Case, config: Config) -> tuple[float, float]:
+    """The same in this process, as is enough on a GPU, where only tensors count."""
     warm_up(build, case, config)
     step = build(case, config)
     if is_cuda(case.device):

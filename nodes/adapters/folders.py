@@ -36,7 +36,7 @@ def register_folders() -> None:
 
 
 def open_store() -> "tav_core.Store":
-    """The store of tunings and inversions in the host's models folder."""
+    """The store of tunings, inversions and source branches in the host's models folder."""
     return tav_core.Store(folder_paths.get_folder_paths(STORE_FOLDER)[0], remedy="Or switch keep off.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for each field of `EditJob`, and --job for all at once."""
     text = "the .job.json beside an edit, which is repeated; options given with it replace its fields"
     parser.add_argument("--job", action=_ReadJob, type=Path, metavar="FILE", default=argparse.SUPPRESS, help=text)
+    add_job_options(parser, [option.name for option in fields(EditJob)])
+
+
+def add_job_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """An option for each of these fields of `EditJob`, with its help and its default."""
     for option in fields(EditJob):
+        if option.name not in names:
+            continue
         argument = dict(option.metadata["argument"])
         if option.name == "device":
             add_device(parser, argument["help"])

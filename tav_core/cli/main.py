@@ -1,4 +1,4 @@
-"""The commands of `python -m tav_core`: demo, edit, batch, evaluate, export and store, one module each."""
+"""The commands of `python -m tav_core`: demo, edit, batch, trial, evaluate, export and store, one module each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from io import TextIOWrapper
 from transformers.utils.logging import disable_progress_bar
 
 from ..memory.budget import ran_out_of_memory
-from . import batch, demo, edit, evaluate, export, store
+from . import batch, demo, edit, evaluate, export, store, trial
 
 COMMANDS = {  # modules with `add_arguments` and `run`, and what they do
     "demo": (demo, "tune the bundled model on the bundled clip, edit it five times, judge"),
     "edit": (edit, "tune a model on a clip and sample the clip under another prompt"),
     "batch": (batch, "run a table of edits on one machine, a Ray cluster or ComfyUI servers"),
+    "trial": (trial, "try each way on a clip and weights of your own; a page to compare, a JSON to share"),
     "evaluate": (evaluate, "measure an edit, or all edits of a data set; write a page"),
     "export": (export, "write a tuning as a LoRA, or its temporal part, for other programs"),
     "store": (store, "list, verify or prune the folder of edit --store"),

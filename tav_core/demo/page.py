@@ -8,20 +8,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..atomic import write_text
-from ..evaluation.page import html_page, video_tag
-from ..models.base import ASSETS
+from ..evaluation.page import LARGE_STYLE, clip_strip, html_page
 from ..viz.heat_maps import heat_overlay
 from .clip import BundledClip
 from .edits import DemoEdit
 from .judge import LOOSE, REACH, STRICT
 
 ENLARGE = 3  # times each pixel is repeated
-GAP = 2  # pixels of white between clips
-STYLE = ASSETS / "demo-page.css"
 MEASURES = {
     "iou": ("outline", "overlap of the figure's outline with the true one"),
     "figure": ("figure", "pixels of the figure that have their true colour"),
@@ -66,7 +62,7 @@ def write_page(path: Path, shown: Shown, report: Mapping[str, Any]) -> None:
         _judge(shown),
         _settings(report),
     ]
-    style = STYLE.read_text(encoding="utf-8")
+    style = LARGE_STYLE.read_text(encoding="utf-8")
     write_text(path, html_page("Tune-A-Video: the demo", "\n".join(body), style))
 
 
@@ -178,11 +174,4 @@ def _marked(prompt: str, caption: str) -> str:
 
 
 def _strip(panels: Mapping[str, Tensor], shown: Shown, enlarge: int = ENLARGE) -> str:
-    """Clips side by side in one video, so that they stay in step, under their names."""
-    gap = torch.ones_like(next(iter(panels.values()))[:, :, :GAP])
-    joined = [part for clip in panels.values() for part in (gap, clip)][1:]
-    frames = torch.cat(joined, dim=2).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
-    names = "".join(f"<span>{escape(name)}</span>" for name in panels)
-    video = video_tag(frames, float(shown.clip.fps), ", ".join(panels))
-    figure = f'<figure class="of{len(panels)}"><figcaption>{names}</figcaption>{video}</figure>'
-    return f'<div class="wide" tabindex="0">{figure}</div>'
+    return clip_strip(panels, float(shown.clip.fps), enlarge)

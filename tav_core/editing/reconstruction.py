@@ -14,6 +14,7 @@ from .inversion import InversionStep
 from .sampling import SamplingStep, sample
 
 GOOD_SNR = 40.0  # dB of latents, from which pictures are within 0.5 dB of the bundled VAE: docs/LOG.md
+POOR_SNR = 10.0  # dB of latents, below which the clip does not come back
 
 
 def reconstruct(

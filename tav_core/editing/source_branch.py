@@ -14,9 +14,11 @@ Fewer pixels change if the clip is predicted without guidance, `SamplingConfig.s
 words of the prompt act where those of the caption do (`prompt_to_prompt.py`).
 
 At high noise, where the layout is decided, the frames share their offsets along optical flow (`propagation.py`).
+
+The step of the source branch does not depend on the prompt of the edit: kept, it is taken once for all prompts.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ from torch import Tensor
 from ..checks import check_range, check_type, raise_unless_finite
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.ddim import ddim_step
-from ..diffusion.denoiser import to_float32
+from ..diffusion.denoiser import Denoiser, to_float32
 from ..diffusion.schedule import NoiseSchedule
 from ..unet.video_unet import VideoUNet
 from .config import SamplingConfig
@@ -47,12 +49,16 @@ class SourceBranch:
         trajectory: what `invert` yielded for it, with as many steps as sampling takes; None for fresh noise.
         alignment: which token of the caption each one of the prompt stands for, see `PromptToPrompt`; None for the same
             places.
+        steps: where the branch ends after each step, (b, c, f, h, w) by the timestep that it starts from, of earlier
+            edits by the same weights, controls, negative prompt and config; what is missing is computed and put there.
+            Steps in which attention is replaced are computed for each edit. None keeps nothing.
     """
 
     latents: Tensor
     caption: Tensor | Conditioning
     trajectory: Iterable[InversionStep] | None = None
     alignment: Tensor | None = None
+    steps: MutableMapping[int, Tensor] | None = None
 
 
 def sample_with_source_branch(
@@ -114,10 +120,9 @@ def sample_with_source_branch(
     for index, ((t, s), branch) in enumerate(zip(steps, branches, strict=True)):
         levels, attention.kinds = (schedule.alpha(t), schedule.alpha(s)), replaced_kinds(config, index / len(steps))
         with torch.no_grad():
-            source_step, edited = (
-                ddim_step(x_t, denoiser(x_t, t), *levels, schedule.prediction_type)
-                for denoiser, x_t in ((under_caption, branch), (under_prompt, branch + offset))
-            )
+            source_step = _source_step(source, branch, t, levels, under_caption, replaced=bool(attention.kinds))
+            x_t = branch + offset
+            edited = ddim_step(x_t, under_prompt(x_t, t), *levels, schedule.prediction_type)
         offset = edited - source_step
         if propagation is not None and schedule.is_high_noise(t):
             offset = propagation.propagate(offset)
@@ -125,6 +130,54 @@ def sample_with_source_branch(
         raise_unless_finite(offset, f"Sampling at timestep {t}")
         edit = (clip + offset).to(source.latents.device)
         yield SamplingStep(t, edit, edit)
+
+
+def _source_step(
+    source: SourceBranch, branch: Tensor, t: int, levels: tuple[float, float], denoiser: Denoiser, replaced: bool
+) -> Tensor:
+    """Where the source branch ends after the step from timestep t: kept of an earlier edit, or predicted.
+
+    Where attention is replaced, the pass is needed for its attention.
+    """
+    kept = None if replaced else source.steps
+    if kept is not None and t in kept:
+        return to_float32(kept[t], branch.device)
+    step = ddim_step(branch, denoiser(branch, t), *levels, denoiser.schedule.prediction_type)
+    if kept is not None:
+        kept[t] = step.to(source.latents.device)
+    return step
+
+
+def branch_settings(
+    source: SourceBranch, negative: Tensor | Conditioning | None, config: SamplingConfig
+) -> tuple[SamplingConfig, dict[str, Tensor]]:
+    """What the steps of a source branch depend on beside model, clip and caption.
+
+    Arguments:
+        source, negative, config: as `sample_with_source_branch` takes them.
+
+    Returns:
+        the settings that act, all others at their defaults; and the tensors, by name.
+    """
+    own = config.of_the_source
+    drawn = source.trajectory is None
+    settings = SamplingConfig(
+        num_inference_steps=own.num_inference_steps,
+        guidance_scale=own.guidance_scale,
+        seed=own.seed if drawn else 0,
+        guidance_rescale=own.guidance_rescale if own.guided else 0.0,
+        denoise=own.denoise,
+        high_noise_guidance_scale=own.high_noise_guidance_scale,
+    )
+    tensors = {f"trajectory.{step.timestep}": step.latents for step in source.trajectory or ()}
+    if own.guided and negative is not None:
+        tensors |= {f"negative.{name}": tensor for name, tensor in as_conditioning(negative).tensors().items()}
+    return settings, tensors
+
+
+def keeps_steps(config: SamplingConfig) -> bool:
+    """Whether steps of the source branch can be kept for other prompts: attention is not replaced in all of them."""
+    return max(config.cross_replace_steps, config.self_replace_steps) < 1
 
 
 def _check_alignment(source: SourceBranch, num_tokens: int) -> None:

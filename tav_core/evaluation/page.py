@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from torch import Tensor
 
+from ..models.base import ASSETS
 from ..video import write_video
+
+GAP = 2  # pixels of white between clips
+LARGE_STYLE = ASSETS / "page.css"  # of pages that show much, on a large screen or a small one
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -50,6 +56,22 @@ def video_tag(frames: Tensor, fps: float, label: str) -> str:
         write_video(path, frames, fps)
         uri = data_uri("video/mp4", path.read_bytes())
     return f'<video src="{uri}" aria-label="{escape(label)}" controls autoplay loop muted playsinline></video>'
+
+
+def clip_strip(panels: Mapping[str, Tensor], fps: float, enlarge: int = 1) -> str:
+    """Clips side by side in one video, so that they stay in step, under their names; for pages of LARGE_STYLE.
+
+    Arguments:
+        panels: name -> (f, h, w, 3) in [0, 1], of one shape.
+        enlarge: how many times each pixel is repeated.
+    """
+    gap = torch.ones_like(next(iter(panels.values()))[:, :, :GAP])
+    joined = [part for clip in panels.values() for part in (gap, clip)][1:]
+    frames = torch.cat(joined, dim=2).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
+    names = "".join(f"<span>{escape(name)}</span>" for name in panels)
+    video = video_tag(frames, fps, ", ".join(panels))
+    figure = f'<figure class="of{len(panels)}"><figcaption>{names}</figcaption>{video}</figure>'
+    return f'<div class="wide" tabindex="0">{figure}</div>'
 
 
 def data_uri(kind: str, data: bytes) -> str:

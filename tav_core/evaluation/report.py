@@ -46,7 +46,7 @@ def write_clip_page(
         video_tag(shown, fps, "source and edit"),
         f"<p>Source: {escape(str(item.source.name))}, {escape(item.source_prompt or 'no caption given')}<br>"
         f"Edit: {escape(str(item.edit.name))}, {escape(item.prompt)}</p>",
-        _definitions(figures),
+        definitions_table(figures),
         f'<img alt="Measures of source and edit, frame by frame: {escape(", ".join(curves))}" '
         f'src="{data_uri("image/png", plot.getvalue())}">',
     ]
@@ -66,7 +66,7 @@ def write_dataset_page(path: Path, rows: Sequence[tuple[Item, Figures]], means: 
     body = [
         "<h1>Edits of a data set</h1>",
         f"<p>Means over {len(rows)} edits of {len({item.source for item, _ in rows})} videos.</p>",
-        _definitions(means),
+        definitions_table(means),
         f'<div class="wide" tabindex="0"><table><tr><th>video</th><th>edit</th><th>prompt</th>{head}</tr>',
         *lines,
         "</table></div>",
@@ -86,7 +86,8 @@ def write_table(path: Path, rows: Sequence[tuple[Item, Figures]]) -> None:
     write_text(path, table.getvalue())
 
 
-def _definitions(figures: Figures) -> str:
+def definitions_table(figures: Figures) -> str:
+    """An HTML table of figures, each with its unit and what it is."""
     lines = []
     for name, value in figures.items():
         measure = MEASURES[name]

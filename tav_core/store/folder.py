@@ -28,6 +28,7 @@ FORMATS = {
     "run": "tune-a-video-run-state",
     "inversion": "tune-a-video-inversion",
     "reconstruction": "tune-a-video-reconstruction",
+    "branch": "tune-a-video-source-branch",
 }
 ENTRY = re.compile(rf"({'|'.join(FORMATS)})-([0-9a-f]{{32}})\.safetensors")
 LEFT_BEHIND = re.compile(rf"\.{ENTRY.pattern}\.[0-9a-f]{{8}}\.tmp")
@@ -41,8 +42,8 @@ class StoreEntry:
     """A file of a store.
 
     Attributes:
-        kind: "tuned" (finished weights), "run" (an unfinished tuning), "inversion", or "reconstruction" (the
-            reconstruction SNR of the inversion with this key).
+        kind: "tuned" (finished weights), "run" (an unfinished tuning), "inversion", "reconstruction" (the
+            reconstruction SNR of the inversion with this key), or "branch" (the steps of a source branch).
         key: the digest of everything that determines the content, 32 hexadecimal digits.
         path: of the file.
         num_bytes: its size.

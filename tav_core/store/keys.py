@@ -1,6 +1,6 @@
 """The key under which a result is stored: a digest of everything that determines it.
 
-These are all weights of the model before the run, the options of its inflation, the clip, the text, the noise levels,
+These are all weights of the model before the run, the options of its inflation, the clip, the texts, the noise levels,
 the settings, the kind of device, and the versions of the libraries that compute. Weights and tensors count by their
 bytes, so that a LoRA in the model, or another precision, makes another key. Gradient checkpointing, which changes
 rounding at most, does not count. A model with hooks or code of its own needs a tag that names the change.
@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from numbers import Integral, Real
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import diffusers
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..conditioning import Conditioning, Control, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
-from ..editing.config import InversionConfig
+from ..editing.config import InversionConfig, SamplingConfig
 from ..tuning.config import TuningConfig
 from ..tuning.objective import AppearanceDebiased, NoisePrediction
 from ..unet.adapters import Adapter
@@ -58,8 +58,24 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "compute_dtype": None,
     },
     "InversionConfig": {"num_inference_steps": 50, "refinements": 0, "tolerance": 1e-5},
+    "SamplingConfig": {
+        "num_inference_steps": 50,
+        "guidance_scale": 12.5,
+        "eta": 0.0,
+        "seed": 0,
+        "guidance_rescale": 0.0,
+        "denoise": 1.0,
+        "high_noise_guidance_scale": None,
+        "source_guidance_scale": None,
+        "cross_replace_steps": 0.0,
+        "self_replace_steps": 0.0,
+        "guide_from_caption": False,
+        "propagate": True,
+    },
     "SpatioTemporalBlock": {"attention": "sparse_causal", "temporal_positions": False, "temporal": True},
 }
+
+Config: TypeAlias = TuningConfig | InversionConfig | SamplingConfig
 
 # The frozen weights are most of a model: 3.4 GB take seconds. Their digest is reused while the model holds the same
 # tensors, torch counts no write to them, and their sums of bits are the same, which a write through `.data` changes.
@@ -72,24 +88,26 @@ def result_key(
     latents: Tensor,
     encoder_hidden_states: Tensor | Conditioning,
     scheduler: Any,
-    config: TuningConfig | InversionConfig,
+    config: Config,
     tag: str = "",
     given: Mapping[str, Any] | None = None,
+    more: Mapping[str, Tensor] | None = None,
 ) -> str:
-    """The key of a tuning or an inversion that is about to run.
+    """The key of a tuning, an inversion or a source branch that is about to run.
 
     Arguments:
         video_unet: with the weights from which the run starts.
         latents, encoder_hidden_states, scheduler, config: as `tune` or `invert` takes them.
         tag: names a change of the model that its weights and options do not show.
         given: the other arguments of `tune`: parameters, objective, noise and timesteps.
+        more: tensors that the result depends on beside, by name.
 
     Returns:
         32 hexadecimal digits.
     """
     video_unet, given = plain_module(video_unet), given or {}
     objective = given.get("objective") or getattr(config, "objective", None)
-    if not tag and (changed := next(_changes(video_unet, objective), "")):
+    if not tag and (changed := change_of(video_unet, objective)):
         raise ValueError(
             f"The model has {changed}: its results cannot be told from the plain model's. Name the change, "
             'Store(folder, tag="my change"), or run without a store.'
@@ -97,6 +115,7 @@ def result_key(
     schedule = NoiseSchedule.from_scheduler(scheduler)
     conditioning = as_conditioning(encoder_hidden_states)
     inputs = {"latents": latents, **conditioning.tensors(), "alphas_cumprod": schedule.alphas_cumprod, **_draws(given)}
+    inputs |= more or {}
     parts = {
         "run": type(config).__name__,
         "config": _settings(config),
@@ -111,7 +130,7 @@ def result_key(
     parts |= ({"tag": tag} if tag else {}) | _given_parts(video_unet, config, given)
     if conditioning.controls:
         parts["controls"] = [_control_digest(control) for control in conditioning.controls]
-    if isinstance(config, InversionConfig) and schedule.timestep_spacing != "leading":
+    if not isinstance(config, TuningConfig) and schedule.timestep_spacing != "leading":
         parts["timestep_spacing"] = schedule.timestep_spacing
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
@@ -130,9 +149,7 @@ def _draws(given: Mapping[str, Any]) -> dict[str, Tensor]:
     return {f"{kind}.{i}": torch.as_tensor(value) for kind, values in draws.items() for i, value in enumerate(values)}
 
 
-def _given_parts(
-    video_unet: VideoUNet, config: TuningConfig | InversionConfig, given: Mapping[str, Any]
-) -> dict[str, Any]:
+def _given_parts(video_unet: VideoUNet, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
     """Where a tuning differs from one that is given a config alone: the weights it trains, and its loss."""
     parts: dict[str, Any] = {}
     if given.get("parameters", video_unet.adapter.names) != video_unet.adapter.names:
@@ -144,6 +161,11 @@ def _given_parts(
         if is_dataclass(objective):
             parts["objective"] = [parts["objective"], asdict(cast(Any, objective))]
     return parts
+
+
+def change_of(video_unet: VideoUNet, objective: Any = None) -> str:
+    """The first thing that changes a result and is no weight and no option; empty for a plain model."""
+    return next(_changes(plain_module(video_unet), objective), "")
 
 
 def _changes(video_unet: VideoUNet, objective: Any = None) -> Iterator[str]:
@@ -166,7 +188,7 @@ def _changes(video_unet: VideoUNet, objective: Any = None) -> Iterator[str]:
             yield f"a module of its own ({name}, {type(module).__name__})"
 
 
-def _settings(config: TuningConfig | InversionConfig) -> dict[str, Any]:
+def _settings(config: Config) -> dict[str, Any]:
     """The settings that differ from their neutral values."""
     own = {field.name: field.default for field in fields(config) if field.default is not MISSING}
     neutral = own | NEUTRAL.get(type(config).__name__, {})

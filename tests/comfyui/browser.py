@@ -14,7 +14,12 @@ from tests.comfyui.client import Server
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 PAGE_MILLISECONDS = 180_000
-READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['TAVSample']"
+# The nodes are there, and the page has opened the workflow that it begins with: until then it replaces what is loaded.
+READY = (
+    "() => window.LiteGraph?.registered_node_types['TAVSample']"
+    " && window.app?.extensionManager?.workflow?.activeWorkflow"
+)
+TEMPLATE = "template"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
 
 
@@ -36,9 +41,17 @@ def opened(server: Server, width: int = 1600, height: int = 900) -> Iterator[Any
         browser.close()
 
 
-def load(page: Any, workflow: dict[str, Any]) -> list[str]:
-    """Open a workflow; returns the node types that are not registered."""
-    page.evaluate("async text => { await window.app.loadGraphData(JSON.parse(text)) }", json.dumps(workflow))
+def load(page: Any, workflow: dict[str, Any], source: str | None = None) -> list[str]:
+    """Open a workflow, as a file or as a choice of the template dialog; returns the node types that are not registered.
+
+    Arguments:
+        source: None for a file, TEMPLATE for the template dialog, which fits the view to the nodes.
+    """
+    page.evaluate(
+        "async ([text, openSource]) => { await window.app.loadGraphData("
+        "JSON.parse(text), true, true, null, openSource ? { openSource } : {}) }",
+        [json.dumps(workflow), source],
+    )
     return page.evaluate(
         "() => window.app.graph._nodes.map(node => node.type)"
         ".filter(type => !(type in window.LiteGraph.registered_node_types))"

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from comfy.cli_args import args  # noqa: E402
 
-args.cpu = True
+args.cpu = "COMFYUI_ON_GPU" not in os.environ  # set by benchmarks/gpu_check/native_worker.py
 importlib.import_module("utils")  # as main.py does: some hosts later put a folder first that has another `utils`
 
 import comfy.model_base  # noqa: E402

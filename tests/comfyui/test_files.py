@@ -16,7 +16,8 @@ from tav_core.unet.inflate import GROUP_NORM_MODES
 from tav_core.video.choose import FITS
 from tests.comfyui.client import archived
 from tools import make_blueprint, make_workflows
-from tools.make_workflows import sockets_of, widgets_of
+from tools.workflows.formats import ui_format
+from tools.workflows.schemas import english, sockets_of, widgets_of
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
@@ -112,7 +113,7 @@ def test_icon_and_banner_have_the_sizes_of_the_registry() -> None:
 
 @pytest.mark.parametrize("name", make_workflows.WORKFLOWS if WORKFLOWS else [])
 def test_shipped_workflows_equal_generated_ones(name: str) -> None:
-    made = make_workflows.ui_format(make_workflows.WORKFLOWS[name](INFOS), INFOS, name)
+    made = ui_format(make_workflows.WORKFLOWS[name](INFOS), INFOS, name)
     path = ROOT / "example_workflows" / f"{name}.json"
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
 
@@ -177,7 +178,7 @@ def test_help_is_at_the_i_of_the_toolbar(page: str) -> None:
 @pytest.mark.skipif(not OURS, reason="no snapshot of the nodes yet")
 def test_english_locale_equals_the_schemas() -> None:
     path = ROOT / "locales" / "en" / "nodeDefs.json"
-    assert json.loads(path.read_text(encoding="utf-8")) == make_workflows.english(INFOS)
+    assert json.loads(path.read_text(encoding="utf-8")) == english(INFOS)
 
 
 def test_only_adapters_import_comfyui_and_no_file_uses_network_or_subprocess() -> None:

@@ -42,8 +42,9 @@ def render(page: Any, new: bool) -> None:
     page.evaluate("chosen => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', chosen)", new)
 
 
-def opened(page: Any, name: str) -> None:
-    assert browser.load(page, json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))) == []
+def opened(page: Any, name: str, source: str | None = None) -> None:
+    workflow = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    assert browser.load(page, workflow, source) == []
     page.wait_for_timeout(1000)
 
 
@@ -54,11 +55,12 @@ def overlaps(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("new", [False, True], ids=["old rendering", "new rendering"])
 @pytest.mark.parametrize("name", NAMES)
-def test_template_opens_readable_and_nothing_overlaps(page: Any, name: str, new: bool) -> None:
+@pytest.mark.parametrize("source", [None, browser.TEMPLATE], ids=["file", "template dialog"])
+@pytest.mark.parametrize("new", [False, True], ids=["old rendering", "new rendering"])
+def test_template_opens_readable_and_nothing_overlaps(page: Any, new: bool, source: str | None, name: str) -> None:
     render(page, new)
-    opened(page, name)
+    opened(page, name, source)
     scale = page.evaluate("() => window.app.canvas.ds.scale")
     assert scale >= 0.7
     boxes = page.evaluate(CARDS if new else BOXES)
@@ -68,20 +70,6 @@ def test_template_opens_readable_and_nothing_overlaps(page: Any, name: str, new:
         width, height = (box[side] * (1 if new else scale) for side in ("width", "height"))
         assert x >= 56 and y >= 80 and x + width <= 1280 and y + height <= 800, f"{box['title']} is out of sight"
     assert not [(a["title"], b["title"]) for a, b in combinations(boxes, 2) if overlaps(a, b)]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_groups_are_in_reading_order_and_hold_all_nodes(name: str) -> None:
-    workflow = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
-    groups = workflow["groups"]
-    assert [group["title"][0] for group in groups] == sorted(group["title"][0] for group in groups)
-    assert [group["bounding"][0] for group in groups] == sorted(group["bounding"][0] for group in groups)
-    for node in workflow["nodes"]:
-        x, y = node["pos"]
-        inside = [g for g in groups if 0 <= x - g["bounding"][0] <= g["bounding"][2] and y >= g["bounding"][1]]
-        assert len(inside) == 1, node["type"]
-    (note,) = (node for node in workflow["nodes"] if node["type"] == "MarkdownNote")
-    assert len(note["widgets_values"][0]) < 260, "notes are short"
 
 
 def choose(page: Any, kind: str, name: str, value: Any) -> None:
@@ -232,3 +220,17 @@ def test_stopped_node_says_so_and_nodes_after_it_lose_their_old_text(page: Any, 
     assert shown["TAVOneShotTune"].startswith("stopped after step ")
     assert shown["TAVSample"] == "" and shown["TAVDDIMInvert"] == ""
     assert shown["TAVLoadVideo"], "its result is still valid"
+
+
+def test_advanced_inputs_are_folded_in_both_renderings(page: Any) -> None:
+    """The old one shows them after a choice of the node's menu, which makes it longer."""
+    render(page, False)
+    opened(page, QUICKSTART)
+    tune = "const node = window.app.graph.nodes.find(node => node.type === 'TAVOneShotTune')"
+    shown = f"() => {{ {tune}; return node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.name) }}"
+    assert page.evaluate(shown)[:3] == ["steps", "learning_rate", "seed"]
+    assert "weight_decay" not in page.evaluate(shown)
+    height = page.evaluate(f"() => {{ {tune}; return node.size[1] }}")
+    page.evaluate(f"() => {{ {tune}; node.toggleAdvanced() }}")
+    assert "weight_decay" in page.evaluate(shown)
+    assert page.evaluate(f"() => {{ {tune}; return node.size[1] }}") > height

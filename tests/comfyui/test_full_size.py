@@ -14,7 +14,7 @@ import pytest
 
 from tests.comfyui.client import Server
 from tests.comfyui.test_nodes import EXAMPLES
-from tools.make_workflows import SD15
+from tools.workflows.formats import SD15
 
 MAKER = Path(__file__).parents[2] / "tools" / "make_checkpoint.py"
 SMALL = dict(num_frames=2, width=128, height=128, steps=2)

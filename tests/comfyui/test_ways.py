@@ -6,7 +6,7 @@ from typing import Any
 import av
 import pytest
 
-from tav_core import BUNDLED_CLIPS
+from tav_core import BUNDLED_CLIPS, Store
 from tav_core.presets import BUNDLED, CONTENT, LOOK, PUBLISHED
 from tests.comfyui import prompts
 from tests.comfyui.client import Server
@@ -65,6 +65,31 @@ def test_one_choice_decides_whether_the_clip_is_inverted(server: Server) -> None
     server.free()
     assert prompts.INVERT not in ran(server, sample_prompt(CONTENT))
     assert prompts.INVERT in ran(server, sample_prompt("published", steps=4))
+
+
+def test_the_next_prompt_finds_the_source_branch(server: Server) -> None:
+    store = Store(server.base / "models" / "tune_a_video_store")
+
+    def branches() -> set[str]:
+        return {entry.key for entry in store.entries() if entry.kind == "branch"}
+
+    before = branches()
+    given = dict(keep=True, seed=71)  # noise that no other test drew
+    first, second = sample_prompt(CONTENT, **given), edited("a green person jumps on the beach", **given)
+    server.run(first)
+    (kept,) = branches() - before
+    found = pixels(server, second)
+    assert branches() == before | {kept}, "the same entry"
+    server.free()
+    assert found == pixels(server, edited("a green person jumps on the beach", keep=False, seed=71))
+
+
+def edited(words: str, **given: Any) -> dict[str, Any]:
+    """An edit of content under another prompt."""
+    prompt = sample_prompt(CONTENT, **given)
+    prompt["other words"] = node("CLIPTextEncode", clip=[prompts.MODEL, 1], text=words)
+    prompt[prompts.SAMPLE]["inputs"]["positive"] = ["other words", 0]
+    return prompt
 
 
 def ran(server: Server, prompt: dict[str, Any]) -> set[str]:
