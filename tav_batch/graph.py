@@ -14,7 +14,15 @@ from .record import Task
 
 SAVED = "save"  # the node whose output is the edit
 FORMATS = {".mp4": "mp4", ".webm": "webm", ".gif": "gif", ".mkv": "mkv", ".mov": "mov"}
-NOT_ON_SERVERS = ("control", "mask", "fps", "dtype", "negative_prompt")  # fields that the graph has no node for
+NOT_ON_SERVERS = (
+    "control",
+    "more_video",
+    "mask",
+    "fps",
+    "dtype",
+    "negative_prompt",
+    "objective",
+)  # fields that the graph has no node for
 Graph = dict[str, Any]
 
 

@@ -31,8 +31,8 @@ OF_THE_BATCH = {  # fields that the batch decides, and what to give in their pla
 }
 REQUIRED = ("video", "source_prompt", "prompt")
 PATHS = ("video", "mask", "model")  # columns
-LISTS = ("control", "hint")  # columns of several paths
-LOCAL = ("model", "control", "hint")  # columns that take no URL
+LISTS = ("control", "hint", "more_video")  # columns of several paths
+LOCAL = ("model", "control", "hint", "more_video")  # columns that take no URL
 LONGEST_NAME, LONGEST_PATH = 200, 1000  # bytes of a file's name, of which file systems take 255; characters
 NOT_IN_NAMES = set('<>:"\\|?*')  # on Windows
 RESERVED = (".job", ".result")  # ends of names that the batch's own files have
@@ -242,8 +242,9 @@ def tuning_key(job: EditJob, marks: Mapping[str, str]) -> str:
         marks: of the files that it reads, by path.
     """
     tuning = asdict(replace(job.settings().tuning, gradient_checkpointing=TuningConfig.gradient_checkpointing))
-    clip = [job.video, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
-    files, controls = [*_paths(job.video), *_paths(job.model)], []
+    clip: list[Any] = [job.video, job.start, job.fps, job.num_frames, job.width, job.height, job.source_prompt]
+    files, controls = [*_paths(job.video), *_paths(job.model), *_paths(job.more_video)], []
+    clip += [job.more_video, job.more_source_prompt] if job.more_video else []
     if job.control and job.control_tuning:
         files += [*_paths(job.control), *_paths(job.hint)]
         controls = [job.control, job.hint, job.control_scale, job.control_start, job.control_end]

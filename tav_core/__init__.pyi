@@ -30,6 +30,7 @@ from .editing.reconstruction import reconstruction_snr as reconstruction_snr
 from .editing.samplers import Sampler as Sampler
 from .editing.samplers import SamplingStep as SamplingStep
 from .editing.samplers import ddim_sample as ddim_sample
+from .editing.samplers import lcm_sample as lcm_sample
 from .editing.sampling import sample as sample
 from .editing.source_branch import (
     SourceBranch as SourceBranch,
@@ -87,6 +88,7 @@ from .store.tuned import load_tuned as load_tuned
 from .store.tuned import save_tuned as save_tuned
 from .tuning.config import TuningConfig as TuningConfig
 from .tuning.config import TuningStep as TuningStep
+from .tuning.objective import AppearanceDebiased as AppearanceDebiased
 from .tuning.objective import NoisePrediction as NoisePrediction
 from .tuning.objective import Objective as Objective
 from .tuning.state import TuningState as TuningState

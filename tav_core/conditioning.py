@@ -78,6 +78,10 @@ class Conditioning:
         """One for each clip, (1, n, d)."""
         return [self._with(lambda tensor, clip=clip: tensor[clip : clip + 1]) for clip in range(len(self.text))]  # type: ignore[misc]
 
+    def of_clips(self, clips: Sequence[int]) -> Conditioning:
+        """The same for these clips alone, in this order."""
+        return self._with(lambda tensor: tensor[list(clips)])
+
     def _with(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         """The same with each tensor of the prompts changed."""
         return replace(self, text=change(self.text), added={name: change(t) for name, t in self.added.items()})

@@ -32,13 +32,14 @@ from .editing.source_branch import SourceBranch, latent_mask
 from .editing.strength import STRENGTHS, Trial, search_strength
 from .models.base import BaseModel
 from .models.codec import align_prompts, decode_latents, encode_frames, encode_prompts, prompt_words
+from .stages.inflate import inflated_unet
 from .stages.invert import invert_clip
 from .stages.tune import tune_clip
 from .store import Store
 from .store.clip import load_clip, save_clip
 from .store.sharing import ClipWeights
+from .tuning.clips import raise_unless_alike
 from .tuning.config import TuningConfig, TuningStep
-from .unet.inflate import inflate
 from .unet.video_unet import VideoUNet, plain_module
 
 Prompt: TypeAlias = str | Tensor | Conditioning  # text, or its embedding (1, n, d)
@@ -58,6 +59,8 @@ class ClipEditor:
         store: of tunings and inversions; None to save nothing.
         scheduler: of the model, where it is an inflated UNet.
         controls: what steers tuning, inversion and sampling beside the prompts (`models/control.py`).
+        more_clips: frames or latents, and the caption, of more clips of the same motion, as long and as large. They are
+            tuned on together with this one; edits are of this one.
         inflation: group_norm, attention, temporal and temporal_positions, as `inflate` takes them.
 
     Attributes:
@@ -81,6 +84,7 @@ class ClipEditor:
         store: Store | None = None,
         scheduler: Any = None,
         controls: Sequence[Control] = (),
+        more_clips: Sequence[tuple[Tensor, Prompt]] = (),
         **inflation: Any,
     ):
         if not isinstance(plain_module(model), VideoUNet):
@@ -95,11 +99,16 @@ class ClipEditor:
                 f"Latents of one clip are (1, c, f, h, w), got {tuple(frames.shape)}: make an editor for each."
             )
         self._frames = None if frames.ndim == 5 else frames
-        self.latents = frames if frames.ndim == 5 else encode_frames(self._base_model("frames"), frames)
+        self.latents = self._latents_of(frames)
+        self._more_clips = []
+        for number, (others, caption) in enumerate(more_clips, 2):
+            _check_prompt(f"the caption of clip {number}", caption)
+            self._more_clips.append((self._latents_of(others), caption))
+            raise_unless_alike(number, self._more_clips[-1][0], self.latents)
         if scheduler is None and self.model is None:
             raise TypeError("An inflated UNet does not show its noise levels: give scheduler=, that of its model.")
         self.schedule = NoiseSchedule.from_scheduler(scheduler or self._base_model("a scheduler").scheduler)
-        self._weights = ClipWeights(_inflated(model, inflation))
+        self._weights = ClipWeights(inflated_unet(model, inflation))
         self.trajectory: list[InversionStep] = []
         self._inverted_with = -1  # the version of the weights of the inversion
         # Prompts that a strength search has encoded, while it runs.
@@ -145,7 +154,8 @@ class ClipEditor:
         self.trajectory = []
         self.video_unet.reset()
         caption = self._embed(self.source_prompt)
-        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, store=self.store, **own)
+        own = dict(own, store=self.store, more=[(clip, self._embed(text)) for clip, text in self._more_clips])
+        run = tune_clip(self.video_unet, self.latents, caption, self.schedule, config, **own)
         # Without a preview, updates are all that it yields.
         return self._weights.during(cast(Iterator[TuningStep], run))
 
@@ -311,6 +321,10 @@ class ClipEditor:
             self._round_trip = self.decode(self.latents)
         return deflicker(edit, self.frames, self._round_trip)
 
+    def _latents_of(self, frames: Tensor) -> Tensor:
+        check_tensor("frames", frames)
+        return frames if frames.ndim == 5 else encode_frames(self._base_model("frames"), frames)
+
     def _start(self, start_from: str, config: SamplingConfig, prompt: Prompt) -> Tensor | SourceBranch:
         """What sampling starts from."""
         if start_from == "source_branch":
@@ -354,24 +368,3 @@ class ClipEditor:
 def _check_prompt(name: str, prompt: object) -> None:
     if not isinstance(prompt, (Tensor, Conditioning)):
         check_text(name, prompt)
-
-
-def _inflated(model: BaseModel | VideoUNet, inflation: dict[str, Any]) -> VideoUNet:
-    """The inflated UNet of a model, which stays with it, so that another editor finds it.
-
-    Raises:
-        ValueError: it was inflated with other options.
-    """
-    if not isinstance(model, BaseModel):
-        video_unet = model
-    elif "_video_unet" in vars(model.unet):
-        (video_unet,) = vars(model.unet)["_video_unet"]
-    else:
-        video_unet = inflate(model.unet, **inflation)
-        vars(model.unet)["_video_unet"] = (video_unet,)  # in a tuple, which is no module of the UNet
-    if other := {name: value for name, value in inflation.items() if video_unet.inflation.get(name) != value}:
-        name, value = next(iter(other.items()))
-        raise ValueError(
-            f"This model is inflated with {name}={video_unet.inflation.get(name)!r}, not {value!r}: load it anew."
-        )
-    return video_unet

@@ -51,6 +51,8 @@ def _shown_default(option: Field) -> str:
     sampling = PUBLISHED.sampling, BUNDLED.source_branch[CONTENT]
     configs = sampling if stage == "sampling" else (getattr(PUBLISHED, stage), getattr(BUNDLED, stage))
     published, bundled = (getattr(config, name) for config in configs)
+    if isinstance(published, str):
+        return f" (default: {published})"
     shown = "the same" if published is None else f"{published:g}"
     return f" (default: {shown})" if published == bundled else f" (default: {shown}, bundled model: {bundled:g})"
 

@@ -18,7 +18,8 @@ BETA_KEYS = (
 )  # fmt: skip
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _ZERO_SNR = 1e-4  # of alphas_cumprod at the noisiest level
-SPACINGS = ("leading", "trailing", "linspace")
+SPACINGS = ("leading", "trailing", "linspace", "lcm")
+LCM_STEPS = 50  # of the schedule that latent consistency models are distilled from
 HIGH_NOISE = 0.4  # share of the timesteps, from the clean end, above which sampling decides on layout and outlines
 
 
@@ -107,7 +108,8 @@ class NoiseSchedule:
         """The timesteps of sampling, falling; inversion takes them in rising order.
 
         "Leading" spacing with an offset of one, as published: 981, 961, .. 1 for 50 steps of 1000. The offset is left
-        out where it would pass the last timestep of training. "Trailing": 999, 979, .. 19; "linspace": 999, .. 0.
+        out where it would pass the last timestep of training. "Trailing": 999, 979, .. 19; "linspace": 999, .. 0;
+        "lcm", of distilled models and LoRAs of 4 to 8 steps: 999, 759, 499, 259 for 4.
 
         To start partway, give latents at the level of the first timestep returned: either
         `add_noise(latents, noise, timesteps[0])`, or the step of `invert` that has this timestep.
@@ -143,6 +145,11 @@ class NoiseSchedule:
         if self.timestep_spacing == "trailing":
             stride = self.num_train_timesteps / num_inference_steps
             return [round(self.num_train_timesteps - index * stride) - 1 for index in range(num_inference_steps)]
+        if self.timestep_spacing == "lcm":
+            check_integer("num_inference_steps with lcm spacing", num_inference_steps, 1, LCM_STEPS)
+            stride = self.num_train_timesteps // LCM_STEPS
+            kept = [index * LCM_STEPS // num_inference_steps for index in range(num_inference_steps)]
+            return [(LCM_STEPS - index) * stride - 1 for index in kept]
         gaps = max(1, num_inference_steps - 1)
         return [round(index * last / gaps) for index in reversed(range(num_inference_steps))]
 

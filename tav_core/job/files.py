@@ -18,7 +18,7 @@ from .job import EditJob
 
 FORMAT, VERSION = "tune-a-video-job", 1
 SUFFIX = ".job.json"
-PATHS = ("video", "output", "model", "mask", "store", "heat_maps", "report", "control", "hint")  # fields
+PATHS = ("video", "more_video", "output", "model", "mask", "store", "heat_maps", "report", "control", "hint")  # fields
 NAMES = (DEMO_MODEL, *HINTS)  # that stand where a path may
 MAX_BYTES = 10**6  # of a job file
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

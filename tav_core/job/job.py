@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, BooleanOptionalAction
-from dataclasses import MISSING, dataclass, field, fields, replace
+from argparse import BooleanOptionalAction
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..checks import check_choice, check_device, check_integer, check_number
-from ..editing.config import InversionConfig, SamplingConfig
 from ..editing.edit import START_FROM, refuse_source_settings
 from ..editing.strength import STRENGTHS
 from ..models.base import DEMO_MODEL
 from ..presets import BUNDLED, CHANGES, CONTENT, PUBLISHED, Preset
-from ..tuning.config import CHECKPOINTING, TuningConfig
+from ..tuning.config import CHECKPOINTING, LOSSES
 from ..tuning.tune import LOSS_SCALING_DEVICES
 from ..unet.adapters import MAX_STRENGTH
 from ..unet.low_rank import MAX_RANK
 from ..video import check_output
+from .options import AUTO, Settings, number_or_auto, option, repeated, setting
 
-AUTO = "auto"
 _TRIED = ", ".join(map(str, STRENGTHS))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of each stage."""
-
-    tuning: TuningConfig
-    inversion: InversionConfig
-    sampling: SamplingConfig
-
-
-def _number_or_auto(text: str) -> float | str:
-    try:
-        return text if text == AUTO else float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"a number or auto is expected, not {text!r}") from None
-
-
-def _option(default: Any, text: str, **argument: Any) -> Any:
-    """A field of a job that is an option of the command line too: what argparse takes, its help among it."""
-    return field(default=default, metadata={"argument": {"help": text} | argument})
-
-
-def _repeated(text: str, kind: type | None = None) -> Any:
-    """An option that may be given several times: a tuple, or None."""
-    return _option(None, text, action="append", **({} if kind is None else {"type": kind}))
-
-
-def _setting(kind: type, text: str, *stages: str, name: str | None = None) -> Any:
-    """An option that overrides a setting of some stages; None leaves it to the preset.
-
-    Arguments:
-        name: of the setting, where it is not that of the option.
-    """
-    argument = {"action": BooleanOptionalAction} if kind is bool else {"type": kind}
-    metadata = {"argument": {"help": text} | argument, "stages": stages, "setting": name}
-    return field(default=None, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,107 +31,119 @@ class EditJob:
     Where a setting is None, the preset of the model decides (`presets.py`).
     """
 
-    video: str | Path = _option(MISSING, "the clip: a video file, a GIF or a folder of images")
-    source_prompt: str = _option(MISSING, "the clip's caption")
-    prompt: str = _option(MISSING, "what the edit is to show")
-    output: Path = _option(
+    video: str | Path = option(MISSING, "the clip: a video file, a GIF or a folder of images")
+    source_prompt: str = option(MISSING, "the clip's caption")
+    more_video: tuple[str | Path, ...] | None = repeated(
+        "another clip of the same motion, which is tuned on too, taken as the first one is; may be given several times"
+    )
+    more_source_prompt: tuple[str, ...] | None = repeated("for each --more-video its caption")
+    prompt: str = option(MISSING, "what the edit is to show")
+    output: Path = option(
         MISSING, "the edit: NAME.mp4, .webm, .gif, .mkv (FFV1), .mov (ProRes), or a folder of PNG", type=Path
     )
-    negative_prompt: str = _option("", "what to guide away from")
-    model: str | Path = _option(DEMO_MODEL, "a local model folder in diffusers' layout (default: the bundled model)")
-    num_frames: int = _option(16, "frames to take (default: 16)", type=int)
-    start: float = _option(0.0, "seconds into the clip", type=float)
-    fps: float | None = _option(None, "frames per second to take (default: every frame)", type=float)
-    width: int | None = _option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
-    height: int | None = _option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
-    tuning_steps: int | None = _setting(int, "updates of the weights", "tuning", name="steps")
-    learning_rate: float | None = _setting(float, "of the tuning", "tuning")
-    timestep_range: float | None = _setting(
+    negative_prompt: str = option("", "what to guide away from")
+    model: str | Path = option(DEMO_MODEL, "a local model folder in diffusers' layout (default: the bundled model)")
+    num_frames: int = option(16, "frames to take (default: 16)", type=int)
+    start: float = option(0.0, "seconds into the clip", type=float)
+    fps: float | None = option(None, "frames per second to take (default: every frame)", type=float)
+    width: int | None = option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
+    height: int | None = option(None, "pixels, a multiple of 8 (default: the model's own)", type=int)
+    tuning_steps: int | None = setting(int, "updates of the weights", "tuning", name="steps")
+    learning_rate: float | None = setting(float, "of the tuning", "tuning")
+    timestep_range: float | None = setting(
         float, "share of the noise levels that tuning draws from, in (0, 1]", "tuning"
     )
-    context_length: int | None = _setting(
+    objective: str | None = setting(
+        str,
+        "what tuning minimises: the error as published, or debiased, the motion without the looks of the clips, to "
+        "sample it with --start-from noise under other prompts",
+        "tuning",
+        name="loss",
+        choices=LOSSES,
+    )
+    context_length: int | None = setting(
         int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
     )
-    lora_rank: int = _option(0, "train low-rank updates of this rank, with peft (default: 0, the weights)", type=int)
-    num_inference_steps: int | None = _setting(int, "steps of inversion and of sampling", "inversion", "sampling")
-    refinements: int | None = _setting(
+    lora_rank: int = option(0, "train low-rank updates of this rank, with peft (default: 0, the weights)", type=int)
+    num_inference_steps: int | None = setting(int, "steps of inversion and of sampling", "inversion", "sampling")
+    refinements: int | None = setting(
         int, "more predictions for each step of inversion, for a closer reconstruction", "inversion"
     )
-    guidance_scale: float | None = _setting(float, "how strongly the prompt acts", "sampling")
-    high_noise_guidance_scale: float | None = _setting(
+    guidance_scale: float | None = setting(float, "how strongly the prompt acts", "sampling")
+    high_noise_guidance_scale: float | None = setting(
         float, "the guidance scale at high noise, where the layout is decided", "sampling"
     )
-    source_guidance_scale: float | None = _setting(
+    source_guidance_scale: float | None = setting(
         float, "with source_branch: the guidance scale for the clip itself; 1 preserves more of it", "sampling"
     )
-    cross_replace_steps: float | None = _setting(
+    cross_replace_steps: float | None = setting(
         float,
         "with source_branch: share of the steps in which the words of the prompt act where those of the caption do; 1 "
         "for other colours and styles, 0 for other places",
         "sampling",
     )
-    self_replace_steps: float | None = _setting(
+    self_replace_steps: float | None = setting(
         float, "with source_branch: share of the steps in which pixels look where they look in the clip", "sampling"
     )
-    guide_from_caption: bool | None = _setting(
+    guide_from_caption: bool | None = setting(
         bool,
         "with source_branch: guide away from the caption in place of the negative prompt, which amplifies only what "
         "the two prompts say differently",
         "sampling",
     )
-    propagate: bool | None = _setting(
+    propagate: bool | None = setting(
         bool,
         "with source_branch: share what changes among the frames, along the optical flow of the clip",
         "sampling",
     )
-    denoise: float | None = _setting(
+    denoise: float | None = setting(
         float, "share of the steps that is sampled, in (0, 1]; less preserves more of the clip", "sampling"
     )
-    seed: int | None = _setting(int, "of noise and timesteps", "tuning", "sampling")
-    start_from: str | None = _option(
+    seed: int | None = setting(int, "of noise and timesteps", "tuning", "sampling")
+    start_from: str | None = option(
         None,
         "inversion: the inverted clip, as published; noise: fresh noise; source_branch: a source-preserving edit "
         "(default: inversion, bundled model: source_branch)",
         choices=START_FROM,
     )
-    changes: str | None = _option(
+    changes: str | None = option(
         None,
         "with source_branch, what the edit changes: look, such as colours and style, where all shapes stay, or "
         "content, such as the place or who is seen; sets the settings that are not given (default: content)",
         choices=CHANGES,
     )
-    mask: str | Path | None = _option(
+    mask: str | Path | None = option(
         None, "with source_branch: a video or folder of images, white where the edit may change the clip"
     )
-    control: tuple[str | Path, ...] | None = _repeated(
+    control: tuple[str | Path, ...] | None = repeated(
         "the folder of a ControlNet or T2I-Adapter in diffusers' layout; may be given several times"
     )
-    hint: tuple[str | Path, ...] | None = _repeated(
+    hint: tuple[str | Path, ...] | None = repeated(
         "for each --control what it follows: a video or folder of images, one for each frame; or canny or lineart, "
         "drawn from the clip"
     )
-    control_scale: tuple[float, ...] | None = _repeated(
+    control_scale: tuple[float, ...] | None = repeated(
         "how strongly a --control acts: one number for all, or one for each (default: 1)", float
     )
-    control_start: tuple[float, ...] | None = _repeated(
+    control_start: tuple[float, ...] | None = repeated(
         "share of the noise after whose removal a --control begins to act (default: 0)", float
     )
-    control_end: tuple[float, ...] | None = _repeated(
+    control_end: tuple[float, ...] | None = repeated(
         "share of the noise after whose removal it ends (default: 1)", float
     )
-    control_tuning: bool = _option(True, "tune under the controls too (default: yes)", action=BooleanOptionalAction)
-    deflicker: bool | None = _option(
+    control_tuning: bool = option(True, "tune under the controls too (default: yes)", action=BooleanOptionalAction)
+    deflicker: bool | None = option(
         None,
         "deflicker the edit along the optical flow of the clip (default: with source_branch)",
         action=BooleanOptionalAction,
     )
-    strength: float | str = _option(
+    strength: float | str = option(
         1.0,
         f"of the tuning: 0 is the untuned model, above 1 it is extended; auto samples at {_TRIED} and takes the one "
         "that scores best on prompt and clip (default: 1)",
-        type=_number_or_auto,
+        type=number_or_auto,
     )
-    gradient_checkpointing: str = _option(
+    gradient_checkpointing: str = option(
         AUTO,
         "tune in less memory, more slowly, to the same result; selective saves most of it for the least time (default: "
         "auto, the first of off, selective and on that fits into the free memory)",
@@ -177,19 +151,19 @@ class EditJob:
         nargs="?",
         const="on",
     )
-    store: Path | None = _option(
+    store: Path | None = option(
         None, "a folder for tunings and inversions: started again, the command resumes from there", type=Path
     )
-    device: str | torch.device = _option("cpu", "cpu, cuda, cuda:1 or mps (default: cuda where there is one)")
-    dtype: str = _option(
+    device: str | torch.device = option("cpu", "cpu, cuda, cuda:1 or mps (default: cuda where there is one)")
+    dtype: str = option(
         AUTO,
         "of frozen weights (default: auto, float16 on a GPU, float32 on a CPU and for the bundled model)",
         choices=(AUTO, "float32", "float16", "bfloat16"),
     )
-    heat_maps: Path | None = _option(
+    heat_maps: Path | None = option(
         None, "a video of where each word of the prompt acts in the edit: NAME.mp4, .webm or .gif", type=Path
     )
-    report: Path | None = _option(None, "a JSON file for settings, versions, times and memory", type=Path)
+    report: Path | None = option(None, "a JSON file for settings, versions, times and memory", type=Path)
 
     @property
     def preset(self) -> Preset:
@@ -221,10 +195,12 @@ class EditJob:
         """The preset's settings, changed by those that are given."""
         preset, sampling = self.preset, self.preset.sampling_from(self.starts_from, self.changes or CONTENT)
         configs: dict[str, Any] = {"tuning": preset.tuning, "inversion": preset.inversion, "sampling": sampling}
-        for option in fields(self):
-            if "stages" in option.metadata and (given := getattr(self, option.name)) is not None:
-                changed = {option.metadata["setting"] or option.name: given}
-                configs |= {stage: replace(configs[stage], **changed) for stage in option.metadata["stages"]}
+        for one in fields(self):
+            if "stages" in one.metadata and (given := getattr(self, one.name)) is not None:
+                changed = {one.metadata["setting"] or one.name: given}
+                configs |= {stage: replace(configs[stage], **changed) for stage in one.metadata["stages"]}
+        if self.more_video:
+            configs["tuning"] = replace(configs["tuning"], clips_in_turn=True)
         return Settings(**configs)
 
     def check(self) -> None:
@@ -236,6 +212,7 @@ class EditJob:
         check_choice("start_from", self.starts_from, START_FROM)
         check_integer("--lora-rank", self.lora_rank, 0, MAX_RANK)
         self._check_source_branch()
+        self._check_more_clips()
         self._check_controls()
         if self.negative_prompt and self.settings().sampling.guide_from_caption:
             raise ValueError(
@@ -250,6 +227,19 @@ class EditJob:
         if self.heat_maps is not None:
             check_output(self.heat_maps)
         check_device(torch.device(self.device))
+
+    def _check_more_clips(self) -> None:
+        """Check that each clip has its caption."""
+        clips, captions = len(self.more_video or ()), len(self.more_source_prompt or ())
+        if clips != captions:
+            raise ValueError(
+                f"--more-video is given {clips} times and --more-source-prompt {captions} times: give one caption for "
+                "each clip."
+            )
+        if clips and self.control and self.control_tuning:
+            raise ValueError(
+                "A --control holds one clip, and several are tuned on: add --no-control-tuning, and it holds the edit."
+            )
 
     def _check_controls(self) -> None:
         """Check that each control has a hint, and the numbers of each."""

@@ -25,7 +25,8 @@ from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..video import read_video, write_video
 from ..viz.heat_maps import heat_map_grid
 from .files import write_job
-from .job import AUTO, EditJob, Settings
+from .job import EditJob
+from .options import AUTO, Settings
 from .runner import KeptClip, KeptForNext
 
 Step = TypeVar("Step")
@@ -143,7 +144,9 @@ class _Run:
         self.options = dict(start_from=job.starts_from, mask=mask, negative_prompt=job.negative_prompt)
         if job.gradient_checkpointing == AUTO:
             free, _ = device_memory(editor.video_unet.device)
-            given = editor.video_unet, editor.latents, self.settings.tuning, free, prepared.controls
+            clips = editor.latents.expand(1 + len(job.more_video or ()), *editor.latents.shape[1:])
+            controls = prepared.controls if job.control_tuning else ()
+            given = editor.video_unet, clips, self.settings.tuning, free, controls
             level = checkpointing_within(*given)
         else:
             level = CHECKPOINTING[job.gradient_checkpointing]

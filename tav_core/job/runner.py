@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..editing.config import InversionConfig
 from ..editor import ClipEditor
 from ..models.base import BaseModel, load_model
 from ..models.control import HintControl
 from ..store import Store
+from ..tuning.clips import raise_unless_one_rate
 from ..tuning.config import TuningConfig
 from ..video import VideoClip, read_video
 from .controls import read_controls
@@ -78,12 +80,15 @@ class KeptForNext:
         taken: dict[str, Any] = dict(num_frames=job.num_frames, start=job.start, fps=job.fps)
         taken |= dict(width=width, height=height)
         controlled = job.control, job.hint, job.control_scale, job.control_start, job.control_end, job.control_tuning
-        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), job.lora_rank, *map(str, controlled))
+        more = job.more_video, job.more_source_prompt
+        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), job.lora_rank)
+        key += tuple(map(str, (*controlled, *more)))
         if self._clip is None or self._clip[0] != key:
             self._clip = None
             read = read_video(job.video, **taken)
             store = self._store or (None if job.store is None else Store(job.store))
-            editor = ClipEditor(model, read.frames, job.source_prompt, store=store, lora_rank=job.lora_rank)
+            options: dict[str, Any] = dict(more_clips=_more_clips(job, read, taken), lora_rank=job.lora_rank)
+            editor = ClipEditor(model, read.frames, job.source_prompt, store=store, **options)
             editor.controls = controls = read_controls(job, model, read.frames)
             self._clip = (key, KeptClip(editor, read, controls))
         return self._clip[1]
@@ -93,3 +98,18 @@ class KeptForNext:
         self._model = self._clip = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _more_clips(job: EditJob, first: VideoClip, taken: dict[str, Any]) -> list[tuple[Tensor, str]]:
+    """Frames and caption of each other clip, taken as the first one is.
+
+    Raises:
+        OSError, ValueError: if one cannot be read, or has another frame rate.
+    """
+    clips = []
+    given = zip(job.more_video or (), job.more_source_prompt or (), strict=True)
+    for number, (video, caption) in enumerate(given, 2):
+        read = read_video(video, **taken)
+        raise_unless_one_rate(number, float(read.fps), float(first.fps), "give --fps, at which all are taken")
+        clips.append((read.frames, caption))
+    return clips

@@ -45,7 +45,7 @@ def checkpointing_within(
 
     Arguments:
         video_unet: the model.
-        latents: the clip, (1, c, f, h, w).
+        latents: the clip or several, (b, c, f, h, w).
         config: how to tune; its own `gradient_checkpointing` is ignored.
         budget: bytes, without the weights.
         controls: what acts beside the caption.
@@ -99,8 +99,9 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def clip_size(latents: Tensor) -> dict[str, Any]:
-    """The size of a clip's latents (1, c, f, h, w) as `estimate_memory` takes it."""
-    return dict(zip(("num_frames", "height", "width"), latents.shape[2:], strict=True))
+    """The size of latents (b, c, f, h, w) as `estimate_memory` takes it."""
+    num_clips, _, *size = latents.shape
+    return dict(zip(("num_clips", "num_frames", "height", "width"), (num_clips, *size), strict=True))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -25,7 +25,8 @@ from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import SamplingConfig
 from ..editing.prompt_to_prompt import Controlled, PromptToPrompt, replaced_kinds
 from ..tuning.config import TuningConfig
-from ..tuning.objective import Objective
+from ..tuning.objective import Objective, companion_of
+from ..tuning.passes import Draw, losses
 from ..unet.added import added_widths
 from ..unet.video_unet import VideoUNet, trainable_parameters
 from .tracker import MemoryTracker
@@ -73,6 +74,7 @@ def estimate_memory(
     num_frames: int,
     height: int,
     width: int,
+    num_clips: int = 1,
     dtype: torch.dtype | None = None,
     objective: Objective | None = None,
     controls: Sequence[HintControl] = (),
@@ -83,9 +85,10 @@ def estimate_memory(
         video_unet: the model, on any device; its weights are not read.
         config: of tuning or sampling.
         num_frames, height, width: of the latents: a side of 64 is 512 pixels.
+        num_clips: that are tuned on or sampled.
         dtype: of the frozen weights; None for that of the model. Weights that train count as float32.
-        objective: the loss of tuning; None for that of the config. It is called as tuning calls it, and may hold
-            tensors of its own.
+        objective: the loss of tuning; None for that of the config. It is called as tuning calls it, may hold tensors of
+            its own, and train weights beside those that are tuned.
         controls: what acts beside the prompts; their weights and hints count as weights.
 
     Returns:
@@ -95,7 +98,7 @@ def estimate_memory(
     if isinstance(config, TuningConfig):
         objective = objective or config.objective
         num_frames = config.frames_at_once(num_frames)
-    size = num_frames, height, width
+    size = num_clips, num_frames, height, width
     key = (_architecture(video_unet), _options(config), objective, *size, dtype, *map(_sizes, controls))
     if key not in _estimates:
         _estimates[key] = _dry_run(video_unet, config, objective, size, dtype, controls)
@@ -106,22 +109,25 @@ def _dry_run(
     video_unet: VideoUNet,
     config: TuningConfig | SamplingConfig,
     objective: Objective | None,
-    size: tuple[int, int, int],
+    size: tuple[int, int, int, int],
     dtype: torch.dtype,
     controls: Sequence[HintControl],
 ) -> MemoryEstimate:
     trained = trainable_parameters(video_unet)
+    num_clips, *of_clip = size
+    batch = 1 if isinstance(config, TuningConfig) and config.clips_in_turn else num_clips
     with torch.inference_mode(False), torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        step = _Step(video_unet, config, objective, tuple(control.empty(size[0]) for control in controls))
+        step = _Step(video_unet, config, objective, tuple(control.empty(of_clip[0]) for control in controls), num_clips)
         state = _without_storage(video_unet, {id(parameter) for parameter in trained.values()}, dtype)
-        latents = torch.empty(1, video_unet.unet.config.in_channels, *size)
-        text = torch.empty(1, TEXT_TOKENS, video_unet.text_width)
-        added = {name: torch.empty(1, wide) for name, wide in added_widths(video_unet.unet.config).items()}
+        latents = torch.empty(batch, video_unet.unet.config.in_channels, *of_clip)
+        text = torch.empty(batch, TEXT_TOKENS, video_unet.text_width)
+        added = {name: torch.empty(batch, wide) for name, wide in added_widths(video_unet.unet.config).items()}
         with MemoryTracker() as tracker:
             torch.func.functional_call(step, state, (latents, text, added))
-    moments = 2 * sum(parameter.numel() for parameter in trained.values()) * torch.float32.itemsize
+    beside = list(step.spatial.parameters().values()) if step.spatial else []
+    moments = 2 * sum(parameter.numel() for parameter in (*trained.values(), *beside)) * torch.float32.itemsize
     return MemoryEstimate(
-        weights=sum(tensor.nbytes for tensor in (*state.values(), *_tensors(controls))),
+        weights=sum(tensor.nbytes for tensor in (*state.values(), *beside, *_tensors(controls))),
         moments=moments if isinstance(config, TuningConfig) else 0,
         activations=tracker.peak,
         flops=step.scale_to_all_passes(tracker.flops),
@@ -148,7 +154,7 @@ def _options(config: TuningConfig | SamplingConfig) -> tuple:
     """The settings that change a step's size."""
     if isinstance(config, TuningConfig):
         passes = config.gradient_accumulation_steps
-        return "tuning", config.gradient_checkpointing, config.compute_dtype, passes
+        return "tuning", config.gradient_checkpointing, config.compute_dtype, passes, config.clips_in_turn
     return "sampling", config.guided, config.guidance_rescale == 0, replaced_kinds(config)
 
 
@@ -197,10 +203,12 @@ class _Step(nn.Module):
         config: TuningConfig | SamplingConfig,
         objective: Objective | None,
         controls: tuple[HintControl, ...] = (),
+        num_clips: int = 1,
     ):
         super().__init__()
         self.video_unet, self.config, self.controls = video_unet, config, controls
         self.objective = copy.copy(objective)  # what it would keep has no storage
+        self.spatial = companion_of(objective, video_unet, num_clips, seed=0, device=torch.device("cpu"))
         self._passes = config.gradient_accumulation_steps if isinstance(config, TuningConfig) else 1
         self._run = min(2, self._passes)  # the second adds to the first's gradients, as all others do
         self._schedule = NoiseSchedule(torch.empty(TIMESTEP + 1, dtype=torch.float64), "v_prediction")
@@ -224,9 +232,11 @@ class _Step(nn.Module):
     def _tune(self, denoiser: UNetDenoiser, latents: Tensor, config: TuningConfig) -> None:
         self.video_unet.context.checkpointing = config.gradient_checkpointing
         for _ in range(self._run):
-            noise, timesteps = torch.empty_like(latents), torch.full(latents.shape[:1], TIMESTEP)
+            timesteps = torch.full(latents.shape[:1], TIMESTEP)
+            draw = Draw(torch.empty_like(latents), timesteps, None, list(range(len(latents))))
             assert self.objective is not None, "estimate_memory takes that of the config"
-            self.objective(denoiser, latents, noise, timesteps).backward()
+            for loss in losses(denoiser, latents, self.objective, draw, self.spatial):
+                loss.backward()
 
 
 def _sample(denoiser: UNetDenoiser, latents: Tensor, config: SamplingConfig) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from ..diffusion.schedule import NoiseSchedule, plain_noise
 from ..editing.config import SamplingConfig
 from ..editing.sampling import sample
 from ..store import Run, Store
+from ..tuning.clips import batch_of_clips
 from ..tuning.config import TuningConfig, TuningStep
 from ..tuning.tune import tune
 from ..unet.video_unet import VideoUNet
@@ -64,6 +65,7 @@ def tune_clip(
     scheduler: Any,
     config: TuningConfig = TuningConfig(),
     *,
+    more: Sequence[tuple[Tensor, Tensor | Conditioning]] = (),
     store: Store | None = None,
     preview: PreviewConfig | None = None,
     **own: Any,
@@ -73,11 +75,14 @@ def tune_clip(
     Arguments:
         video_unet, latents, caption, scheduler, config: as `tune` takes them.
         own: parameters, objective, noise and timesteps, as `tune` takes them.
+        more: latents and caption of more clips of the same motion; a forward pass sees one clip after the other.
         store: of tunings; None to save nothing.
         preview: of the edit; None for none. The model may be moved away while a preview is shown, and is to be back
             before the next item is taken.
     """
-    updates: Any = (tune if store is None else store.tune)(video_unet, latents, caption, scheduler, config, **own)
+    clips, captions = batch_of_clips(latents, caption, more)
+    config = replace(config, clips_in_turn=True) if more else config
+    updates: Any = (tune if store is None else store.tune)(video_unet, clips, captions, scheduler, config, **own)
     losses = [step.loss for step in getattr(updates, "steps", [])]
 
     def left() -> Iterator[TuningStep | Preview]:

@@ -25,7 +25,7 @@ from ..conditioning import Conditioning, Control, as_conditioning
 from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import InversionConfig, SamplingConfig
 from ..tuning.config import TuningConfig
-from ..tuning.objective import NoisePrediction
+from ..tuning.objective import AppearanceDebiased, NoisePrediction
 from ..unet.adapters import Adapter
 from ..unet.modules import ClipGroupNorm, ClipResnet
 from ..unet.refused import is_refusal
@@ -52,6 +52,8 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "seed": 0,
         "timestep_range": 1.0,
         "min_snr_gamma": None,
+        "loss": "published",
+        "clips_in_turn": False,
         "context_length": None,
         "compute_dtype": None,
     },
@@ -168,7 +170,7 @@ def change_of(video_unet: VideoUNet, objective: Any = None) -> str:
 
 def _changes(video_unet: VideoUNet, objective: Any = None) -> Iterator[str]:
     """What changes a result and is no weight and no option."""
-    if objective is not None and type(objective) is not NoisePrediction:
+    if objective is not None and type(objective) not in (NoisePrediction, AppearanceDebiased):
         yield f"an objective of its own ({getattr(objective, '__name__', type(objective).__name__)})"
     if video_unet.context.control is not None:
         yield "an attention control"

@@ -112,7 +112,8 @@ class Store(EntryFolder):
         """
         check_inputs(video_unet, latents, encoder_hidden_states=encoder_hidden_states)
         check_type("config", config, TuningConfig)
-        state = TuningState(video_unet, config, parameters)
+        objective, num_clips = own.get("objective"), len(latents)
+        state = TuningState(video_unet, config, parameters, objective=objective, num_clips=num_clips)
         given = {"parameters": list(state.parameters), **own}
         key = result_key(video_unet, latents, encoder_hidden_states, scheduler, config, self.tag, given)
         if (finished := self._load_tuning(key, state)) is not None:

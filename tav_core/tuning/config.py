@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_choice, check_integer, check_number, check_pair
+from ..checks import MAX_NUMBERS, MAX_SEED, MAX_STEPS, check_choice, check_integer, check_number, check_pair, check_type
 from ..editing.windows import MOST_LEADS
 from ..unet.frames import SELECTIVE
-from .objective import NoisePrediction, Objective
+from .objective import AppearanceDebiased, NoisePrediction, Objective
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # names in diffusers
+LOSSES = ("published", "debiased")  # the error of the noise, and that of motion without looks
 CHECKPOINTING: dict[str, bool | str] = {"off": False, SELECTIVE: SELECTIVE, "on": True}  # each slower and smaller
 
 
@@ -32,6 +33,10 @@ class TuningConfig:
             the last steps carry no signal (zero terminal SNR) the model can learn no more there than the mean of the
             clip; sampling that starts below, `SamplingConfig.denoise`, need not have learnt it.
         min_snr_gamma: weigh the loss by min-SNR with this gamma (5 is usual); None for no weights.
+        loss: "published", or "debiased", which learns the motion and as little as it can of the looks
+            (`AppearanceDebiased`), to sample it from fresh noise under other prompts.
+        clips_in_turn: of several clips, whether a forward pass sees one after the other, in the memory of one; False
+            for all in each pass.
         context_length: frames that an update sees: a window of so many, drawn anew for each forward pass and led by
             frames 0 and s - 1, which have no loss (`editing/windows.py`). A long clip then takes the memory of so many
             and two frames. None for the whole clip.
@@ -51,13 +56,15 @@ class TuningConfig:
     seed: int = 0
     timestep_range: float = 1.0
     min_snr_gamma: float | None = None
+    loss: str = "published"
+    clips_in_turn: bool = False
     context_length: int | None = None
     compute_dtype: torch.dtype | None = None
 
     @property
     def objective(self) -> Objective:
         """The loss that these settings ask for."""
-        return NoisePrediction(self.min_snr_gamma)
+        return AppearanceDebiased() if self.loss == "debiased" else NoisePrediction(self.min_snr_gamma)
 
     def frames_at_once(self, num_frames: int) -> int:
         """The most frames of a clip that a forward pass is given."""
@@ -78,6 +85,10 @@ class TuningConfig:
         check_choice("gradient_checkpointing", self.gradient_checkpointing, list(CHECKPOINTING.values()))
         check_integer("seed", self.seed, 0, MAX_SEED)
         check_number("timestep_range", self.timestep_range, 0, 1, without="low")
+        check_choice("loss", self.loss, LOSSES)
+        check_type("clips_in_turn", self.clips_in_turn, bool)
+        if self.min_snr_gamma is not None and self.loss != "published":
+            raise ValueError("min_snr_gamma weighs the published loss alone: leave one of loss and min_snr_gamma out.")
         if self.min_snr_gamma is not None:
             check_number("min_snr_gamma", self.min_snr_gamma, 0, 1e6, without="low")
         if self.context_length is not None:

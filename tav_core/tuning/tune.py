@@ -8,8 +8,7 @@ weights; everything else stays frozen. x_0 and the caption's embedding come from
 
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -20,17 +19,14 @@ from ..checks import check_type, shown
 from ..conditioning import Conditioning, as_conditioning
 from ..diffusion.denoiser import UNetDenoiser, to_float32, unet_denoiser
 from ..diffusion.schedule import NoiseSchedule
-from ..editing.windows import Led, Window
 from ..unet.video_unet import VideoUNet, check_inputs, trainable_parameters
 from .config import TuningConfig, TuningStep
 from .objective import Objective
+from .passes import Draw, draws, losses
 from .state import TuningState
 
 LOSS_SCALING_DEVICES = ["cuda"]  # where float16, whose small gradients vanish without it, can be tuned in
 LEAST_SCALE = 1  # of that loss: it starts at 65,536, and is halved for each update that is skipped
-
-# Noise like the latents, one timestep for each clip, (b,) on the CPU, and the window of frames; None for all.
-Draw = tuple[Tensor, Tensor, Window | None]
 
 
 def tune(
@@ -53,15 +49,17 @@ def tune(
 
     Arguments:
         video_unet: the inflated model.
-        latents: the clip x_0, (b, c, f, h, w), scaled by the VAE's factor; any floating type and device.
-        encoder_hidden_states: its caption's embedding, (b, n, d).
+        latents: the clip x_0, (b, c, f, h, w), scaled by the VAE's factor; any floating type and device. Several clips
+            of one motion are the b of a batch, all in each forward pass, or one with `TuningConfig.clips_in_turn`.
+        encoder_hidden_states: its caption's embedding, (b, n, d), one for each clip.
         scheduler: a diffusers scheduler or its config, read for betas and prediction type.
         config: how to tune.
         parameters: names of the weights to tune, of `video_unet.unet.named_parameters()`, or a mapping with these
             names. They become the set that `trainable_parameters`, `save_tuned`, `load_tuned`, `reset` and the strength
             follow, together with those that are tuned already. None for the present set, at first the published one.
         objective: the loss of each forward pass; None for that of the config.
-        noise: the noise of each forward pass, in place of drawn ones, each like `latents`.
+        noise: the noise of each forward pass, in place of drawn ones, each like `latents`, also
+            where a pass sees one of them.
         timesteps: the timestep of each forward pass, each an int or (b,).
         state: of this model and config. It is updated in place; a state that was loaded resumes where it stopped, to
             the bit on the CPU.
@@ -88,11 +86,11 @@ def tune(
     if named is None:
         _warn_of_other_flags(video_unet, trained)
     video_unet.adapter.freeze_scale()
-    state = state or TuningState(video_unet, config, named)
+    state = state or TuningState(video_unet, config, named, objective=objective, num_clips=len(latents))
     if {name: id(p) for name, p in trained.items()} != {name: id(p) for name, p in state.parameters.items()}:
         raise ValueError("The state was made for another model. Make one with TuningState(video_unet, config).")
     state.resume()
-    draws = _draws(latents, schedule, config, state, noise, timesteps)
+    drawn = draws(latents, schedule, config, state, noise, timesteps)
     with torch.inference_mode(False):
         clip = to_float32(latents, video_unet.device).detach().clone()
         caption = as_conditioning(encoder_hidden_states).detach()
@@ -102,7 +100,7 @@ def tune(
         while len(state.steps) < config.steps:
             # No mode is held across a yield: it would leak into the caller.
             with torch.inference_mode(False), torch.enable_grad():
-                _update(denoiser, clip, loss, config, state, islice(draws, config.gradient_accumulation_steps))
+                _update(denoiser, clip, loss, config, state, islice(drawn, config.gradient_accumulation_steps))
             yield state.steps[-1]
 
 
@@ -112,75 +110,22 @@ def _update(
     objective: Objective,
     config: TuningConfig,
     state: TuningState,
-    draws: Iterable[Draw],
+    drawn: Iterable[Draw],
 ) -> None:
     """Forward and backward passes, and the update."""
-    step, losses = len(state.steps) + 1, []
-    for noise, timestep, window in draws:
-        loss = _loss(denoiser, clip, objective, to_float32(noise, clip.device), timestep, window)
-        _raise_unless_a_loss(loss)
-        _raise_unless_finite("loss", loss, step, config)
-        state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
-        losses.append(float(loss.detach()))
+    step, values = len(state.steps) + 1, []
+    for draw in drawn:
+        with closing(losses(denoiser, clip, objective, draw, state.spatial)) as of_pass:
+            for loss in of_pass:
+                _raise_unless_a_loss(loss)
+                _raise_unless_finite("loss", loss, step, config)
+                state.scaler.scale(loss / config.gradient_accumulation_steps).backward()
+        values.append(float(loss.detach()))
     norm = state.clip_gradients(config.max_grad_norm)
     # The scaler skips an update that overflowed, and scales down, as long as that can help.
     if not state.scaler.is_enabled() or state.scaler.get_scale() <= LEAST_SCALE:
         _raise_unless_finite("gradient", norm, step, config)
-    state.update(TuningStep(step, sum(losses) / len(losses), state.learning_rate))
-
-
-def _loss(
-    denoiser: UNetDenoiser, clip: Tensor, objective: Objective, noise: Tensor, timestep: Tensor, window: Window | None
-) -> Tensor:
-    """The loss of one forward pass, on a window of the clip if one is given. Its leads have none."""
-    if window is None:
-        return objective(denoiser, clip, noise, timestep)
-    leads = denoiser.schedule.add_noise(clip[:, :, window.leads], noise[:, :, window.leads], timestep)
-    denoiser = replace(denoiser, conditioning=denoiser.conditioning.of_frames(window.seen))
-    return objective(Led(denoiser, leads), clip[:, :, window.frames], noise[:, :, window.frames], timestep)
-
-
-def _draws(
-    latents: Tensor,
-    schedule: NoiseSchedule,
-    config: TuningConfig,
-    state: TuningState,
-    noise: Sequence[Tensor] | Tensor | None,
-    timesteps: Sequence[int] | Sequence[Tensor] | Tensor | None,
-) -> Iterator[Draw]:
-    """A draw for each forward pass."""
-    passes = config.steps * config.gradient_accumulation_steps
-    for name, given in (("noise", noise), ("timesteps", timesteps)):
-        if given is not None and len(given) < passes:
-            raise ValueError(f"{name} holds {len(given)} draws, {passes} forward passes need as many.")
-    drawn_below = max(1, round(config.timestep_range * schedule.num_train_timesteps))
-    for index in range(len(state.steps) * config.gradient_accumulation_steps, passes):
-        drawn_noise = torch.randn(latents.shape, generator=state.generator)
-        drawn_timestep = torch.randint(drawn_below, latents.shape[:1], generator=state.generator)
-        if noise is not None:
-            drawn_noise = noise[index]
-            if drawn_noise.shape != latents.shape:
-                raise ValueError(f"Noise is like the latents, {tuple(latents.shape)}, got {tuple(drawn_noise.shape)}.")
-        if timesteps is not None:
-            drawn_timestep = _given_timestep(timesteps[index], latents.shape[0], schedule.num_train_timesteps)
-        yield drawn_noise, drawn_timestep, _drawn_window(latents.shape[2], config, state)
-
-
-def _drawn_window(num_frames: int, config: TuningConfig, state: TuningState) -> Window | None:
-    """A window at any place of the clip; None where the whole clip is tuned on."""
-    length = config.context_length
-    if length is None or length >= num_frames:
-        return None
-    return Window(int(torch.randint(num_frames - length + 1, (), generator=state.generator)), length)
-
-
-def _given_timestep(given: int | Tensor, clips: int, below: int) -> Tensor:
-    timestep = torch.as_tensor(given, device="cpu")
-    whole = timestep.dtype in (torch.int32, torch.int64) and timestep.shape in ((), (clips,))
-    if not whole or ((timestep < 0) | (timestep >= below)).any():
-        wanted = f"a whole number in [0, {below}), or {clips} of them, one for each clip"
-        raise ValueError(f"A timestep is {wanted}; got {timestep.tolist()}.")
-    return timestep.expand(clips)
+    state.update(TuningStep(step, sum(values) / len(values), state.learning_rate))
 
 
 def _raise_if_ignored(config: TuningConfig, objective: Objective | None, timesteps: object) -> None:

@@ -245,6 +245,7 @@ OTHER = {  # values unlike the defaults, with what else they need
     "dtype": {"dtype": "float16"},
     "fps": {"fps": "4"},
     "lora_rank": {"lora_rank": "4"},
+    "objective": {"objective": "debiased"},
     "gradient_checkpointing": {"gradient_checkpointing": "on"},
     "guide_from_caption": {"guide_from_caption": "no"},
     "mask": {"mask": "c.mp4"},
@@ -259,6 +260,8 @@ OTHER |= {name: {name: "64"} for name in ("width", "height")}
 OTHER |= {name: {name: "x"} for name in ("source_prompt", "prompt")}
 OTHER |= {name: {name: "7"} for name in ("tuning_steps", "num_inference_steps", "seed")}
 OTHER |= {name: {"control": "c.mp4", "hint": "canny"} for name in ("control", "hint")}
+MORE = {"more_video": "c.mp4", "more_source_prompt": "x"}
+OTHER |= dict.fromkeys(MORE, MORE)
 OTHER |= {
     name: {"control": "c.mp4", "hint": "canny", name: value}
     for name, value in {**dict.fromkeys(("control_scale", "control_start", "control_end"), "0.5"),

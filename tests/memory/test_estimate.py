@@ -42,6 +42,7 @@ CONFIGS = {
     "sampling without guidance": SamplingConfig(guidance_scale=1.0),
     "sampling, prompt-to-prompt": SamplingConfig(cross_replace_steps=1.0, self_replace_steps=1.0),
     "tuning": TuningConfig(steps=3),
+    "tuning, debiased": TuningConfig(steps=3, loss="debiased"),
     "tuning, selective checkpointing": TuningConfig(steps=3, gradient_checkpointing="selective"),
     "tuning, checkpointing": TuningConfig(steps=3, gradient_checkpointing=True),
     "tuning, two passes": TuningConfig(steps=3, gradient_accumulation_steps=2),
