@@ -10,7 +10,7 @@ from tests.conftest import EPSILON, MakeUNet, draw
 
 CLIP, CAPTION, NEGATIVE = draw(1, 4, 3, 6, 6), draw(1, 5, 12, seed=1), draw(1, 9, 12)
 FIRST, SECOND = draw(1, 5, 12, seed=2), draw(1, 5, 12, seed=3)
-CONFIG = SamplingConfig(num_inference_steps=5, guidance_scale=4.0, denoise=0.8)  # 4 steps
+CONFIG = SamplingConfig(num_inference_steps=3, guidance_scale=4.0, denoise=0.7)  # 2 steps
 AWAY = replace(CONFIG, guide_from_caption=True)
 LOOK = replace(CONFIG, cross_replace_steps=0.5, self_replace_steps=0.25)
 
@@ -39,11 +39,12 @@ class Passes:
 
 
 @pytest.mark.parametrize(
-    ("config", "passes"), [(CONFIG, (16, 8)), (AWAY, (12, 8)), (LOOK, (16, 12))], ids=["negative", "caption", "look"]
+    ("start", "config", "passes"),
+    [("noise", CONFIG, (8, 4)), ("trajectory", CONFIG, (8, 4)), ("noise", AWAY, (6, 4)), ("noise", LOOK, (8, 6))],
+    ids=["negative", "trajectory", "caption", "look"],
 )
-@pytest.mark.parametrize("start", ["noise", "trajectory"])
-def test_the_second_prompt_predicts_the_edit_alone(video_unet, tmp_path, monkeypatch, config, passes, start):
-    trajectory = None if start == "noise" else list(invert(video_unet, CLIP, NEGATIVE, EPSILON, InversionConfig(5)))
+def test_the_second_prompt_predicts_the_edit_alone(video_unet, tmp_path, monkeypatch, start, config, passes):
+    trajectory = None if start == "noise" else list(invert(video_unet, CLIP, NEGATIVE, EPSILON, InversionConfig(3)))
     source, store, counted = SourceBranch(CLIP, CAPTION, trajectory), Store(tmp_path), Passes(video_unet, monkeypatch)
     for prompt, expected in zip((FIRST, SECOND), passes, strict=True):
         _, plain = counted.of(edit(video_unet, source, prompt, NEGATIVE, EPSILON, config))
@@ -57,7 +58,7 @@ def test_the_second_prompt_predicts_the_edit_alone(video_unet, tmp_path, monkeyp
     [
         {"config": replace(CONFIG, seed=1)},
         {"config": replace(CONFIG, source_guidance_scale=1.0)},
-        {"config": replace(CONFIG, denoise=0.6)},
+        {"config": replace(CONFIG, denoise=0.4)},
         {"negative": draw(1, 9, 12, seed=5)},
         {"source": SourceBranch(CLIP, draw(1, 5, 12, seed=6))},
         {"source": SourceBranch(CLIP + 1, CAPTION)},
