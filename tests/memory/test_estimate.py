@@ -106,7 +106,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("shape", ["sd1", "sd2"])
+@pytest.mark.parametrize("shape", ["sd1", pytest.param("sd2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_activations_are_those_that_a_step_allocates(make_unet: MakeUNet, shape: str, name: str) -> None:
     video_unet = inflate(make_unet(shape))

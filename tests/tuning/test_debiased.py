@@ -138,7 +138,12 @@ def test_single_frames_are_seen_as_by_the_image_model(make_unet: MakeUNet) -> No
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"gradient_checkpointing": True}, {"gradient_checkpointing": "selective"}, {"context_length": 2}],
+    [
+        {},
+        {"context_length": 2},
+        pytest.param({"gradient_checkpointing": True}, marks=pytest.mark.slow),
+        pytest.param({"gradient_checkpointing": "selective"}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_resume_after_each_step_is_bit_exact(make_unet: MakeUNet, options: dict[str, object]) -> None:
@@ -158,6 +163,7 @@ def test_resume_after_each_step_is_bit_exact(make_unet: MakeUNet, options: dict[
     assert steps == expected and same(weights(video_unet), weights(reference))
 
 
+@pytest.mark.slow
 def test_checkpointing_computes_the_same(make_unet: MakeUNet) -> None:
     tuned = []
     for level in (False, "selective", True):

@@ -102,6 +102,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(driver.subprocess, "Popen", lambda _, **given: POPEN([sys.executable, "-c", code], **given))
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_is_ended_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
