@@ -7,11 +7,9 @@ edit. One edit is made without tuning too.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from ..atomic import write_text
 from ..editing.config import InversionConfig, SamplingConfig
 from ..editing.heat_maps import NUM_LEVELS
 from ..editor import ClipEditor
-from ..job.run import Progress, Step
+from ..job.run import Progress, Step, versions
 from ..metrics import psnr
 from ..models.base import load_model
 from ..presets import BUNDLED, LOOK, Preset
@@ -184,7 +182,6 @@ class _Demo:
         settings |= {"sampling_look": preset.sampling_from(preset.start_from, LOOK)}
         settings |= {"sampling_tuning": preset.sampling_from(SHOWN_FROM)}
         described = {name: asdict(config) for name, config in settings.items()}
-        packages = ("torch", "diffusers", "transformers")
         return {
             "edits": {edit.name: files[edit.name] | edit.as_json() for edit in shown.edits},
             "tuning": {
@@ -199,5 +196,5 @@ class _Demo:
             "loss": {"first_20": float(np.mean(losses[:20])), "last_20": float(np.mean(losses[-20:]))},
             "settings": described | {"start_from": preset.start_from},
             "seconds": {name: round(spent, 1) for name, spent in self.seconds.items()},
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "versions": versions(),
         }

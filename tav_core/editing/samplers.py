@@ -88,7 +88,7 @@ def lcm_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Itera
             x_t = clean
             if s >= 0:
                 fresh = torch.randn(x_t.shape, generator=generator).to(x_t.device)
-                x_t = schedule.alpha(s) ** 0.5 * clean + (1 - schedule.alpha(s)) ** 0.5 * fresh
+                x_t = schedule.add_noise(clean, fresh, s)
         raise_unless_finite(x_t, f"Sampling at timestep {t}")
         yield SamplingStep(t, x_t, clean)
 

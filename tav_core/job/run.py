@@ -6,9 +6,9 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,20 +62,28 @@ class EditReport:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: settings, versions, reconstruction, seconds, peak memory."""
-        packages = ("torch", "diffusers", "transformers")
         scores = ("strength", "prompt_score", "source_score")
         trials = [{name: getattr(trial, name) for name in scores} for trial in self.trials]
         values = {
             "output": self.output,
             "job": vars(self.job),
             "settings": asdict(self.settings),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "versions": versions(),
             "reconstruction": {"snr_db": self.reconstruction_snr},
             "strength": {"taken": self.strength, "trials": trials},
             "seconds": {name: round(spent, 2) for name, spent in self.seconds.items()},
             "peak_memory_bytes": self.peak_memory,
         }
         return json.loads(json.dumps(values, default=str))  # paths, devices and types by their names
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Of Python and of the packages that compute, and of more; one that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in (*more, "torch", "diffusers", "transformers"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def run_edit(job: EditJob, progress: Progress | None = None, kept: KeptForNext | None = None) -> EditReport:

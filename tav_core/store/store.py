@@ -226,8 +226,7 @@ class Store(EntryFolder):
         Warns:
             UserWarning: the steps could not be saved, as on a full disk. The edit is complete.
         """
-        plain = bool(self.tag) or not change_of(video_unet)
-        if isinstance(start, SourceBranch) and keeps_steps(config) and plain:
+        if isinstance(start, SourceBranch) and keeps_steps(config) and (self.tag or not change_of(video_unet)):
             return self._edit_along_branch(video_unet, start, positive, negative, scheduler, config, **options)
         return edit(video_unet, start, positive, negative, scheduler, config, **options)
 

@@ -1,4 +1,4 @@
-"""report.html and contact_sheet.png of a trial: every edit in motion beside the clip, with its figures."""
+"""report.html and contact_sheet.png of a trial: every edit in motion next to the clip, with its figures."""
 
 from __future__ import annotations
 

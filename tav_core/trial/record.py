@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,11 @@ from ..atomic import write_text
 from ..job.controls import HINTS
 from ..job.files import PATHS, job_values
 from ..job.job import EditJob
+from ..job.run import versions
 from ..models.base import DEMO_MODEL
 from .plan import PlannedEdit
 
-PACKAGES = ("tune-a-video", "torch", "diffusers", "transformers")
+PACKAGE = "tune-a-video"  # not installed as one in ComfyUI
 READ = ("video", "model", "control", "hint")  # fields of a job that name what it reads
 
 
@@ -45,17 +44,6 @@ class Record:
         return self.values.get("error") is not None
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of what computes; a package that is not installed, such as this one in ComfyUI, is left out."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def key_of(job: EditJob, measured_with: Mapping[str, Path | None]) -> str:
     """A digest of all that decides what an edit and its figures come to.
 
@@ -69,7 +57,7 @@ def key_of(job: EditJob, measured_with: Mapping[str, Path | None]) -> str:
     plain = {name: value for name, value in job_values(job).items() if name not in PATHS}
     read = {name: _stamps(getattr(job, name)) for name in READ}
     learned = {name: _stamps(folder) for name, folder in measured_with.items()}
-    return hashlib.sha256(json.dumps([plain, read, learned, versions()], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([plain, read, learned, versions(PACKAGE)], sort_keys=True).encode()).hexdigest()
 
 
 def _stamps(given: object) -> Any:

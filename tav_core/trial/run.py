@@ -15,13 +15,13 @@ import torch
 
 from ..atomic import make_folder
 from ..evaluation import Encoders, evaluate
-from ..job.run import EditReport, Progress, run_edit
+from ..job.run import EditReport, Progress, run_edit, versions
 from ..job.runner import KeptForNext
 from ..memory.budget import device_memory
 from ..models.base import DEMO_MODEL, BaseModel
 from ..video import write_video
 from .plan import PlannedEdit
-from .record import Record, key_of, read_record, versions, write_record
+from .record import PACKAGE, Record, key_of, read_record, write_record
 
 Step = TypeVar("Step")
 SOURCE = "source.mp4"
@@ -136,7 +136,7 @@ class _Runner:
             "clip": {"num_frames": frames, "height": height, "width": width, "fps": float(fps)},
             "model": described_model(self.kept.model(job), bundled=job.model == DEMO_MODEL),
             "device": described_device(torch.device(job.device)),
-            "versions": versions(),
+            "versions": versions(PACKAGE),
         }
 
 
