@@ -7,7 +7,7 @@
     python -m benchmarks fidelity controls --help           what a part measures, and its options
 
 speed: step published estimate fits cards memory scaling edit cold store native
-fidelity: words controls editing curve reconstruction long_clips
+fidelity: words controls editing curve others reconstruction long_clips
 
 A run replaces the sections of its parts in RESULTS.md and leaves the others. Set OMP_NUM_THREADS=1 for speed.
 """
@@ -20,7 +20,7 @@ from itertools import takewhile
 
 from benchmarks import results
 
-NAMED_ALONE = ("published", "cards", "native")  # these need other code, or a GPU
+NAMED_ALONE = ("published", "others", "cards", "native")  # these need other code, or a GPU
 WRITE = "--write"  # a section made with options
 
 

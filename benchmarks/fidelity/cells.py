@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +36,12 @@ def model_digest(model: str) -> str:
     return digest.hexdigest()[:12]
 
 
+class Digested(Protocol):
+    def digest(self) -> str:
+        """Of all settings: 12 hexadecimal digits."""
+        ...
+
+
 class Cells:
     """The cells of one way, in `folder`/<way>.jsonl.
 
@@ -43,7 +49,7 @@ class Cells:
         stamp: what a cell must have to be of this model, these settings and this length.
     """
 
-    def __init__(self, name: str, way: Way, model: str, num_frames: int, folder: Path = CELLS):
+    def __init__(self, name: str, way: Digested, model: str, num_frames: int, folder: Path = CELLS):
         self.file = folder / f"{name.replace(', ', '-').replace(' ', '-')}.jsonl"
         self.stamp = dict(model=model_digest(model), settings=way.digest(), num_frames=num_frames)
         lines = self.file.read_text().splitlines() if self.file.exists() else []
