@@ -44,6 +44,7 @@ PAUSES = (100, 250, 500)
 STRENGTHS = (0.5, 0.75)
 OURS = ("published", "source branch", "source branch, deflickered")
 GUIDANCE = BUNDLED.sampling.guidance_scale
+IMAGE_GUIDANCE = 3.0  # of img2img: found on clips of DEVELOPMENT, as is the guidance of the others
 Kind = tuple[str, ...]
 Edit = tuple[str, Kind, np.ndarray, tuple[float, float, float]]  # line, kind, frames (f, h, w, 3), SECONDS
 
@@ -103,10 +104,10 @@ class ImageToImage:
         return [f"img2img frame by frame, strength {self.strength:g}"]
 
     def digest(self) -> str:
-        return _digest("img2img", self.strength, STEPS, GUIDANCE)
+        return _digest("img2img", self.strength, STEPS, IMAGE_GUIDANCE)
 
     def edits(self, clip: BenchClip) -> Iterator[Edit]:
-        model, options = load_model(), dict(guidance_scale=GUIDANCE, steps=STEPS, seed=0)
+        model, options = load_model(), dict(guidance_scale=IMAGE_GUIDANCE, steps=STEPS, seed=0)
         for kind in EDITED:
             began, prompt = time.process_time(), caption(clip.edited(kind))
             frames = stock.image_to_image(model, clip.source.frames, prompt, strength=self.strength, **options)
