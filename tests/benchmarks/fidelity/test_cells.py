@@ -100,15 +100,29 @@ def test_intervals_count_clips_and_not_edits() -> None:
     difference = paired_difference(cells(0.25), cells(0.0), "iou")
     assert difference.mean == pytest.approx(0.25) and difference.excludes_zero
     assert not paired_difference(cells(0.0), cells(0.0), "iou").excludes_zero
+    assert f"{difference * 100:.0f}" == "25 (25 to 25)"
     with pytest.raises(ValueError, match="no cells"):
         mean_over_clips([], "iou")
 
 
-def test_tables_show_rates_and_differences() -> None:
-    def cells(iou: float) -> list[Cell]:
-        numbers = dict(strict=0.5, loose=1.0, iou=iou, figure_psnr=20.0, rest_psnr=30.0, joints=2.0, flicker=1.0)
-        return [dict(clip=clip, kind="coat", seed=0, **numbers) for clip in range(4)]
+def test_edits_count_alike_however_many_seeds_they_have() -> None:
+    def cell(kind: str, seed: int, iou: float) -> Cell:
+        return dict(clip=1, kind=kind, seed=seed, iou=iou)
 
-    text = tables({"published": cells(0.75), "untuned": cells(0.5)})
-    assert "| published | 50 / 100 | - | - | - | - | 4 |" in text
-    assert "| published - untuned | held out | 0.25 (0.25 to 0.25) |" in text
+    three = [cell("coat", 0, 0.0), cell("coat", 1, 0.3), cell("coat", 2, 0.6), cell("place", 0, 0.9)]
+    assert mean_over_clips(three, "iou").mean == pytest.approx(0.6)
+    still = [cell("coat", 0, 0.1), cell("style", 0, 1.0)]  # a way that draws nothing
+    assert paired_difference(three, still, "iou").mean == pytest.approx(0.2)
+
+
+def test_tables_show_rates_and_differences() -> None:
+    def cells(iou: float, joints: float, clips: int = 4) -> list[Cell]:
+        numbers = dict(strict=0.5, loose=1.0, iou=iou, figure_psnr=20.0, rest_psnr=30.0, joints=joints, flicker=1.0)
+        swap = dict(kind="figure", seed=0, **numbers | {"joints": 99.0})
+        return [dict(clip=clip, kind="coat", seed=0, **numbers) for clip in range(clips)] + [dict(clip=0, **swap)]
+
+    text = tables({"published": cells(0.75, 1.0), "untuned": [*cells(0.5, 2.0), cells(0.5, 50.0, 6)[5]]})
+    assert "| published | 50 / 100 | 50 / 100 | - | - | - | 4 |" in text
+    assert "| published - untuned | held out | 0 (0 to 0) | 0 (0 to 0) | 0.25 (0.25 to 0.25) |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| published - untuned | held out"))
+    assert row.endswith("| 0.50 |")  # of the clips of both, without swaps
