@@ -40,9 +40,9 @@ from tav_core.demo.world.hints import HINTS
 from tav_core.models.base import DEMO_MODEL
 from tav_core.presets import BUNDLED
 
-PAUSES = (100, 250, 500)
+PAUSES = (100, 500)
 STRENGTHS = (0.5, 0.75)
-OURS = ("published", "source branch", "source branch, deflickered")
+OURS = ("published", "source branch, deflickered", "fast")
 GUIDANCE = BUNDLED.sampling.guidance_scale
 IMAGE_GUIDANCE = 3.0  # of img2img: found on clips of DEVELOPMENT, as is the guidance of the others
 Kind = tuple[str, ...]
