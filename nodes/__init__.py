@@ -6,7 +6,7 @@ when a node runs: names of `tav_core` load lazily, others are imported within th
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from .adapters.folders import offer_bundled_clip, register_folders
+from .adapters.folders import offer_bundled_clips, register_folders
 from .apply_motion import ApplyMotion
 from .compare_videos import CompareVideos
 from .context_windows import ContextWindows
@@ -61,7 +61,7 @@ class TuneAVideoExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folders()
-        offer_bundled_clip()
+        offer_bundled_clips()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
