@@ -22,8 +22,8 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVDrawHints", "TAVEvaluate",
-    "TAVExportTuned", "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoControl",
+    "TAVAnotherClip", "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVDrawHints",
+    "TAVEvaluate", "TAVExportTuned", "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoControl",
     "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVPromptGrid", "TAVPromptList", "TAVSample",
     "TAVSaveTuned", "TAVSaveVideo", "TAVSteady", "TAVWordHeatMaps",
 ]  # fmt: skip
