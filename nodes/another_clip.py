@@ -22,7 +22,7 @@ class AnotherClip(io.ComfyNode):
             category=CATEGORY,
             description="One more clip of the same motion, under its own caption. One-Shot Tune learns from all "
             "of them what they have in common: the motion. Chain several for more.",
-            search_aliases=["more clips", "several clips", "motion customization", "motion director", "train motion"],
+            search_aliases=["more clips", "several clips", "second clip", "motion customization", "motion director"],
             inputs=[
                 io.Latent.Input("latents", tooltip=latents),
                 io.Conditioning.Input("caption", tooltip=caption),

@@ -34,7 +34,14 @@ class OneShotTune(io.ComfyNode):
             category=CATEGORY,
             description="Tunes the model on one clip under its caption, so that it learns the motion. Only queries and "
             "the temporal attention are trained. The input model stays untuned.",
-            search_aliases=["one shot tuning", "tune a video", "train on video", "fine tune video", "learn motion"],
+            search_aliases=[
+                "one shot tuning",
+                "tune a video",
+                "train on video",
+                "fine tune video",
+                "learn motion",
+                "motion director",
+            ],
             inputs=tuning_inputs(),
             outputs=[
                 TavModelSocket.Output("tav_model", display_name="TAV_MODEL", tooltip="The tuned model."),

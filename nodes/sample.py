@@ -26,7 +26,14 @@ class Sample(io.ComfyNode):
             category=CATEGORY,
             description="Samples the clip under the edit's prompt. One choice, way, sets the rest: as published, "
             "another content, or another look.",
-            search_aliases=["sample video", "video sampler", "edit video", "tune a video sample", "ksampler video"],
+            search_aliases=[
+                "sample video",
+                "video sampler",
+                "edit video",
+                "tune a video sample",
+                "ksampler video",
+                "lcm",
+            ],
             inputs=sampling_inputs(),
             outputs=[io.Latent.Output("edit", display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
             hidden=[io.Hidden.prompt],
