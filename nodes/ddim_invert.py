@@ -30,7 +30,7 @@ class DDIMInvert(io.ComfyNode):
             "Sample the inverted clip again, without an edit, and report how much of it is lost on the way. Takes "
             "about as long as the inversion, once: the result is stored with it."
         )
-        sampler = "The same as in Sample Edit, for few steps of distilled models and LoRAs. ddim_lcm and lcm invert alike."
+        sampler = "The same as in Sample Edit, for few steps of distilled models. ddim_lcm and lcm invert alike."
         report = "How much of the clip is lost on the way to noise and back; empty unless check is on."
         return io.Schema(
             node_id="TAVDDIMInvert",

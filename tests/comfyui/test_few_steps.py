@@ -27,7 +27,8 @@ from tests.comfyui.prompts import edit_prompt
 def frames_of(server: Server, prompt: dict[str, Any]) -> np.ndarray:
     """The edit without loss, (f, h, w, 3) in [0, 1]."""
     prompt[prompts.SAVE]["inputs"]["format"] = "mkv"
-    with av.open(io.BytesIO(server.view(server.run(prompt).files(prompts.SAVE)[0]))) as container:
+    (file,) = server.run(prompt).history["outputs"][prompts.SAVE]["files"]
+    with av.open(io.BytesIO(server.view(file))) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]) / 255
 
 
