@@ -69,6 +69,7 @@ def several_clips(infos: dict[str, Any]) -> Workflow:
         "Press **Run**.\n\nYour clips: open *Second clip*, choose as many frames, write each caption."
     )
     base(workflow, True)
+    workflow.nodes["clip"][1]["num_frames"] = 12  # those of a clip cost a pass each, and two are tuned on
     model = tuned(workflow, BUNDLED, objective="debiased", **another_clip(workflow))
     edit = from_noise(workflow, model, BUNDLED, GREEN_IN_PARK, guidance=2.0)
     saved(workflow, compared(workflow, edit, 2), "several-clips")
