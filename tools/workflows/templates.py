@@ -70,8 +70,9 @@ def several_clips(infos: dict[str, Any]) -> Workflow:
     )
     base(workflow, True)
     workflow.nodes["clip"][1]["num_frames"] = 12  # those of a clip cost a pass each, and two are tuned on
-    model = tuned(workflow, BUNDLED, objective="debiased", **another_clip(workflow))
-    edit = from_noise(workflow, model, BUNDLED, GREEN_IN_PARK, guidance=2.0)
+    steps = 2 * BUNDLED.tuning.steps  # as many for each clip
+    model = tuned(workflow, BUNDLED, objective="debiased", **dict(steps=steps) | another_clip(workflow))
+    edit = from_noise(workflow, model, BUNDLED, GREEN_IN_PARK, guidance=3.0)
     saved(workflow, compared(workflow, edit, 2), "several-clips")
     return workflow
 
