@@ -85,6 +85,8 @@ def test_the_node_tunes_on_two_clips_as_the_library_does(server: Server, objecti
     noted = json.loads(notes["tuning"])
     assert (noted["loss"], noted["clips_in_turn"]) == (objective, True)
     assert "2 clips" in report and ("objective debiased" in report) == (objective == "debiased")
+    log = server.log_path.read_text(errors="replace")
+    assert "tuning on 2 clips of 4 frames of 64 x 64 pixels takes about" in log, "the plan of memory"
     server.free()
     before = stored(server)
     assert "loaded from the store" in weights_of(server, clips_prompt(tune=settings))[2]
