@@ -7,7 +7,7 @@
     python -m benchmarks fidelity controls --help           what a part measures, and its options
 
 speed: step published estimate fits cards memory scaling edit cold store native
-fidelity: words controls editing curve others reconstruction long_clips
+fidelity: words controls editing curve motion others reconstruction long_clips
 
 A run replaces the sections of its parts in RESULTS.md and leaves the others. Set OMP_NUM_THREADS=1 for speed.
 """

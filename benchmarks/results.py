@@ -16,7 +16,7 @@ Written by `python -m benchmarks` (`make bench`). `python -m benchmarks KIND PAR
 """
 PARTS = {
     "speed": ("step", "published", "estimate", "fits", "cards", "memory", "scaling", "edit", "cold", "store", "native"),
-    "fidelity": ("words", "controls", "editing", "curve", "others", "reconstruction", "long_clips"),
+    "fidelity": ("words", "controls", "editing", "curve", "motion", "others", "reconstruction", "long_clips"),
 }
 GPU_CHECK = "gpu_check"  # a command of its own, python -m benchmarks.gpu_check, which runs all of its parts
 CHECKED = ("precision", "memory", "speed", "fit", "native", "compiled")

@@ -6,7 +6,8 @@ when a node runs: names of `tav_core` load lazily, others are imported within th
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from .adapters.folders import offer_bundled_clip, register_folders
+from .adapters.folders import offer_bundled_clips, register_folders
+from .another_clip import AnotherClip
 from .apply_motion import ApplyMotion
 from .compare_videos import CompareVideos
 from .context_windows import ContextWindows
@@ -53,6 +54,7 @@ NODES: list[type[io.ComfyNode]] = [
     PromptGrid,
     DrawHints,
     LoadDemoControl,
+    AnotherClip,
 ]
 
 
@@ -61,7 +63,7 @@ class TuneAVideoExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folders()
-        offer_bundled_clip()
+        offer_bundled_clips()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

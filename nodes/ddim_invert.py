@@ -6,13 +6,15 @@ from comfy_api.v0_0_2 import io, ui
 
 from .. import tav_core
 from ..tav_core import InversionConfig, SamplingConfig
+from ..tav_core.editing.config import SAMPLERS
 from .adapters.data import clip_latents, embeddings
 from .adapters.folders import open_store
 from .adapters.handle import TavModel, loaded
+from .adapters.labels import SAMPLING, labelled
 from .adapters.progress import Progress
 from .adapters.starts import inverted_latents, warnings_of
 from .adapters.work import shows_work
-from .sockets import CATEGORY, STEPS, TavModelSocket, advanced, widget
+from .sockets import CATEGORY, DDIM, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = InversionConfig()
 UNGUIDED = SamplingConfig(guidance_scale=1.0)  # one pass with one prompt, as a step of the inversion
@@ -28,6 +30,7 @@ class DDIMInvert(io.ComfyNode):
             "Sample the inverted clip again, without an edit, and report how much of it is lost on the way. Takes "
             "about as long as the inversion, once: the result is stored with it."
         )
+        sampler = "The same as in Sample Edit, for few steps of distilled models. ddim_lcm and lcm invert alike."
         report = "How much of the clip is lost on the way to noise and back; empty unless check is on."
         return io.Schema(
             node_id="TAVDDIMInvert",
@@ -44,6 +47,7 @@ class DDIMInvert(io.ComfyNode):
                 advanced(io.Int, "refinements", DEFAULTS.refinements, refinements, min=0, max=10),
                 advanced(io.Boolean, "keep", True, keep),
                 advanced(io.Boolean, "check", False, check),
+                advanced(io.Combo, "sampler", DDIM, sampler, options=list(SAMPLERS)),
             ],
             outputs=[
                 io.Latent.Output("noise", display_name="LATENT", tooltip="The inverted clip, for Sample Edit."),
@@ -62,11 +66,13 @@ class DDIMInvert(io.ComfyNode):
         refinements: int = 0,
         keep: bool = True,
         check: bool = False,
+        sampler: str = DDIM,
     ) -> io.NodeOutput:
+        model = model.sampled_by(sampler)
         clip = clip_latents(latents, model)
         text = embeddings(conditioning, "conditioning", model, clip)
         config, store = InversionConfig(steps, refinements), open_store() if keep else None
-        with loaded(model, clip, UNGUIDED, text) as video_unet:
+        with labelled(SAMPLING), loaded(model, clip, UNGUIDED, text) as video_unet:
             run = tav_core.invert_clip(video_unet, clip, text, model.schedule, config, store=store, check=check)
             progress = Progress(steps * (1 + check), warnings_of(model, clip))
             for _ in progress.over(run, _describe):

@@ -8,7 +8,16 @@ from comfy_api.v0_0_2 import io
 
 from .adapters.cut import MAX_FRAMES, described, read_cut, show_cut
 from .adapters.data import audio_from_core, with_warnings
-from .adapters.folders import BUNDLED, BUNDLED_FILE, bundled_clip, check_file, file_stamp, input_file, input_videos
+from .adapters.folders import (
+    BUNDLED,
+    BUNDLED_FILE,
+    BUNDLED_FILES,
+    bundled_clip,
+    check_file,
+    file_stamp,
+    input_file,
+    input_videos,
+)
 from .adapters.labels import CUT, labelled
 from .adapters.progress import show_text
 from .adapters.work import shows_work
@@ -78,9 +87,9 @@ def _path(file: str) -> Path:
     try:
         return input_file(file)
     except ValueError:
-        if file != BUNDLED_FILE:
+        if file not in BUNDLED_FILES:
             raise
-        return bundled_clip()  # where its copy was removed
+        return bundled_clip(file)  # where its copy was removed
 
 
 def _cut_inputs() -> list[io.Input]:

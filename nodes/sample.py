@@ -11,10 +11,10 @@ from .adapters.handle import TavModel, loaded
 from .adapters.labels import SAMPLING, labelled
 from .adapters.progress import Progress
 from .adapters.starts import edit_start, raise_if_blank
-from .adapters.ways import CUSTOM, INVERSION, chosen_settings, way_values
+from .adapters.ways import CUSTOM, INVERSION, SOURCE_BRANCH, chosen_settings, way_values
 from .adapters.work import shows_work
 from .sampling_inputs import sampling_inputs
-from .sockets import CATEGORY
+from .sockets import CATEGORY, DDIM
 
 
 class Sample(io.ComfyNode):
@@ -26,7 +26,14 @@ class Sample(io.ComfyNode):
             category=CATEGORY,
             description="Samples the clip under the edit's prompt. One choice, way, sets the rest: as published, "
             "another content, or another look.",
-            search_aliases=["sample video", "video sampler", "edit video", "tune a video sample", "ksampler video"],
+            search_aliases=[
+                "sample video",
+                "video sampler",
+                "edit video",
+                "tune a video sample",
+                "ksampler video",
+                "lcm",
+            ],
             inputs=sampling_inputs(),
             outputs=[io.Latent.Output("edit", display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
             hidden=[io.Hidden.prompt],
@@ -51,22 +58,27 @@ class Sample(io.ComfyNode):
         mask: Any = None,
         clip_latents: dict | None = None,
         keep: bool = True,
+        sampler: str = DDIM,
         **given: Any,
     ) -> io.NodeOutput:
+        from ..tav_core.editing.samplers import sampler_of
+
+        model = model.sampled_by(sampler)
         with labelled(SAMPLING):
             start_from, config = chosen_settings(way, model.preset, given)
+            steps_by = sampler_of(sampler, source_branch=start_from == SOURCE_BRANCH)
+            count = len(model.schedule.timesteps(config.num_inference_steps, config.denoise))
         raise_if_blank(cls.hidden.prompt, "caption", "write what the clip shows")
         raise_if_blank(cls.hidden.prompt, "positive", "write what the edit shows")
         name = _start_input(start_from, clip_latents is not None)
         given_latents = clip_latents if name == "clip_latents" else latents
         start, free, warnings = edit_start(start_from, given_latents, caption, mask, model, config)
-        count = len(model.schedule.timesteps(config.num_inference_steps, config.denoise))
         clip, *captions = (start.latents, start.caption) if isinstance(start, tav_core.SourceBranch) else (start,)
         prompts = guided_embeddings(positive, negative, model, clip)
         progress = Progress(count, warnings)
         with labelled(SAMPLING), loaded(model, clip, config, *prompts, *captions) as video_unet:
             run = open_store().edit if keep else tav_core.edit
-            sampling = run(video_unet, start, *prompts, model.schedule, config, mask=free)
+            sampling = run(video_unet, start, *prompts, model.schedule, config, mask=free, sampler=steps_by)
             for step in progress.over(sampling):
                 progress.play(None if step.clean is None else quick_pictures(step.clean, model))
         report = progress.report(progress.closing_text)

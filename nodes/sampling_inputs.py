@@ -3,8 +3,9 @@
 from comfy_api.v0_0_2 import io
 
 from ..tav_core import SamplingConfig
+from ..tav_core.editing.config import SAMPLERS
 from .adapters.ways import INVERSION, PUBLISHED_WAY, START_FROM, WAYS, shown_ways
-from .sockets import GUIDANCE, POSITIVE_SHARE, SEED, SHARE, STEPS, TavModelSocket, advanced, widget
+from .sockets import DDIM, GUIDANCE, POSITIVE_SHARE, SEED, SHARE, STEPS, TavModelSocket, advanced, widget
 
 DEFAULTS = SamplingConfig()
 WAY = (
@@ -40,7 +41,7 @@ def sampling_inputs() -> list[io.Input]:
 
 
 def _advanced_inputs() -> list[io.Input]:
-    seed = "Of fresh noise. Hidden while nothing is drawn: way published with eta 0."
+    seed = "Of fresh noise. Hidden while nothing is drawn: way published with eta 0 and a sampler other than lcm."
     eta = "Fresh noise in each step: 0 for none (DDIM), 1 for as much as DDPM adds."
     rescale = "Takes back the contrast that strong guidance adds. 0.7 if colours burn out."
     denoise = "Share of the steps to run: lower changes the clip less. 1 as published, 0.8 for content and look."
@@ -76,6 +77,11 @@ def _advanced_inputs() -> list[io.Input]:
         "Stores what content and look predict for the clip itself in models/tune_a_video_store: the next prompt then "
         "takes half to two thirds of the time. Look stores nothing while cross_replace_steps is 1."
     )
+    sampler = (
+        "ddim as published. For distilled models and LoRAs, in 4 to 8 steps: lcm draws fresh noise in each step; "
+        "ddim_lcm and ddim_trailing take DDIM steps at their timesteps, for content and look too. The same in DDIM "
+        "Invert."
+    )
     return [
         advanced(io.Int, "seed", DEFAULTS.seed, seed, **SEED),
         advanced(io.Float, "eta", DEFAULTS.eta, eta, **SHARE),
@@ -89,4 +95,5 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Boolean, "guide_from_caption", DEFAULTS.guide_from_caption, away),
         advanced(io.Boolean, "propagate", DEFAULTS.propagate, along),
         advanced(io.Boolean, "keep", True, keep),
+        advanced(io.Combo, "sampler", DDIM, sampler, options=list(SAMPLERS)),
     ]

@@ -6,6 +6,7 @@ from comfy_api.v0_0_2 import io
 
 CATEGORY = "Tune-A-Video"
 TavModelSocket = io.Custom("TAV_MODEL")
+TavClipsSocket = io.Custom("TAV_CLIPS")
 LossMapSocket = io.Custom("LOSS_MAP")  # the host's own; "Plot Loss Graph" takes it
 
 # Limits of widgets that several nodes have.
@@ -14,6 +15,7 @@ GUIDANCE = dict(min=0.0, max=30.0, step=0.5)
 SEED = dict(min=0, max=2**63 - 1, control_after_generate=False)
 SHARE = dict(min=0.0, max=1.0, step=0.05)
 POSITIVE_SHARE = SHARE | dict(min=0.05)
+DDIM = "ddim"  # of SAMPLERS, the default
 
 
 def widget(kind: Any, name: str, default: Any, tooltip: str, **options: Any) -> io.Input:

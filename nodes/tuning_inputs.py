@@ -3,9 +3,9 @@
 from comfy_api.v0_0_2 import io
 
 from ..tav_core import TuningConfig
-from ..tav_core.tuning.config import SCHEDULES
+from ..tav_core.tuning.config import LOSSES, SCHEDULES
 from .adapters.memory import AUTO, CHECKPOINTING_CHOICES
-from .sockets import POSITIVE_SHARE, SEED, TavModelSocket, advanced, widget
+from .sockets import POSITIVE_SHARE, SEED, TavClipsSocket, TavModelSocket, advanced, widget
 
 DEFAULTS = TuningConfig()
 
@@ -21,6 +21,8 @@ def tuning_inputs() -> list[io.Input]:
         "5e-4."
     )
     seed = "Of noise and timesteps. The same seed tunes the same model."
+    more = "More clips of the same motion, from Another Clip. Updates see one clip after the other."
+    fps = "Frames per second of the clip, from Load Clip; with more_clips alone, to be compared with theirs."
     return [
         TavModelSocket.Input("model", tooltip="From Inflate Model for Video."),
         io.Latent.Input("latents", tooltip="The clip, from VAE Encode."),
@@ -36,6 +38,8 @@ def tuning_inputs() -> list[io.Input]:
             "change of its text runs this node and DDIM Invert again.",
         ),
         io.Vae.Input("preview_vae", optional=True, tooltip="VAE, for the preview while tuning."),
+        TavClipsSocket.Input("more_clips", optional=True, tooltip=more),
+        io.Float.Input("fps", optional=True, force_input=True, min=0.0, max=1000.0, tooltip=fps),
     ]
 
 
@@ -59,6 +63,10 @@ def _advanced_inputs() -> list[io.Input]:
         "frames: sample it with Context Windows."
     )
     snr = "Weights the loss by min-SNR; 5 is usual, 0 is off, as published."
+    objective = (
+        "published: the error of the noise. debiased: the motion without the looks of the clips, to sample it from "
+        "fresh noise under other prompts; a step takes longer and more memory."
+    )
     d = DEFAULTS
     return [
         advanced(io.Int, "preview_every", 0, every, min=0, max=10000),
@@ -72,4 +80,5 @@ def _advanced_inputs() -> list[io.Input]:
         advanced(io.Float, "max_grad_norm", d.max_grad_norm, clipping, min=0.01, max=100.0, step=0.01),
         advanced(io.Float, "min_snr_gamma", 0.0, snr, min=0.0, max=20.0, step=0.5),
         advanced(io.Int, "context_length", 0, context, min=0, max=1024),
+        advanced(io.Combo, "objective", d.loss, objective, options=list(LOSSES)),
     ]

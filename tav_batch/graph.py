@@ -21,7 +21,6 @@ NOT_ON_SERVERS = (
     "fps",
     "dtype",
     "negative_prompt",
-    "objective",
 )  # fields that the graph has no node for
 Graph = dict[str, Any]
 
@@ -52,7 +51,8 @@ def graph_of(task: Task, clip: str) -> Graph:
     start = "latents"
     if job.starts_from == "inversion":
         inversion = settings.inversion
-        values = dict(steps=inversion.num_inference_steps, refinements=inversion.refinements, check=False)
+        values: Graph = dict(steps=inversion.num_inference_steps, refinements=inversion.refinements, check=False)
+        values["sampler"] = job.sampler
         nodes["inverted"] = _node(
             "TAVDDIMInvert", **values, model=["tuned", 0], latents=["latents", 0], conditioning=["empty", 0]
         )
@@ -98,7 +98,7 @@ def _tuned(job: EditJob) -> Graph:
     same = ("steps", "learning_rate", "seed", "lr_schedule", "warmup_steps", "gradient_accumulation_steps")
     values = {name: getattr(tuning, name) for name in (*same, "timestep_range", "weight_decay", "max_grad_norm")}
     values |= {"min_snr_gamma": tuning.min_snr_gamma or 0.0, "gradient_checkpointing": job.gradient_checkpointing}
-    values["context_length"] = tuning.context_length or 0
+    values |= {"context_length": tuning.context_length or 0, "objective": tuning.loss}
     return {
         "inflated": _node(
             "TAVInflateUNet", model=["model", 0], precision="auto", group_norm="video", lora_rank=job.lora_rank
@@ -120,7 +120,9 @@ def _sampled(job: EditJob, start: str) -> dict[str, Any]:
     values: dict[str, Any] = dict(
         steps=sampling.num_inference_steps, guidance=sampling.guidance_scale, seed=sampling.seed
     )
-    values |= dict(eta=sampling.eta, guidance_rescale=sampling.guidance_rescale, denoise=sampling.denoise)
+    values |= dict(
+        sampler=job.sampler, eta=sampling.eta, guidance_rescale=sampling.guidance_rescale, denoise=sampling.denoise
+    )
     values |= dict(
         start_from=job.starts_from.replace("_", " "), early_guidance=sampling.high_noise_guidance_scale or 0.0
     )

@@ -24,6 +24,7 @@ OTHER = {  # a value that is not the default, for every field
     "gradient_checkpointing": "on", "store": Path("s"), "device": torch.device("cuda:1"), "dtype": "bfloat16",
     "heat_maps": Path("h.mp4"), "report": Path("r.json"), "control": (Path("n"),), "hint": ("canny",),
     "control_scale": (0.5,), "control_start": (0.25,), "control_end": (0.75,), "control_tuning": False,
+    "sampler": "ddim_lcm",
 }  # fmt: skip
 
 

@@ -16,15 +16,16 @@ COLUMNS = ("1  Your clip", "2  Model and words", "3  Tune and invert", "4  Edit"
 COLOURS = ("#8A8", "#88A", "#A8A", "#8AA", "#b58b2a")
 SCALE, LEFT, TOP = 0.75, 68, 92  # of the view as a file opens; pixels of the page's own bars
 BOUNDS = (FILLED * WINDOW[0] / READABLE - 2 * PADDING, WINDOW[1] / READABLE - 2 * (TOP / READABLE + BAND))
-EMPTY_TITLE = "Empty prompt"
+EMPTY_TITLE, SECOND_TITLE = "Empty prompt", "Second clip"
 COLLAPSED = {  # which need no setting
     "TAVCompareVideos", "TAVPromptGrid", "TAVApplyMotion", "ControlNetApplyAdvanced", "VAEEncode", "VAEDecode",
     "BasicScheduler", "FlipSigmas", "TAVInversionSampler",
 }  # fmt: skip
-# Column and height by type: the larger one of both renderings, with room for a report, a video or a missing file.
+# Column and height by type, or title: the larger of both renderings, with room for a report, a video or a missing file.
 PLACES = {
     "MarkdownNote": (0, 142),
     "TAVLoadVideo": (0, 590),
+    SECOND_TITLE: (1, 0),  # a second Load Clip, closed: its column has no room for it
     "TAVLoadDemoModel": (1, 136),
     "TAVLoadDemoControl": (1, 136),
     "ControlNetApplyAdvanced": (1, 0),
@@ -37,6 +38,7 @@ PLACES = {
     "TAVInflateUNet": (2, 116),
     "TAVLoadTuned": (2, 170),
     "TAVOneShotTune": (2, 300),
+    "TAVAnotherClip": (2, 100),
     "TAVSaveTuned": (2, 150),
     "TAVDDIMInvert": (2, 200),
     "TAVWordHeatMaps": (2, 270),
@@ -66,7 +68,7 @@ def lay_out(nodes: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str
     """
     bottoms = [0] * len(COLUMNS)
     for node in nodes:
-        column, height = PLACES[node["type"]]
+        column, height = PLACES.get(node.get("title", ""), PLACES[node["type"]])
         if _is_collapsed(node):
             node["flags"], height = {"collapsed": True}, 0
         node["pos"] = [LEFTS[column], bottoms[column] + TITLE]
@@ -82,10 +84,10 @@ def lay_out(nodes: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str
 
 
 def _is_collapsed(node: dict[str, Any]) -> bool:
-    """Whether a node has nothing to set: by its type, or as a prompt that is empty or whose text is another node's."""
+    """Whether a node is closed: nothing to set, an empty prompt, one whose text is another node's, or no room."""
     linked = any("widget" in entry and entry["link"] is not None for entry in node["inputs"])
     prompt = node["type"] == "CLIPTextEncode" and (linked or node.get("title") == EMPTY_TITLE)
-    return prompt or node["type"] in COLLAPSED
+    return prompt or node["type"] in COLLAPSED or node.get("title") == SECOND_TITLE
 
 
 def _group(number: int, column: int, bottom: int) -> dict[str, Any]:

@@ -29,11 +29,12 @@ from tav_core.presets import BUNDLED
 from tav_core.viz.figures import contact_sheet
 from tests.comfyui.client import ROOT, Outcome, Server
 from tests.comfyui.prompts import SOURCE, node
+from tools.workflows.parts import SECOND
 from tools.workflows.schemas import read_schemas
 
 EXAMPLES, DOCS = ROOT / "example_workflows", ROOT / "docs"
 ON_STABLE_DIFFUSION = ("edit_sd15", "edit_sd15_content", "edit_sd15_lora")
-QUICKSTART, SEVERAL = "quickstart_bundled_model", "several_prompts"
+QUICKSTART, SEVERAL, CLIPS = "quickstart_bundled_model", "several_prompts", "several_clips"
 SHOWN_FRAMES = 4
 SAMPLERS = ("TAVSample", "KSamplerAdvanced")
 
@@ -78,8 +79,8 @@ def run_tapped(server: Server, name: str) -> tuple[dict[str, Tensor], Outcome]:
     prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
     if name in ON_STABLE_DIFFUSION:
         prompt = on_bundled_model(prompt)
-    (clip,) = (key for key, entry in prompt.items() if entry["class_type"] == "TAVLoadVideo")
-    taps = {f"tap {clip}": (clip, [SOURCE])}
+    clips = [key for key, entry in prompt.items() if entry["class_type"] == "TAVLoadVideo"]
+    taps = {f"tap {clip}": (clip, [caption]) for clip, caption in zip(clips, (SOURCE, SECOND), strict=False)}
     deflickered = {e["inputs"]["images"][0]: key for key, e in prompt.items() if e["class_type"] == "TAVSteady"}
     for key, entry in list(prompt.items()):
         sampled = prompt[entry["inputs"]["samples"][0]] if entry["class_type"] == "VAEDecode" else None
@@ -201,6 +202,7 @@ def banner(clips: list[Tensor]) -> Image.Image:
 PICTURES: dict[str, Callable[[Runs], None]] = {
     QUICKSTART: edit_of(QUICKSTART),
     SEVERAL: edit_of(SEVERAL),
+    CLIPS: edit_of(CLIPS),
     "source_branch": edit_of("source_branch"),
     "tune_and_save": loss_curve,
     "load_and_edit": load_and_edit,

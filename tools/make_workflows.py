@@ -26,6 +26,7 @@ WORKFLOWS = {
     "edit_sd15_content": lambda infos: templates.sd15_edit(infos, CONTENT, templates.MOON, "content"),
     "edit_sd15_lora": lambda infos: templates.sd15_edit(infos, "published", templates.BLUE, "lora", lora=True),
     "several_prompts": templates.several_prompts,
+    "several_clips": templates.several_clips,
     "tune_and_save": templates.tune_and_save,
     "load_and_edit": templates.load_and_edit,
     "native_ksampler": native.plain,

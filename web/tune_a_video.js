@@ -15,7 +15,7 @@ const COLOURS = { model: "blue", clip: "green", tune: "purple", edit: "pale_blue
 const STAGES = {
   TAVLoadDemoModel: "model", TAVInflateUNet: "model",
   TAVLoadVideo: "clip",
-  TAVOneShotTune: "tune", TAVSaveTuned: "tune", TAVLoadTuned: "tune", TAVFindStrength: "tune",
+  TAVOneShotTune: "tune", TAVAnotherClip: "tune", TAVSaveTuned: "tune", TAVLoadTuned: "tune", TAVFindStrength: "tune",
   TAVDDIMInvert: "edit", TAVSample: "edit", TAVSteady: "edit", TAVWordHeatMaps: "edit",
   TAVSaveVideo: "result", TAVCompareVideos: "result", TAVEvaluate: "result", TAVPromptGrid: "result",
 }
@@ -87,7 +87,8 @@ function foldAdvanced(node) {
 }
 
 function showSeed(node) {
-  const drawn = widgetOf(node, "start_from").value !== "inversion" || widgetOf(node, "eta").value > 0
+  const given = ["start_from", "eta", "sampler"].map((name) => widgetOf(node, name).value)
+  const drawn = given[0] !== "inversion" || given[1] > 0 || given[2] === "lcm"
   hide(widgetOf(node, "seed"), !drawn)
   node.setDirtyCanvas?.(true, true)
 }
@@ -146,7 +147,7 @@ function setUpSample(node, ways) {
     if (values && values.start_from !== start.value) way.value = CUSTOM
     showSeed(node)
   })
-  after(widgetOf(node, "eta"), () => showSeed(node))
+  for (const name of ["eta", "sampler"]) after(widgetOf(node, name), () => showSeed(node))
   const configured = node.onConfigure
   node.onConfigure = function (...values) {
     const result = configured?.apply(this, values)

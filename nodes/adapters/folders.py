@@ -21,6 +21,7 @@ DATE = re.compile("%date:([^%]+)%")
 NOT_IN_NAMES = re.compile(r'[<>:"|?*]')  # of Windows
 BUNDLED = "bundled: cartwheel"  # the bundled clip in prompts of the API
 BUNDLED_FILE = "tune-a-video-cartwheel.mp4"  # its copy in ComfyUI's input folder, which the page plays
+BUNDLED_FILES = {BUNDLED: "cartwheel", BUNDLED_FILE: "cartwheel", "tune-a-video-cartwheel-2.mp4": "cartwheel-2"}
 BUNDLED_CAPTION = "a red person jumps on the beach, flat colours"
 TUNED_FOLDER = "tune_a_video"  # in ComfyUI's models folder
 TUNED_SUFFIX = ".safetensors"
@@ -60,18 +61,20 @@ def _is_animated(path: Path) -> bool:
         return False
 
 
-def bundled_clip() -> Path:
-    """The clip that comes with the pack."""
-    return tav_core.BUNDLED_CLIPS["cartwheel"]
+def bundled_clip(file: str = BUNDLED_FILE) -> Path:
+    """A clip that comes with the pack, by its name in BUNDLED_FILES."""
+    return tav_core.BUNDLED_CLIPS[BUNDLED_FILES[file]]
 
 
-def offer_bundled_clip() -> None:
-    """Copy the bundled clip to the host's input folder: from there alone the page plays it."""
-    copy = Path(folder_paths.get_input_directory()) / BUNDLED_FILE
-    if not copy.exists():
+def offer_bundled_clips() -> None:
+    """Copy the bundled clips to the host's input folder: from there alone the page plays them."""
+    for file in BUNDLED_FILES:
+        copy = Path(folder_paths.get_input_directory()) / file
+        if file == BUNDLED or copy.exists():
+            continue
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundled_clip(), copy)
+            shutil.copyfile(bundled_clip(file), copy)
         except OSError as error:
             logging.info(f"Tune-A-Video: {copy} cannot be written ({error}); the bundled clip has no preview.")
 

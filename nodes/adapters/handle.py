@@ -115,6 +115,12 @@ class TavModel:
             models = [self.patcher, *models_of(controls_of(*prompts))]
             host.load_models_gpu(models, memory_required=memory, force_full_load=True)
 
+    def sampled_by(self, sampler: str) -> TavModel:
+        """The same model at the timesteps of a sampler, by its name in the core."""
+        from ...tav_core.editing.samplers import schedule_of
+
+        return replace(self, schedule=schedule_of(sampler, self.schedule))
+
     def with_current_weights(self, notes: Mapping[str, str], strength: float = 1.0) -> TavModel:
         """A new handle on the weights that are in the module now."""
         tuned = self.video_unet.adapter.state_dict()

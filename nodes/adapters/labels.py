@@ -18,6 +18,7 @@ SAMPLING = {
     "high_noise_guidance_scale": "high_noise_guidance",
     "source_guidance_scale": "source_guidance",
 }
+TUNING = {"loss": "objective"}
 
 
 @contextmanager

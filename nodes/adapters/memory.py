@@ -33,7 +33,7 @@ def checkpointing_that_fits(
     """The `gradient_checkpointing` to tune with. It changes memory and time, and at most the rounding of the result.
 
     Arguments:
-        clip: latents (1, c, f, h, w).
+        clip: latents of all clips, (b, c, f, h, w).
         config: how to tune otherwise.
         wanted: one of CHECKPOINTING_KNOWN; "auto" is the fastest that fits the device.
 
@@ -58,7 +58,7 @@ def checkpointing_that_fits(
 
 
 def planned(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config) -> tav_core.MemoryEstimate:
-    """The memory of a step on a clip's latents (1, c, f, h, w)."""
+    """The memory of a step on latents (b, c, f, h, w), those of several clips where several are tuned on."""
     from ...tav_core.memory.budget import clip_size
 
     return tav_core.estimate_memory(video_unet, config, **clip_size(clip))
@@ -100,7 +100,8 @@ def advice(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config) -> str:
 def _described(clip: Tensor, config: Config) -> str:
     width, height = _pixels(clip)
     what = "tuning" if isinstance(config, TuningConfig) else "running the model"
-    return f"{what} on {clip.shape[2]} frames of {width} x {height} pixels"
+    several = f"{len(clip)} clips of " if len(clip) > 1 else ""
+    return f"{what} on {several}{clip.shape[2]} frames of {width} x {height} pixels"
 
 
 def _remedies(video_unet: tav_core.VideoUNet, clip: Tensor, config: Config, most: int) -> str:

@@ -39,9 +39,11 @@ def inverted_latents(trajectory: Sequence[tav_core.InversionStep], model: TavMod
     return {"samples": samples[trajectory[-1].timestep], TRAJECTORY: samples, WEIGHTS: _weights_of(model)}
 
 
-def clip_print(clip: Tensor) -> str:
-    """A short text that tells clips apart: latents (1, c, f, h, w), averaged to few numbers."""
-    return json.dumps([round(value, 3) for value in F.adaptive_avg_pool3d(clip, PRINT_SIZE).flatten().tolist()])
+def clip_prints(clips: Tensor) -> str:
+    """A short text that tells clips apart: latents (b, c, f, h, w), averaged to few numbers, a list for each of b."""
+    numbers = F.adaptive_avg_pool3d(clips, PRINT_SIZE).flatten(1).tolist()
+    prints = [[round(value, 3) for value in clip] for clip in numbers]
+    return json.dumps(prints if len(prints) > 1 else prints[0])
 
 
 def warnings_of(model: TavModel, clip: Tensor) -> list[str]:
@@ -49,7 +51,7 @@ def warnings_of(model: TavModel, clip: Tensor) -> list[str]:
     if model.tuned is None:
         return [UNTUNED]
     noted = model.notes.get(TUNED_CLIP)
-    return [OTHER_CLIP] if noted is not None and not _same_print(noted, clip_print(clip)) else []
+    return [OTHER_CLIP] if noted is not None and not _is_among(clip_prints(clip), noted) else []
 
 
 def raise_if_blank(prompt: Prompt, name: str, remedy: str) -> None:
@@ -148,6 +150,11 @@ def _inverted_start(latents: Mapping[str, Any], model: TavModel, config: Samplin
             f"The clip was inverted with {len(trajectory)} steps and is sampled with {steps}. Set steps of DDIM Invert "
             "and of Sample Edit to the same number."
         )
+    if set(trajectory) != set(model.schedule.timesteps(steps)):
+        raise ValueError(
+            "The clip was inverted at other timesteps than it is sampled at. Set sampler of DDIM Invert and of Sample "
+            "Edit to the same."
+        )
     if config.denoise < 1:
         # The result of a node between that changes the noise would be ignored.
         if not torch.equal(samples, list(trajectory.values())[-1]):
@@ -193,7 +200,8 @@ def _weights_of(model: TavModel) -> str:
     return f"{model.weights} {model.strength:g}"
 
 
-def _same_print(first: str, second: str) -> bool:
-    """Whether two texts of `clip_print` are of one clip."""
-    one, other = (torch.tensor(json.loads(text)) for text in (first, second))
-    return one.shape == other.shape and float((one - other).norm()) <= SAME_CLIP * float(one.norm())
+def _is_among(text: str, noted: str) -> bool:
+    """Whether the text of `clip_prints` of one clip is of one of those that were noted."""
+    one, known = (torch.tensor(json.loads(given)).float() for given in (text, noted))
+    known = known.reshape(-1, known.shape[-1])  # (b, numbers)
+    return one.shape == known.shape[1:] and bool(((one - known).norm(dim=1) <= SAME_CLIP * known.norm(dim=1)).any())

@@ -1,4 +1,4 @@
-"""The bundled clip: what it shows, and the scene from which the world draws it again without loss."""
+"""The bundled clips: what they show, and the scenes from which the world draws them again without loss."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..models.base import ASSETS
 from .world import Scene, Words, draw, random_scene
 from .world.hints import HINTS
 
-FILE = ASSETS / "demo-clip.json"
+FILES = {"cartwheel": ASSETS / "demo-clip.json", "cartwheel-2": ASSETS / "demo-clip-2.json"}
 
 
 @dataclass(frozen=True)
 class BundledClip:
-    """What demo-clip.mp4 shows.
+    """What a bundled clip shows.
 
     Attributes:
         caption: of the clip.
@@ -36,9 +36,9 @@ class BundledClip:
     fps: Fraction
 
 
-def bundled_clip() -> BundledClip:
-    """The clip as demo-clip.json describes it."""
-    saved = json.loads(FILE.read_text(encoding="utf-8"))
+def bundled_clip(name: str = "cartwheel") -> BundledClip:
+    """A clip of `BUNDLED_CLIPS` as the file beside it describes it."""
+    saved = json.loads(FILES[name].read_text(encoding="utf-8"))
     scene, _ = random_scene(saved["seed"], held_out=True)
     return BundledClip(
         saved["caption"], saved["motion"], scene, saved["words"], saved["num_frames"], Fraction(saved["fps"])

@@ -9,6 +9,9 @@ from ..checks import MAX_SEED, MAX_STEPS, check_integer, check_number, check_typ
 # Settings of `SamplingConfig` that act in a source-preserving edit alone.
 SOURCE_SETTINGS = ("source_guidance_scale", "cross_replace_steps", "self_replace_steps", "guide_from_caption")
 
+# Samplers by name, each with the spacing of its timesteps; None for that of the model.
+SAMPLERS = {"ddim": None, "ddim_trailing": "trailing", "ddim_lcm": "lcm", "lcm": "lcm"}
+
 
 @dataclass(frozen=True)
 class InversionConfig:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checks import raise_unless_finite
+from ..checks import check_choice, raise_unless_finite
 from ..diffusion.ddim import clean_and_noise, ddim_step
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.schedule import NoiseSchedule
-from .config import SamplingConfig
+from .config import SAMPLERS, SamplingConfig
 
 SAME_LEVELS = 1e-3  # by which alphas_cumprod of one model may differ from one scheduler to another
 LCM_VARIANCE, LCM_TIMESTEP_SCALING = 0.25, 10  # of the boundary conditions of consistency models
@@ -91,6 +91,33 @@ def lcm_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Itera
                 x_t = schedule.add_noise(clean, fresh, s)
         raise_unless_finite(x_t, f"Sampling at timestep {t}")
         yield SamplingStep(t, x_t, clean)
+
+
+def schedule_of(name: str, schedule: NoiseSchedule) -> NoiseSchedule:
+    """The noise levels of a model with the timesteps of one of SAMPLERS, for inversion and sampling."""
+    check_choice("sampler", name, list(SAMPLERS))
+    spacing = SAMPLERS[name]
+    return schedule if spacing is None else replace(schedule, timestep_spacing=spacing)
+
+
+def sampler_of(name: str, *, source_branch: bool = False) -> Sampler | None:
+    """What makes the steps of one of SAMPLERS; None for DDIM.
+
+    Arguments:
+        source_branch: whether the edit is source-preserving.
+
+    Raises:
+        ValueError: no such name, or a source-preserving edit, which takes DDIM steps.
+    """
+    check_choice("sampler", name, list(SAMPLERS))
+    if name != "lcm":
+        return None
+    if source_branch:
+        raise ValueError(
+            "sampler lcm draws fresh noise in each step, and a source-preserving edit takes DDIM steps: set sampler to "
+            "ddim_lcm, at the same timesteps, or start from noise."
+        )
+    return lcm_sample
 
 
 def as_sampler(sampler: Any) -> Sampler:

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from ..checks import check_choice, check_device, check_integer, check_number
+from ..editing.config import SAMPLERS
 from ..editing.edit import START_FROM, refuse_source_settings
+from ..editing.samplers import sampler_of
 from ..editing.strength import STRENGTHS
 from ..models.base import DEMO_MODEL
 from ..presets import BUNDLED, CHANGES, CONTENT, PUBLISHED, Preset
@@ -66,6 +68,12 @@ class EditJob:
     )
     lora_rank: int = option(0, "train low-rank updates of this rank, with peft (default: 0, the weights)", type=int)
     num_inference_steps: int | None = setting(int, "steps of inversion and of sampling", "inversion", "sampling")
+    sampler: str = option(
+        "ddim",
+        "ddim, as published (default); of few steps, for distilled models and LoRAs: lcm, which draws fresh noise in "
+        "each step, and ddim_lcm and ddim_trailing, DDIM at their timesteps, for inversion and source_branch too",
+        choices=tuple(SAMPLERS),
+    )
     refinements: int | None = setting(
         int, "more predictions for each step of inversion, for a closer reconstruction", "inversion"
     )
@@ -210,6 +218,7 @@ class EditJob:
             OSError, TypeError, ValueError: with the remedy.
         """
         check_choice("start_from", self.starts_from, START_FROM)
+        sampler_of(self.sampler, source_branch=self.starts_from == "source_branch")
         check_integer("--lora-rank", self.lora_rank, 0, MAX_RANK)
         self._check_source_branch()
         self._check_more_clips()

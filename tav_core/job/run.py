@@ -19,6 +19,7 @@ from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import SamplingConfig
 from ..editing.heat_maps import NUM_LEVELS
 from ..editing.reconstruction import reconstruction_snr
+from ..editing.samplers import sampler_of, schedule_of
 from ..editing.strength import STRENGTHS, Trial, best_trial
 from ..memory.budget import checkpointing_within, device_memory, out_of_memory_advice, peak_memory, ran_out_of_memory
 from ..tuning.config import CHECKPOINTING, TuningConfig
@@ -145,11 +146,13 @@ class _Run:
         """The model and the clip, and the gradient checkpointing that fits."""
         job, model = self.job, kept.model(self.job)
         sampling = self.settings.sampling  # steps that the model does not have raise before anything is tuned
-        NoiseSchedule.from_scheduler(model.scheduler).timesteps(sampling.num_inference_steps, sampling.denoise)
+        schedule = schedule_of(job.sampler, NoiseSchedule.from_scheduler(model.scheduler))
+        schedule.timesteps(sampling.num_inference_steps, sampling.denoise)
         prepared = kept.clip(job)
         editor = prepared.editor
         mask = None if job.mask is None else _read_mask(job.mask, prepared.clip.frames)
         self.options = dict(start_from=job.starts_from, mask=mask, negative_prompt=job.negative_prompt)
+        self.options["sampler"] = sampler_of(job.sampler)
         if job.gradient_checkpointing == AUTO:
             free, _ = device_memory(editor.video_unet.device)
             clips = editor.latents.expand(1 + len(job.more_video or ()), *editor.latents.shape[1:])
@@ -217,7 +220,7 @@ class _Run:
 
 def _with_seed_where_drawn(job: EditJob, settings: Settings) -> Settings:
     """The settings without a seed of sampling where sampling draws nothing."""
-    if job.starts_from != "inversion" or settings.sampling.eta:
+    if job.starts_from != "inversion" or settings.sampling.eta or sampler_of(job.sampler):
         return settings
     return replace(settings, sampling=replace(settings.sampling, seed=SamplingConfig.seed))
 

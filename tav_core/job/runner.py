@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..diffusion.schedule import NoiseSchedule
 from ..editing.config import InversionConfig
+from ..editing.samplers import schedule_of
 from ..editor import ClipEditor
 from ..models.base import BaseModel, load_model
 from ..models.control import HintControl
@@ -81,13 +83,14 @@ class KeptForNext:
         taken |= dict(width=width, height=height)
         controlled = job.control, job.hint, job.control_scale, job.control_start, job.control_end, job.control_tuning
         more = job.more_video, job.more_source_prompt
-        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), job.lora_rank)
+        key = (str(job.video), job.source_prompt, str(job.store), *taken.values(), job.lora_rank, job.sampler)
         key += tuple(map(str, (*controlled, *more)))
         if self._clip is None or self._clip[0] != key:
             self._clip = None
             read = read_video(job.video, **taken)
             store = self._store or (None if job.store is None else Store(job.store))
             options: dict[str, Any] = dict(more_clips=_more_clips(job, read, taken), lora_rank=job.lora_rank)
+            options["scheduler"] = schedule_of(job.sampler, NoiseSchedule.from_scheduler(model.scheduler))
             editor = ClipEditor(model, read.frames, job.source_prompt, store=store, **options)
             editor.controls = controls = read_controls(job, model, read.frames)
             self._clip = (key, KeptClip(editor, read, controls))

@@ -33,7 +33,7 @@ from .single_file import is_single_file, read_single_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODEL = "demo"  # the name of the bundled model
-BUNDLED_CLIPS = {"cartwheel": ASSETS / "demo-clip.mp4"}
+BUNDLED_CLIPS = {"cartwheel": ASSETS / "demo-clip.mp4", "cartwheel-2": ASSETS / "demo-clip-2.mp4"}
 MAX_SAMPLE_SIZE = 2**16
 REASON_LENGTH = 300  # characters of a library's error that are shown
 DTYPE = "dtype" if Version(version("transformers")) >= Version("4.56") else "torch_dtype"  # its argument's name

@@ -88,7 +88,7 @@ class TuningConfig:
         check_choice("loss", self.loss, LOSSES)
         check_type("clips_in_turn", self.clips_in_turn, bool)
         if self.min_snr_gamma is not None and self.loss != "published":
-            raise ValueError("min_snr_gamma weighs the published loss alone: leave one of loss and min_snr_gamma out.")
+            raise ValueError("min_snr_gamma weighs the published loss alone: switch it off, or set loss to published.")
         if self.min_snr_gamma is not None:
             check_number("min_snr_gamma", self.min_snr_gamma, 0, 1e6, without="low")
         if self.context_length is not None:

@@ -253,6 +253,7 @@ OTHER = {  # values unlike the defaults, with what else they need
     "negative_prompt": {"negative_prompt": "x", "guide_from_caption": "no"},
     "num_frames": {"num_frames": "5"},
     "propagate": {"propagate": "no"},
+    "sampler": {"sampler": "ddim_trailing"},
     "refinements": {"refinements": "2", "start_from": "inversion"},
     "start_from": {"start_from": "noise"},
 }

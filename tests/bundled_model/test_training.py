@@ -307,5 +307,5 @@ def test_larger_weights_than_ship_are_refused(trained, tmp_path, monkeypatch):
 
 def test_the_bundled_clip_is_the_one_that_is_drawn(tmp_path):
     make_clip.write_clip(tmp_path)
-    for name in ("demo-clip.json", "demo-clip-masks.png"):
+    for name in ("demo-clip.json", "demo-clip-masks.png", "demo-clip-2.json"):
         assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes()

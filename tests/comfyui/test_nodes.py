@@ -22,8 +22,8 @@ SNAPSHOT = Path(__file__).parents[2] / "tools" / "object_info.json"
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 CLIP_FILE = Path(__file__).parents[2] / "tav_core" / "assets" / "demo-clip.mp4"
 NODES = [
-    "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVDrawHints", "TAVEvaluate",
-    "TAVExportTuned", "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoControl",
+    "TAVAnotherClip", "TAVApplyMotion", "TAVCompareVideos", "TAVContextWindows", "TAVDDIMInvert", "TAVDrawHints",
+    "TAVEvaluate", "TAVExportTuned", "TAVFindStrength", "TAVInflateUNet", "TAVInversionSampler", "TAVLoadDemoControl",
     "TAVLoadDemoModel", "TAVLoadTuned", "TAVLoadVideo", "TAVOneShotTune", "TAVPromptGrid", "TAVPromptList", "TAVSample",
     "TAVSaveTuned", "TAVSaveVideo", "TAVSteady", "TAVWordHeatMaps",
 ]  # fmt: skip
@@ -479,8 +479,8 @@ def test_preview_while_tuning(server: Server) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "quickstart_bundled_model", "several_prompts", "source_branch", "native_ksampler", "native_long_clip",
-        "tune_and_save", "load_and_edit",
+        "quickstart_bundled_model", "several_prompts", "several_clips", "source_branch", "native_ksampler",
+        "native_long_clip", "tune_and_save", "load_and_edit",
     ],
 )  # the last one loads the file of the one before it  # fmt: skip
 def test_example_workflows_run(server: Server, name: str) -> None:

@@ -1,12 +1,28 @@
 """Few steps: the timesteps and steps of diffusers' LCM scheduler, and the exact inversion on the same few timesteps."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import LCMScheduler
 
-from tav_core import InversionConfig, NoiseSchedule, SamplingConfig, ddim_invert, ddim_sample, lcm_sample
+from tav_core import (
+    ClipEditor,
+    InversionConfig,
+    NoiseSchedule,
+    SamplingConfig,
+    ddim_invert,
+    ddim_sample,
+    lcm_sample,
+    load_model,
+    read_video,
+    run_edit,
+)
+from tav_core.editing.samplers import sampler_of, schedule_of
 from tests.conftest import EPSILON, draw
 from tests.editing.test_samplers import VELOCITY, Curved
+from tests.test_job import small
 
 X = draw(1, 4, 2, 8, 8)
 LCM = {"timestep_spacing": "lcm"}
@@ -49,3 +65,42 @@ def test_the_exact_inversion_holds_on_the_same_few_timesteps(steps: int, spacing
         *_, back = ddim_sample(denoiser, noise.latents, SamplingConfig(steps))
         errors.append(float((back.latents - X).norm() / X.norm()))
     assert errors[1] < 1e-3 < errors[0]
+
+
+def test_a_name_is_a_spacing_and_a_sampler() -> None:
+    schedule = NoiseSchedule.from_scheduler(EPSILON)
+    found = {
+        name: (schedule_of(name, schedule).timesteps(4), sampler_of(name))
+        for name in ("ddim", "ddim_trailing", "ddim_lcm", "lcm")
+    }
+    assert found == {
+        "ddim": ([751, 501, 251, 1], None),
+        "ddim_trailing": ([999, 749, 499, 249], None),
+        "ddim_lcm": ([999, 759, 499, 259], None),
+        "lcm": ([999, 759, 499, 259], lcm_sample),
+    }
+    own = replace(schedule, timestep_spacing="linspace")
+    assert schedule_of("ddim", own) is own, "that of the model"
+    for name in (schedule_of, sampler_of):
+        with pytest.raises(ValueError, match="sampler must be one of"):
+            name("euler", schedule) if name is schedule_of else name("euler")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "start"), [("lcm", "noise"), ("ddim_lcm", "inversion")])
+def test_a_job_takes_the_few_steps_of_the_library(tmp_path: Path, sampler: str, start: str) -> None:
+    job = small(tmp_path / "edit.mkv", sampler=sampler, start_from=start, seed=3, guidance_scale=1.5, denoise=1.0)
+    edit = run_edit(job).edit
+    model, settings = load_model(), job.settings()
+    frames = read_video(job.video, num_frames=2, width=32, height=32).frames
+    schedule = replace(NoiseSchedule.from_scheduler(model.scheduler), timestep_spacing="lcm")
+    editor = ClipEditor(model, frames, job.source_prompt, scheduler=schedule)
+    sampling = settings.sampling if start == "noise" else replace(settings.sampling, seed=0)
+    for _ in editor.tune(settings.tuning):
+        pass
+    for _ in editor.invert(settings.inversion):
+        pass
+    assert [step.timestep for step in editor.trajectory] == [259, 499, 759, 999]
+    by = lcm_sample if sampler == "lcm" else None
+    *_, last = editor.edit(job.prompt, sampling, start_from=start, sampler=by)
+    assert torch.equal(edit, editor.decode(last.latents))

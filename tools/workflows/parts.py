@@ -3,10 +3,13 @@
 from typing import Any
 
 from tav_core.presets import BUNDLED, CHANGES, Preset
-from tools.layout import EMPTY_TITLE
+from tools.layout import EMPTY_TITLE, SECOND_TITLE
 from tools.workflows.formats import SD15, Workflow, is_link
 
 CAPTION_TITLE, EDIT_TITLE = "What the clip shows", "What the edit shows"
+NOISE = "noise"  # where Sample Edit starts
+SECOND_CAPTION_TITLE = "What the second clip shows"
+SECOND = "a blue person jumps in the snow, flat colours"  # of the second bundled clip
 SOURCE = "a red person jumps on the beach, flat colours"  # of the bundled clip
 
 
@@ -29,14 +32,24 @@ def base(workflow: Workflow, bundled: bool, caption: str = SOURCE, lora: bool = 
     workflow.add("inflate", "TAVInflateUNet", model=model)
 
 
-def tuned(workflow: Workflow, preset: Preset) -> tuple[str, int]:
+def tuned(workflow: Workflow, preset: Preset, **more: Any) -> tuple[str, int]:
     config = preset.tuning
     return workflow.add(
         "tune",
         "TAVOneShotTune",
         **dict(model=("inflate", 0), latents=("latents", 0), caption=("caption", 0)),
-        **dict(steps=config.steps, learning_rate=config.learning_rate, timestep_range=config.timestep_range),
+        **dict(steps=config.steps, learning_rate=config.learning_rate, timestep_range=config.timestep_range) | more,
     )
+
+
+def another_clip(workflow: Workflow) -> dict[str, Any]:
+    """The second bundled clip of the motion under its caption. Returns what One-Shot Tune takes of it."""
+    _, inputs, _ = workflow.nodes["clip"]
+    workflow.add("second", "TAVLoadVideo", SECOND_TITLE, **inputs | dict(file="tune-a-video-cartwheel-2.mp4"))
+    workflow.add("second caption", "CLIPTextEncode", SECOND_CAPTION_TITLE, clip=workflow.text, text=SECOND)
+    workflow.add("second latents", "VAEEncode", pixels=("second", 0), vae=("model", 2))
+    inputs = dict(latents=("second latents", 0), caption=("second caption", 0), fps=("second", 1))
+    return dict(more_clips=workflow.add("another", "TAVAnotherClip", **inputs), fps=("clip", 1))
 
 
 def inverted(workflow: Workflow, model: tuple[str, int], preset: Preset) -> None:
@@ -71,6 +84,19 @@ def edited(
     workflow.add("decoded", "VAEDecode", title, samples=("latents", 0), vae=("model", 2))
     clips = dict(images=edit, clip=("clip", 0), decoded_clip=("decoded", 0))
     return workflow.add("deflicker", "TAVSteady", **clips)
+
+
+def from_noise(workflow: Workflow, model: tuple[str, int], preset: Preset, prompt: str, **more: Any) -> tuple[str, int]:
+    """The motion under another prompt, from fresh noise, and its pictures."""
+    config = preset.sampling_from(NOISE)
+    workflow.add("prompt", "CLIPTextEncode", EDIT_TITLE, clip=workflow.text, text=prompt)
+    workflow.add(
+        "sample",
+        "TAVSample",
+        **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
+        **dict(way="custom", start_from=NOISE, steps=config.num_inference_steps) | more,
+    )
+    return workflow.add("decode", "VAEDecode", "The edit", samples=("sample", 0), vae=("model", 2))
 
 
 def with_motion(workflow: Workflow, tav_model: tuple[str, int], model: tuple[str, int]) -> tuple[str, int]:

@@ -4,11 +4,12 @@ from typing import Any
 
 from tav_core.presets import BUNDLED, CONTENT, LOOK, PUBLISHED
 from tools.workflows.formats import Workflow
-from tools.workflows.parts import SOURCE, base, compared, edited, hold, inverted, saved, tuned
+from tools.workflows.parts import SOURCE, another_clip, base, compared, edited, from_noise, hold, inverted, saved, tuned
 
 BLUE, GREEN, YELLOW, PURPLE = (SOURCE.replace("red", coat) for coat in ("blue", "green", "yellow", "purple"))
 INK = SOURCE.replace("flat colours", "ink drawing")
 ROBOT = SOURCE.replace("person", "robot")
+GREEN_IN_PARK = "a green person jumps in the park, flat colours"
 MOON = "a red person jumps on the moon, flat colours"
 
 
@@ -59,6 +60,20 @@ def several_prompts(infos: dict[str, Any]) -> Workflow:
     edited(workflow, model, BUNDLED, ("prompts", 0), LOOK, infos, deflickered=False)
     grid = dict(images=("decode", 0), prompts=("prompts", 0), clip=("clip", 0), clip_caption=SOURCE, enlarge=2)
     saved(workflow, workflow.add("grid", "TAVPromptGrid", **grid), "several")
+    return workflow
+
+
+def several_clips(infos: dict[str, Any]) -> Workflow:
+    workflow = Workflow(
+        "Two clips of **one motion** are tuned on together; fresh noise then takes it to another figure and place. "
+        "Press **Run**.\n\nYour clips: open *Second clip*, choose as many frames, write each caption."
+    )
+    base(workflow, True)
+    workflow.nodes["clip"][1]["num_frames"] = 12  # those of a clip cost a pass each, and two are tuned on
+    steps = 2 * BUNDLED.tuning.steps  # as many for each clip
+    model = tuned(workflow, BUNDLED, objective="debiased", **dict(steps=steps) | another_clip(workflow))
+    edit = from_noise(workflow, model, BUNDLED, GREEN_IN_PARK, guidance=3.0)
+    saved(workflow, compared(workflow, edit, 2), "several-clips")
     return workflow
 
 
