@@ -14,6 +14,7 @@ from typing import Any
 
 from tav_core.checks import shown
 from tav_core.job import EditJob
+from tav_core.job.check import check_job
 from tav_core.job.files import NAMES, FieldError, field_value, job_values, missing_fields, parsed_fields
 from tav_core.models.base import DEMO_MODEL
 from tav_core.tuning.config import TuningConfig
@@ -230,7 +231,7 @@ def _mark_or_fault(path: str) -> tuple[str, str]:
 
 
 def _check(job: EditJob) -> None:
-    job.check()
+    check_job(job)
     job.settings()  # makes the configs, which check their values
 
 

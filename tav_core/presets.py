@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from .checks import check_choice
 from .editing.config import InversionConfig, SamplingConfig
 from .tuning.config import TuningConfig
 
@@ -72,7 +73,7 @@ BUNDLED = Preset(
 )
 
 # A quarter of the tuning, and guidance at high noise alone (arXiv:2404.07724).
-FAST = replace(
+BUNDLED_FAST = replace(
     BUNDLED,
     tuning=replace(BUNDLED.tuning, steps=25),
     source_branch={
@@ -80,3 +81,27 @@ FAST = replace(
         for changes, settings in BUNDLED.source_branch.items()
     },
 )
+# The published way, at the rate and the guidance that suit a small model.
+BUNDLED_PUBLISHED = replace(
+    PUBLISHED,
+    tuning=replace(PUBLISHED.tuning, learning_rate=BUNDLED.tuning.learning_rate),
+    sampling=replace(PUBLISHED.sampling, guidance_scale=BUNDLED.sampling.guidance_scale),
+)
+FAST = replace(PUBLISHED, tuning=replace(PUBLISHED.tuning, steps=125))  # a quarter; not tried on real weights
+
+PRESETS = ("default", "fast", "published")
+_STABLE_DIFFUSION = dict(zip(PRESETS, (PUBLISHED, FAST, PUBLISHED), strict=True))
+_BUNDLED = dict(zip(PRESETS, (BUNDLED, BUNDLED_FAST, BUNDLED_PUBLISHED), strict=True))
+
+
+def preset_of(name: str, *, bundled: bool) -> Preset:
+    """A preset by name, for the bundled model or for Stable Diffusion.
+
+    Arguments:
+        name: of PRESETS.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    check_choice("preset", name, PRESETS)
+    return (_BUNDLED if bundled else _STABLE_DIFFUSION)[name]

@@ -10,8 +10,9 @@ import torch
 
 from tav_core import EditJob, EditReport, read_video, run_edit
 from tav_core.cli.main import main, parser
+from tav_core.job.check import check_job
 from tav_core.models.base import ASSETS
-from tav_core.presets import BUNDLED, PUBLISHED
+from tav_core.presets import BUNDLED, PRESETS, PUBLISHED
 
 REQUIRED = ["edit", "--video", "v", "--source-prompt", "a", "--prompt", "b", "--output", "o.mp4"]
 JOB = EditJob(video="v", source_prompt="a", prompt="b", output=Path("o.mp4"))
@@ -35,6 +36,20 @@ def test_fields_are_the_options_of_edit() -> None:
     defaults = {field.name: field.default for field in fields(EditJob) if field.default is not MISSING}
     defaults["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     assert {name: str(options[name]) for name in defaults} == {name: str(value) for name, value in defaults.items()}
+
+
+def test_presets_decide_what_is_not_given() -> None:
+    fast, published = (replace(JOB, preset=name) for name in ("fast", "published"))
+    assert (fast.settings().tuning.steps, JOB.settings().tuning.steps) == (25, 100)
+    assert fast.settings().sampling.guidance_scale == 1 and fast.starts_from == JOB.starts_from == "source_branch"
+    assert (published.starts_from, published.settings().tuning.steps) == ("inversion", 500)
+    assert published.settings().inversion.num_inference_steps == published.settings().sampling.num_inference_steps == 50
+    assert replace(fast, tuning_steps=7).settings().tuning.steps == 7
+    own = {name: replace(JOB, model="sd", preset=name).settings() for name in PRESETS}
+    assert own["default"] == own["published"]
+    assert own["fast"].tuning.steps == own["published"].tuning.steps / 4
+    with pytest.raises(ValueError, match="preset must be one of"):
+        check_job(replace(JOB, preset="slow"))
 
 
 @pytest.mark.parametrize(("model", "preset"), [({}, BUNDLED), ({"model": "sd"}, PUBLISHED)], ids=["bundled", "own"])

@@ -26,7 +26,7 @@ from tav_core import (
 )
 from tav_core.demo.edits import changes
 from tav_core.demo.world.hints import HINTS
-from tav_core.presets import BUNDLED, CONTENT, FAST, LOOK
+from tav_core.presets import BUNDLED, BUNDLED_FAST, CONTENT, LOOK
 from tav_core.unet.adapters import TEMPORAL
 
 TRAINED = ("published", "without temporal attention", "all weights")
@@ -96,10 +96,10 @@ WAYS = {
     "source branch, untuned": replace(_BRANCH, tuning=None),
     "source branch, deflickered": replace(_BRANCH, deflicker=True),
     "fast": Way(
-        tuning=FAST.tuning,
+        tuning=BUNDLED_FAST.tuning,
         start_from="source_branch",
-        sampling=FAST.source_branch[CONTENT],
-        look=FAST.source_branch[LOOK],
+        sampling=BUNDLED_FAST.source_branch[CONTENT],
+        look=BUNDLED_FAST.source_branch[LOOK],
         deflicker=True,
     ),
     "without sparse-causal attention": Way(attention="per_frame"),

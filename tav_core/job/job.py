@@ -9,18 +9,13 @@ from typing import Any
 
 import torch
 
-from ..checks import check_choice, check_device, check_integer, check_number
 from ..editing.config import SAMPLERS
-from ..editing.edit import START_FROM, refuse_source_settings
-from ..editing.samplers import sampler_of
+from ..editing.edit import START_FROM
 from ..editing.strength import STRENGTHS
 from ..models.base import DEMO_MODEL
-from ..presets import BUNDLED, CHANGES, CONTENT, PUBLISHED, Preset
+from ..presets import CHANGES, CONTENT, PRESETS, Preset, preset_of
 from ..tuning.config import CHECKPOINTING, LOSSES
 from ..tuning.tune import LOSS_SCALING_DEVICES
-from ..unet.adapters import MAX_STRENGTH
-from ..unet.low_rank import MAX_RANK
-from ..video import check_output
 from .options import AUTO, Settings, number_or_auto, option, repeated, setting
 
 _TRIED = ", ".join(map(str, STRENGTHS))
@@ -30,7 +25,7 @@ _TRIED = ", ".join(map(str, STRENGTHS))
 class EditJob:
     """Everything that one edit needs. Fields are the options of `python -m tav_core edit`, with their help.
 
-    Where a setting is None, the preset of the model decides (`presets.py`).
+    Where a setting is None, the preset decides (`presets.py`). Check a job with `check.check_job`.
     """
 
     video: str | Path = option(MISSING, "the clip: a video file, a GIF or a folder of images")
@@ -45,6 +40,12 @@ class EditJob:
     )
     negative_prompt: str = option("", "what to guide away from")
     model: str | Path = option(DEMO_MODEL, "a local model folder in diffusers' layout (default: the bundled model)")
+    preset: str = option(
+        "default",
+        "what decides where no option does: fast, a quarter of the tuning; default; or published, the settings of the "
+        "paper (for Stable Diffusion these are the default)",
+        choices=PRESETS,
+    )
     num_frames: int = option(16, "frames to take (default: 16)", type=int)
     start: float = option(0.0, "seconds into the clip", type=float)
     fps: float | None = option(None, "frames per second to take (default: every frame)", type=float)
@@ -174,14 +175,14 @@ class EditJob:
     report: Path | None = option(None, "a JSON file for settings, versions, times and memory", type=Path)
 
     @property
-    def preset(self) -> Preset:
-        """The preset of the model."""
-        return BUNDLED if self.model == DEMO_MODEL else PUBLISHED
+    def model_preset(self) -> Preset:
+        """The preset by its name, as it is for this model."""
+        return preset_of(self.preset, bundled=self.model == DEMO_MODEL)
 
     @property
     def starts_from(self) -> str:
         """How the edit starts: as given, or as the preset says."""
-        return self.start_from or self.preset.start_from
+        return self.start_from or self.model_preset.start_from
 
     @property
     def deflickers(self) -> bool:
@@ -201,7 +202,7 @@ class EditJob:
 
     def settings(self) -> Settings:
         """The preset's settings, changed by those that are given."""
-        preset, sampling = self.preset, self.preset.sampling_from(self.starts_from, self.changes or CONTENT)
+        preset, sampling = self.model_preset, self.model_preset.sampling_from(self.starts_from, self.changes or CONTENT)
         configs: dict[str, Any] = {"tuning": preset.tuning, "inversion": preset.inversion, "sampling": sampling}
         for one in fields(self):
             if "stages" in one.metadata and (given := getattr(self, one.name)) is not None:
@@ -210,66 +211,3 @@ class EditJob:
         if self.more_video:
             configs["tuning"] = replace(configs["tuning"], clips_in_turn=True)
         return Settings(**configs)
-
-    def check(self) -> None:
-        """Check what can be checked before anything is loaded.
-
-        Raises:
-            OSError, TypeError, ValueError: with the remedy.
-        """
-        check_choice("start_from", self.starts_from, START_FROM)
-        sampler_of(self.sampler, source_branch=self.starts_from == "source_branch")
-        check_integer("--lora-rank", self.lora_rank, 0, MAX_RANK)
-        self._check_source_branch()
-        self._check_more_clips()
-        self._check_controls()
-        if self.negative_prompt and self.settings().sampling.guide_from_caption:
-            raise ValueError(
-                "--negative-prompt would have no effect, since this edit is guided away from the caption: add "
-                "--no-guide-from-caption, or leave it out."
-            )
-        if self.starts_from == "noise" and self.settings().sampling.denoise < 1:
-            raise ValueError("--start-from noise samples all steps: give --denoise 1, or another start.")
-        if self.strength != AUTO:
-            check_number("--strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH)
-        check_output(self.output)
-        if self.heat_maps is not None:
-            check_output(self.heat_maps)
-        check_device(torch.device(self.device))
-
-    def _check_more_clips(self) -> None:
-        """Check that each clip has its caption."""
-        clips, captions = len(self.more_video or ()), len(self.more_source_prompt or ())
-        if clips != captions:
-            raise ValueError(
-                f"--more-video is given {clips} times and --more-source-prompt {captions} times: give one caption for "
-                "each clip."
-            )
-        if clips and self.control and self.control_tuning:
-            raise ValueError(
-                "A --control holds one clip, and several are tuned on: add --no-control-tuning, and it holds the edit."
-            )
-
-    def _check_controls(self) -> None:
-        """Check that each control has a hint, and the numbers of each."""
-        controls, hints = self.control or (), self.hint or ()
-        if len(controls) != len(hints):
-            raise ValueError(
-                f"--control is given {len(controls)} times and --hint {len(hints)} times: give one --hint for each."
-            )
-        for name in ("control_scale", "control_start", "control_end"):
-            if len(getattr(self, name) or ()) not in (0, 1, len(controls)):
-                raise ValueError(f"--{name.replace('_', '-')} takes one number for all controls, or one for each.")
-
-    def _check_source_branch(self) -> None:
-        """Check what acts in source-preserving edits alone."""
-        if self.changes is not None:
-            check_choice("changes", self.changes, CHANGES)
-        if self.starts_from == "source_branch":
-            return
-        remedy = "a source-preserving edit: give --start-from source_branch with it."
-        if self.mask is not None:
-            raise ValueError(f"--mask locks parts of {remedy}")
-        if self.changes is not None:
-            raise ValueError(f"--changes is of {remedy}")
-        refuse_source_settings(self.settings().sampling)

@@ -25,6 +25,7 @@ from ..memory.budget import checkpointing_within, device_memory, out_of_memory_a
 from ..tuning.config import CHECKPOINTING, TuningConfig
 from ..video import read_video, write_video
 from ..viz.heat_maps import heat_map_grid
+from .check import check_job
 from .files import write_job
 from .job import EditJob
 from .options import AUTO, Settings
@@ -99,7 +100,7 @@ def run_edit(job: EditJob, progress: Progress | None = None, kept: KeptForNext |
         MemoryError: the device ran out of memory, with what to lower and to what.
         FloatingPointError, OSError, TypeError, ValueError: as the stages say.
     """
-    job.check()
+    check_job(job)
     return _Run(job, progress or (lambda steps, label, total: steps), kept or KeptForNext()).run()
 
 

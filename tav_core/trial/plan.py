@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import MAX_STEPS, check_choice, check_integer, check_number, check_text
+from ..job.check import check_job
 from ..job.job import EditJob
 from ..presets import CONTENT, LOOK
 from ..unet.adapters import MAX_STRENGTH
@@ -122,7 +123,7 @@ def plan_trial(
         for number, prompt in enumerate(prompts, 1)
     ]
     for edit in edits:
-        edit.job.check()
+        check_job(edit.job)
     return edits
 
 
