@@ -64,7 +64,7 @@ def several_prompts(infos: dict[str, Any]) -> Workflow:
 
 def tune_and_save(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "The tuned weights go to `models/tune_a_video`. Press **Run**, then open *load_and_edit*, which tunes nothing."
+        "The tuned weights go to *models/tune_a_video*. Press **Run**, then open *load_and_edit*, which tunes nothing."
     )
     base(workflow, True)
     del workflow.nodes["empty"]
