@@ -241,3 +241,15 @@ def test_options_of_the_nodes_equal_those_of_the_core() -> None:
     assert load["optional"]["fit"][1]["options"] == list(FITS)
     export = INFOS["TAVExportTuned"]["input"]["required"]
     assert export["kind"][1]["options"] == list(KINDS) and export["error"][1]["default"] == ERROR
+
+
+def test_errors_name_what_is_seen_on_screen() -> None:
+    """Labels, not the ids and classes of nodes; TAV_MODEL is the type that the socket shows."""
+    for path in (ROOT / "nodes").rglob("*.py"):
+        raised = [part for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(part, ast.Raise)]
+        texts = [c.value for part in raised for c in ast.walk(part) if isinstance(c, ast.Constant)]
+        for text in texts:
+            assert not re.search(r"\bTAV[A-Z][a-z]|\b(NoneType|Tensor|ModelPatcher|UNet2D\w+)\b", str(text)), (
+                path,
+                text,
+            )
