@@ -12,6 +12,8 @@ FILLED, PADDING = 0.75, 10  # share of the window, and around the nodes: fitToBo
 WIDTHS, GAP, INNER = (240, 284, 270, 254, 240), 15, 8  # of columns, between columns, between nodes of a column
 LEFTS = tuple(sum(WIDTHS[:column]) + column * GAP for column in range(len(WIDTHS)))
 TITLE, BAND, MARGIN = 30, 40, 6  # of a node, of a group, around the nodes of a group
+BADGE = 20  # above a node of a pack, in the old rendering
+SHORT = {"TAVCompareVideos", "TAVPromptGrid"}  # so that a badge would cover the title of the group
 COLUMNS = ("1  Your clip", "2  Model and words", "3  Tune and invert", "4  Edit", "5  Result")
 COLOURS = ("#8A8", "#88A", "#A8A", "#8AA", "#b58b2a")
 SCALE, LEFT, TOP = 0.75, 68, 92  # of the view as a file opens; pixels of the page's own bars
@@ -71,6 +73,8 @@ def lay_out(nodes: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str
         column, height = PLACES.get(node.get("title", ""), PLACES[node["type"]])
         if _is_collapsed(node):
             node["flags"], height = {"collapsed": True}, 0
+        if node["type"] in SHORT and bottoms[column] == 0:
+            bottoms[column] = BADGE
         node["pos"] = [LEFTS[column], bottoms[column] + TITLE]
         node["size"] = [WIDTHS[column], height]
         bottoms[column] += TITLE + height + INNER

@@ -7,7 +7,7 @@ All are drawn if none is given. It says how long each workflow took. The tuning 
 it for the others.
 
 Those of Stable Diffusion have no weights to run on here: they run on the bundled model, with its settings, in place of
-the checkpoint, and their thumbnails say so.
+the checkpoint, and without their LoRA; their thumbnails say so.
 """
 
 import io
@@ -33,7 +33,9 @@ from tools.workflows.parts import SECOND
 from tools.workflows.schemas import read_schemas
 
 EXAMPLES, DOCS = ROOT / "example_workflows", ROOT / "docs"
-ON_STABLE_DIFFUSION = ("edit_sd15", "edit_sd15_content", "edit_sd15_lora")
+WITH_LORA = ("edit_sd15_lora", "native_style_sd15", "native_few_steps_sd15")
+ON_STABLE_DIFFUSION = ("edit_sd15", "edit_sd15_content", *WITH_LORA)
+LORA_LOADERS = ("LoraLoader", "LoraLoaderModelOnly")
 QUICKSTART, SEVERAL, CLIPS = "quickstart_bundled_model", "several_prompts", "several_clips"
 SHOWN_FRAMES = 4
 SAMPLERS = ("TAVSample", "KSamplerAdvanced")
@@ -110,22 +112,25 @@ def on_bundled_model(prompt: dict[str, Any]) -> dict[str, Any]:
     """A workflow of Stable Diffusion with the bundled model and its settings in place of checkpoint and LoRA."""
     ways = read_schemas()["TAVSample"]["input"]["optional"]["way"][1]["ways"]
     (model,) = (key for key, entry in prompt.items() if entry["class_type"] == "CheckpointLoaderSimple")
-    loras = {key for key, entry in prompt.items() if entry["class_type"] == "LoraLoader"}
+    loras = {key: entry["inputs"]["model"][0] for key, entry in prompt.items() if entry["class_type"] in LORA_LOADERS}
     made = {key: entry for key, entry in prompt.items() if key not in loras} | {model: node("TAVLoadDemoModel")}
     tuning = dict(steps=BUNDLED.tuning.steps, learning_rate=BUNDLED.tuning.learning_rate)
     settings = {
         "TAVLoadVideo": dict(width=128, height=128, stride=1),
         "TAVOneShotTune": tuning,
         "TAVDDIMInvert": dict(steps=BUNDLED.inversion.num_inference_steps),
+        "BasicScheduler": dict(steps=BUNDLED.inversion.num_inference_steps),
     }
     for entry in made.values():
         inputs = entry["inputs"]
         inputs |= settings.get(entry["class_type"], {})
         if entry["class_type"] == "TAVSample":
             inputs |= ways["bundled"][inputs["way"]]
+        if entry["class_type"] == "KSamplerAdvanced" and inputs["sampler_name"] != "lcm":
+            inputs |= dict(steps=BUNDLED.sampling.num_inference_steps, cfg=BUNDLED.sampling.guidance_scale)
         for name, value in inputs.items():
             if isinstance(value, list) and value[0] in loras:
-                inputs[name] = [model, value[1]]
+                inputs[name] = [loras[value[0]], value[1]]
     return made
 
 
@@ -153,13 +158,29 @@ def edit_of(name: str) -> Callable[[Runs], None]:
     return lambda runs: thumbnail(name, runs.clips(name))
 
 
+def shown_pictures(runs: Runs, name: str) -> list[Image.Image]:
+    """What Preview Image shows in a workflow."""
+    prompt = json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    (shown,) = (key for key, entry in prompt.items() if entry["class_type"] == "PreviewImage")
+    files = runs.outcome(name).files(shown)
+    return [Image.open(io.BytesIO(runs.server.view(file))).convert("RGB") for file in files]
+
+
 def loss_curve(runs: Runs) -> None:
-    outputs = runs.outcome("tune_and_save").history["outputs"]
-    (shown,) = (
-        output["images"][0] for key, output in outputs.items() if not key.startswith("tap") and "images" in output
-    )
-    picture = Image.open(io.BytesIO(runs.server.view(shown))).convert("RGB")
+    (picture,) = shown_pictures(runs, "tune_and_save")
     picture.resize((672, 336), Image.Resampling.LANCZOS).save(EXAMPLES / "tune_and_save.jpg", quality=88)
+
+
+def heat_maps(runs: Runs) -> None:
+    """The maps of one frame, above the edit within the mask."""
+    pictures = shown_pictures(runs, "word_heat_maps")
+    maps, edit = pictures[len(pictures) // 2], runs.clips("word_heat_maps")[1:]
+    sheet = as_image(contact_sheet(dict(edit), num_frames=SHOWN_FRAMES))
+    maps = maps.resize((sheet.width, maps.height * sheet.width // maps.width), Image.Resampling.LANCZOS)
+    whole = Image.new("RGB", (sheet.width, maps.height + sheet.height))
+    whole.paste(maps, (0, 0))
+    whole.paste(sheet, (0, maps.height))
+    whole.save(EXAMPLES / "word_heat_maps.jpg", quality=88)
 
 
 def load_and_edit(runs: Runs) -> None:
@@ -167,12 +188,13 @@ def load_and_edit(runs: Runs) -> None:
     thumbnail("load_and_edit", runs.clips("load_and_edit"))
 
 
-def stand_in(name: str, run: str | None = None) -> Callable[[Runs], None]:
-    """For a workflow whose weights are not here: its run, or one of another, by the bundled model, and it says so."""
+def stand_in(name: str) -> Callable[[Runs], None]:
+    """For a workflow whose weights are not here: its run by the bundled model, and it says so."""
+    without = ", no LoRA" if name in WITH_LORA else ""
 
     def draw(runs: Runs) -> None:
-        (caption, clip), *edits = runs.clips(run or name)
-        thumbnail(name, [(f"With the bundled model: {caption}", clip), *edits])
+        (caption, clip), *edits = runs.clips(name)
+        thumbnail(name, [(f"With the bundled model{without}: {caption}", clip), *edits])
 
     return draw
 
@@ -209,8 +231,7 @@ PICTURES: dict[str, Callable[[Runs], None]] = {
     "native_ksampler": edit_of("native_ksampler"),
     "native_long_clip": edit_of("native_long_clip"),
     **{name: edit_of(name) for name in ("control_canny", "control_depth", "control_pose", "native_control_pose")},
-    "word_heat_maps": edit_of("word_heat_maps"),
-    **{name: stand_in(name, "native_ksampler") for name in ("native_style_sd15", "native_few_steps_sd15")},
+    "word_heat_maps": heat_maps,
     **{name: stand_in(name) for name in ON_STABLE_DIFFUSION},
     "emblems": emblems,
 }

@@ -4,6 +4,7 @@
 //   while nothing is drawn.
 // - A new run clears the texts of the nodes that it runs again.
 // - New nodes have the colour of their stage, and their advanced inputs are folded.
+// - Titles and notes of the templates and the blueprint are in the page's language, from locales/*/main.json.
 
 import { app } from "../../scripts/app.js"
 import { api } from "../../scripts/api.js"
@@ -157,6 +158,48 @@ function setUpSample(node, ways) {
   showSeed(node)
 }
 
+let translations = {} // for each language: our texts by their English ones
+
+async function readTranslations() {
+  const languages = await (await api.fetchApi("/i18n")).json()
+  for (const [language, texts] of Object.entries(languages)) translations[language] = texts.tuneAVideo ?? {}
+}
+
+const translated = (text) => translations[app.extensionManager.setting.get("Comfy.Locale")]?.[text] ?? text
+
+// A workflow file as it is opened. One without nodes of the pack is left alone, as is a text that is not ours.
+function translateFile({ nodes, groups, definitions }) {
+  const subgraphs = definitions?.subgraphs ?? []
+  const all = [nodes, ...subgraphs.map((subgraph) => subgraph.nodes)].flat()
+  if (!all.some((node) => node.type in STAGES)) return
+  for (const part of [...all, ...(groups ?? []), ...subgraphs.flatMap((subgraph) => subgraph.groups ?? [])]) {
+    if (part.title) part.title = translated(part.title)
+    if (part.type === "MarkdownNote") part.widgets_values = part.widgets_values.map(translated)
+  }
+  const outer = nodes.filter((node) => subgraphs.some((subgraph) => subgraph.id === node.type))
+  translateLabels([...outer, ...subgraphs])
+}
+
+function translateLabels(parts) {
+  for (const slot of parts.flatMap((part) => [...part.inputs, ...(part.widgets ?? [])])) {
+    if (slot.label) slot.label = translated(slot.label)
+    if (slot.element?.placeholder) slot.element.placeholder = translated(slot.element.placeholder)
+  }
+}
+
+// The blueprint as it is taken from the node library.
+function translateSubgraph(outer) {
+  const configured = outer.onConfigure
+  outer.onConfigure = function (...values) {
+    const result = configured?.apply(this, values)
+    if (this.subgraph.nodes.some((node) => node.comfyClass in STAGES)) {
+      this.title = translated(this.title)
+      translateLabels([this.subgraph, this])
+    }
+    return result
+  }
+}
+
 function clearTexts({ detail }) {
   const cached = new Set((detail?.nodes ?? []).map(String))
   for (const [id, node] of everyNode(app.rootGraph)) {
@@ -167,11 +210,18 @@ function clearTexts({ detail }) {
 
 app.registerExtension({
   name: "TuneAVideo",
-  setup() {
+  async setup() {
     api.addEventListener("execution_cached", clearTexts)
+    await readTranslations()
+  },
+  beforeConfigureGraph(file) {
+    translateFile(file)
   },
   nodeCreated(node) {
-    if (node.subgraph) setUpSubgraph(node)
+    if (node.subgraph) {
+      setUpSubgraph(node)
+      translateSubgraph(node)
+    }
     if (node.comfyClass?.startsWith("TAV")) foldAdvanced(node)
     const colours = window.LGraphCanvas?.node_colors?.[COLOURS[STAGES[node.comfyClass]]]
     if (!colours) return

@@ -14,6 +14,7 @@ from tav_batch.log import Log
 from tav_core import write_video
 from tests.batch.tables import edits, rows_of
 from tests.comfyui.browser import CHROMIUM
+from tests.pages import check_page
 
 pytest.importorskip("pyarrow")
 STRANGE = "<script>alert(1)</script> 'a' & \"b\" --> é"
@@ -60,6 +61,14 @@ def test_two_runs_are_compared_by_name(tmp_path: Path) -> None:
     assert rows[2]["other_file"] == "../../a/out/3.mp4" and "other" not in rows[4]
     with pytest.raises(FileNotFoundError, match=r"There is no results.parquet in .*--compare"):
         finished(tmp_path / "b", 5, compare=str(tmp_path))
+
+
+@pytest.mark.slow
+def test_the_page_is_for_everybody(tmp_path: Path) -> None:
+    finished(tmp_path, 1)
+    for clip in (tmp_path / "0.mp4", tmp_path / "out" / "1.mp4"):
+        write_video(clip, torch.rand(4, 32, 32, 3), 8)
+    check_page(tmp_path / "out" / "report.html")
 
 
 @pytest.mark.slow

@@ -33,12 +33,16 @@ def opened(server: Server, width: int = 1600, height: int = 900) -> Iterator[Any
     arguments = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-dev-shm-usage"]
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(PAGE_MILLISECONDS)
-        page.goto(server.url("/"))
-        page.wait_for_function(READY)
-        yield page
+        yield ready(browser.new_page(viewport={"width": width, "height": height}), server)
         browser.close()
+
+
+def ready(page: Any, server: Server) -> Any:
+    """A fresh page of the browser, when it shows ComfyUI with all nodes registered."""
+    page.set_default_timeout(PAGE_MILLISECONDS)
+    page.goto(server.url("/"))
+    page.wait_for_function(READY)
+    return page
 
 
 def load(page: Any, workflow: dict[str, Any], source: str | None = None) -> list[str]:

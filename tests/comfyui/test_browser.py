@@ -10,6 +10,7 @@ import pytest
 
 from tests.comfyui import browser
 from tests.comfyui.client import Server
+from tools.make_blueprint import FILE
 
 EXAMPLES = Path(__file__).parents[2] / "example_workflows"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
@@ -58,3 +59,40 @@ def test_server_accepts_prompts_of_the_page(page: Any, server: Server, name: str
 def test_page_has_the_chinese_names(page: Any, server: Server) -> None:
     texts = page.evaluate("async () => (await (await fetch('/i18n')).json()).zh.nodeDefs.TAVSample")
     assert texts["display_name"].startswith("采样")
+
+
+@pytest.fixture(scope="module")
+def chinese(page: Any, server: Server) -> Iterator[Any]:
+    """A page of its own: one that changes its language loads its workflow anew, at a time of its own."""
+    context = page.context.browser.new_context(viewport={"width": 1280, "height": 800})
+    server.post("/settings/Comfy.Locale", "zh")
+    fresh = browser.ready(context.new_page(), server)
+    yield fresh
+    server.post("/settings/Comfy.Locale", "en")
+    context.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_of_a_template_are_chinese_in_a_chinese_page(chinese: Any, name: str) -> None:
+    browser.load(chinese, json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8")))
+    texts = chinese.evaluate(
+        """() => [...app.graph.groups.map(group => group.title), ...app.graph.nodes.map(node => node.title),
+            ...app.graph.nodes.filter(n => n.type === "MarkdownNote").map(n => n.widgets[0].value)]"""
+    )
+    english = json.loads((EXAMPLES.parent / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["tuneAVideo"]
+    assert "说明" in texts and not {*texts} & english.keys()
+
+
+def test_labels_of_the_blueprint_are_chinese_in_a_chinese_page(chinese: Any) -> None:
+    browser.load(chinese, json.loads(FILE.read_text(encoding="utf-8")))
+    title, labels = chinese.evaluate(
+        "() => { const [node] = app.graph.nodes; return [node.title, node.widgets.map(widget => widget.label)] }"
+    )
+    assert title == "Tune-A-Video 编辑" and labels[:2] == ["片段里有什么", "编辑后有什么"]
+
+
+def test_titles_of_ones_own_stay(chinese: Any) -> None:
+    workflow = json.loads((EXAMPLES / "quickstart_bundled_model.json").read_text(encoding="utf-8"))
+    workflow["nodes"][0]["title"] = "My clip"
+    browser.load(chinese, workflow)
+    assert chinese.evaluate("() => app.graph.nodes.some(node => node.title === 'My clip')")

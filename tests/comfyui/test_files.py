@@ -161,6 +161,23 @@ def test_chinese_locale_names_every_input_and_output(name: str) -> None:
     assert texts["display_name"] and texts["description"]
 
 
+def texts_of(workflow: dict[str, Any]) -> set[str]:
+    """Titles of nodes and groups, notes, and the labels of a subgraph's inputs."""
+    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+    groups = [group for part in [workflow, *subgraphs] for group in part.get("groups", [])]
+    nodes = [node for part in [workflow, *subgraphs] for node in part["nodes"]]
+    titles = {part["title"] for part in [*nodes, *groups] if "title" in part}
+    notes = {node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"}
+    return titles | notes | {entry["label"] for subgraph in subgraphs for entry in subgraph["inputs"]}
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, make_blueprint.FILE], ids=lambda path: path.stem)
+def test_chinese_locale_has_every_text_of_the_templates_and_the_blueprint(path: Path) -> None:
+    """The page's extension writes them where a file is opened."""
+    chinese = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["tuneAVideo"]
+    assert texts_of(json.loads(path.read_text(encoding="utf-8"))) <= {text for text in chinese if chinese[text]}
+
+
 def test_load_clip_has_the_labels_of_video_helper_suite() -> None:
     texts = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))["TAVLoadVideo"]
     labels = {text["name"] for text in texts["inputs"].values()}
@@ -224,3 +241,15 @@ def test_options_of_the_nodes_equal_those_of_the_core() -> None:
     assert load["optional"]["fit"][1]["options"] == list(FITS)
     export = INFOS["TAVExportTuned"]["input"]["required"]
     assert export["kind"][1]["options"] == list(KINDS) and export["error"][1]["default"] == ERROR
+
+
+def test_errors_name_what_is_seen_on_screen() -> None:
+    """Labels, not the ids and classes of nodes; TAV_MODEL is the type that the socket shows."""
+    for path in (ROOT / "nodes").rglob("*.py"):
+        raised = [part for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(part, ast.Raise)]
+        texts = [c.value for part in raised for c in ast.walk(part) if isinstance(c, ast.Constant)]
+        for text in texts:
+            assert not re.search(r"\bTAV[A-Z][a-z]|\b(NoneType|Tensor|ModelPatcher|UNet2D\w+)\b", str(text)), (
+                path,
+                text,
+            )

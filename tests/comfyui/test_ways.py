@@ -183,12 +183,14 @@ def test_wrong_turns_are_refused_with_the_remedy(server: Server, name: str) -> N
 def test_caption_of_the_bundled_clip_under_another_clip_warns(server: Server) -> None:
     server.upload("mine.mp4", BUNDLED_CLIPS["cartwheel"].read_bytes())
 
-    def shown(file: str, text: str) -> str:
-        prompt = edit_prompt(clip=dict(file=file), caption=dict(text=text))
+    def shown(file: str, text: str, **clip: Any) -> str:
+        prompt = edit_prompt(clip=dict(file=file) | clip, caption=dict(text=text))
+        prompt["video"] = node("LoadVideo", file="mine.mp4")
         server.free()
         return server.run(prompt).history["outputs"][prompts.TUNE]["text"][0]
 
     assert "still that of the bundled clip, and the clip is mine.mp4" in shown("mine.mp4", prompts.SOURCE)
+    assert "still that of the bundled clip" in shown("bundled: cartwheel", prompts.SOURCE, video=["video", 0])
     assert "Warning" not in shown("mine.mp4", "somebody jumps")
     assert "Warning" not in shown("bundled: cartwheel", prompts.SOURCE)
 

@@ -107,9 +107,9 @@ def native_edit(workflow: Workflow, model: tuple[str, int], prompt: str, preset:
     """Inversion and edit by ComfyUI's own samplers."""
     quiet = dict(scheduler="ddim_uniform")
     steps, config = preset.inversion.num_inference_steps, preset.sampling
+    workflow.add("inverse", "TAVInversionSampler")  # first: else its badge covers the title of the node above
     workflow.add("levels", "BasicScheduler", model=model, steps=steps, **quiet)
     workflow.add("rising", "FlipSigmas", sigmas=("levels", 0))
-    workflow.add("inverse", "TAVInversionSampler")
     prompts = dict(positive=("empty", 0), negative=("empty", 0))
     kind = dict(sampler=("inverse", 0), sigmas=("rising", 0), latent_image=("latents", 0))
     workflow.add("invert", "SamplerCustom", "Invert", model=model, add_noise=False, cfg=1.0, **prompts, **kind)

@@ -79,7 +79,7 @@ def several_clips(infos: dict[str, Any]) -> Workflow:
 
 def tune_and_save(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "The tuned weights go to `models/tune_a_video`. Press **Run**, then open *load_and_edit*, which tunes nothing."
+        "The tuned weights go to *models/tune_a_video*. Press **Run**, then open *load_and_edit*, which tunes nothing."
     )
     base(workflow, True)
     del workflow.nodes["empty"]
@@ -139,13 +139,13 @@ def control_pose(infos: dict[str, Any]) -> Workflow:
 
 def heat_maps(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Where each word of the caption acts, and an edit within the mask of *person*: only the person changes. Press "
-        "**Run**.\n\nName other words in *mask_words*."
+        "Where each word of the caption acts, and an edit within the mask of *jumps*: in this model the verb marks the "
+        "figure. Press **Run**.\n\nName other words in *mask_words*; in Stable Diffusion take nouns."
     )
     base(workflow, True)
     model = tuned(workflow, BUNDLED)
     shown = dict(model=model, latents=("latents", 0), images=("clip", 0), clip=workflow.text)
-    workflow.add("maps", "TAVWordHeatMaps", **shown, prompt=SOURCE, mask_words="person")
+    workflow.add("maps", "TAVWordHeatMaps", **shown, prompt=SOURCE, mask_words="jumps", threshold=0.2)
     edited(workflow, model, BUNDLED, BLUE, LOOK, infos, deflickered=False)
     workflow.nodes["sample"][1]["mask"] = ("maps", 1)
     workflow.add("shown", "PreviewImage", "Where each word acts", images=("maps", 0))
