@@ -69,9 +69,8 @@ def several_clips(infos: dict[str, Any]) -> Workflow:
         "Press **Run**.\n\nYour clips: open *Second clip*, choose as many frames, write each caption."
     )
     base(workflow, True)
-    workflow.nodes["clip"][1]["num_frames"] = 12  # those of a clip cost a pass each, and two are tuned on
-    steps = 2 * BUNDLED.tuning.steps  # as many for each clip
-    model = tuned(workflow, BUNDLED, objective="debiased", **dict(steps=steps) | another_clip(workflow))
+    workflow.nodes["clip"][1].update(num_frames=8, stride=2)
+    model = tuned(workflow, BUNDLED, objective="debiased", **another_clip(workflow))
     edit = from_noise(workflow, model, BUNDLED, GREEN_IN_PARK, guidance=3.0)
     saved(workflow, compared(workflow, edit, 2), "several-clips")
     return workflow
