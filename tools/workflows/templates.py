@@ -65,8 +65,8 @@ def several_prompts(infos: dict[str, Any]) -> Workflow:
 
 def several_clips(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Two clips of **one motion** are tuned on together; fresh noise then takes it to another figure and place. "
-        "Press **Run**.\n\nYour clips: open *Second clip*, choose as many frames, write each caption."
+        "Two clips of **one motion**, tuned on together, then fresh noise. In 100 steps coat and place are new; the "
+        "cartwheel is not there yet.\n\nYour clips: open *Second clip*, take as many frames, write each caption."
     )
     base(workflow, True)
     workflow.nodes["clip"][1].update(num_frames=8, stride=2)
