@@ -64,16 +64,11 @@ class EditJob:
         name="loss",
         choices=LOSSES,
     )
-    context_length: int | None = setting(
-        int, "frames that an update sees at once, of a clip that is longer (default: all)", "tuning"
-    )
+    context_length: int | None = setting(int, "frames of the clip that an update sees at once (default: all)", "tuning")
     lora_rank: int = option(0, "train low-rank updates of this rank, with peft (default: 0, the weights)", type=int)
     num_inference_steps: int | None = setting(int, "steps of inversion and of sampling", "inversion", "sampling")
     sampler: str = option(
-        "ddim",
-        "ddim, as published (default); of few steps, for distilled models and LoRAs: lcm, which draws fresh noise in "
-        "each step, and ddim_lcm and ddim_trailing, DDIM at their timesteps, for inversion and source_branch too",
-        choices=tuple(SAMPLERS),
+        "ddim", "ddim (default); for few steps of distilled models lcm, ddim_lcm, ddim_trailing", choices=(*SAMPLERS,)
     )
     refinements: int | None = setting(
         int, "more predictions for each step of inversion, for a closer reconstruction", "inversion"
