@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, raise_unless_finite
+from ..checks import MAX_SEED, check_choice, raise_unless_finite
 from ..diffusion.ddim import clean_and_noise, ddim_step
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.schedule import NoiseSchedule
@@ -76,9 +76,10 @@ def lcm_sample(denoiser: Denoiser, x_t: Tensor, config: SamplingConfig) -> Itera
     Arguments:
         denoiser: what predicts.
         x_t: latents at the level of the first timestep, (b, c, f, h, w), float32, on the denoiser's device.
-        config: read for steps, denoise and seed.
+        config: read for steps, denoise and seed; the noise is that of the next seed, as in ComfyUI, so that it is not
+            the noise that sampling started from.
     """
-    schedule, generator = denoiser.schedule, torch.Generator().manual_seed(config.seed)
+    schedule, generator = denoiser.schedule, torch.Generator().manual_seed((config.seed + 1) % (MAX_SEED + 1))
     for t, s in schedule.steps(config.num_inference_steps, config.denoise):
         with torch.no_grad():
             clean, _ = clean_and_noise(x_t, denoiser(x_t, t), schedule.alpha(t), schedule.prediction_type)
