@@ -7,7 +7,6 @@ from tools.layout import EMPTY_TITLE, SECOND_TITLE
 from tools.workflows.formats import SD15, Workflow, is_link
 
 CAPTION_TITLE, EDIT_TITLE = "What the clip shows", "What the edit shows"
-NOISE = "noise"  # where Sample Edit starts
 SECOND_CAPTION_TITLE = "What the second clip shows"
 SECOND = "a blue person jumps in the snow, flat colours"  # of the second bundled clip
 SOURCE = "a red person jumps on the beach, flat colours"  # of the bundled clip
@@ -84,19 +83,6 @@ def edited(
     workflow.add("decoded", "VAEDecode", title, samples=("latents", 0), vae=("model", 2))
     clips = dict(images=edit, clip=("clip", 0), decoded_clip=("decoded", 0))
     return workflow.add("deflicker", "TAVSteady", **clips)
-
-
-def from_noise(workflow: Workflow, model: tuple[str, int], preset: Preset, prompt: str, **more: Any) -> tuple[str, int]:
-    """The motion under another prompt, from fresh noise, and its pictures."""
-    config = preset.sampling_from(NOISE)
-    workflow.add("prompt", "CLIPTextEncode", EDIT_TITLE, clip=workflow.text, text=prompt)
-    workflow.add(
-        "sample",
-        "TAVSample",
-        **dict(model=model, latents=("latents", 0), positive=("prompt", 0), negative=("empty", 0)),
-        **dict(way="custom", start_from=NOISE, steps=config.num_inference_steps) | more,
-    )
-    return workflow.add("decode", "VAEDecode", "The edit", samples=("sample", 0), vae=("model", 2))
 
 
 def with_motion(workflow: Workflow, tav_model: tuple[str, int], model: tuple[str, int]) -> tuple[str, int]:

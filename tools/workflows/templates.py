@@ -4,12 +4,11 @@ from typing import Any
 
 from tav_core.presets import BUNDLED, CONTENT, LOOK, PUBLISHED
 from tools.workflows.formats import Workflow
-from tools.workflows.parts import SOURCE, another_clip, base, compared, edited, from_noise, hold, inverted, saved, tuned
+from tools.workflows.parts import SOURCE, another_clip, base, compared, edited, hold, inverted, saved, tuned
 
 BLUE, GREEN, YELLOW, PURPLE = (SOURCE.replace("red", coat) for coat in ("blue", "green", "yellow", "purple"))
 INK = SOURCE.replace("flat colours", "ink drawing")
 ROBOT = SOURCE.replace("person", "robot")
-GREEN_IN_PARK = "a green person jumps in the park, flat colours"
 MOON = "a red person jumps on the moon, flat colours"
 
 
@@ -65,13 +64,12 @@ def several_prompts(infos: dict[str, Any]) -> Workflow:
 
 def several_clips(infos: dict[str, Any]) -> Workflow:
     workflow = Workflow(
-        "Two clips of **one motion**, tuned on together, then fresh noise. In 100 steps coat and place are new; the "
-        "cartwheel is not there yet.\n\nYour clips: open *Second clip*, take as many frames, write each caption."
+        "Two clips of **one motion**, tuned on together; the edit is of the first. Press **Run**.\n\nYour clips: open "
+        "*Second clip*, take as many frames, write each caption."
     )
     base(workflow, True)
     workflow.nodes["clip"][1].update(num_frames=8, stride=2)
-    model = tuned(workflow, BUNDLED, objective="debiased", **another_clip(workflow))
-    edit = from_noise(workflow, model, BUNDLED, GREEN_IN_PARK, guidance=3.0)
+    edit = edited(workflow, tuned(workflow, BUNDLED, **another_clip(workflow)), BUNDLED, MOON, CONTENT, infos)
     saved(workflow, compared(workflow, edit, 2), "several-clips")
     return workflow
 
