@@ -60,6 +60,7 @@ def read(num_frames: int, folder: Path) -> tuple[dict[str, list[Point]], list[Po
     }
     contenders: list[others.Contender] = [others.PublishedCode(("", "")), others.TextToVideoZero()]
     contenders += [others.ImageToImage(strength) for strength in others.STRENGTHS]
+    contenders += [others.Ours("fast")]
     other = {line: list(others._cells(line, who, num_frames, folder)) for who in contenders for line in who.lines}
     clips = _in_all([*found.values(), *other.values()])
     lines = {
