@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tav_core import ClipEditor
+from tav_core.atomic import write_text
 from tav_core.diffusion.schedule import NoiseSchedule
 from tav_core.models.base import ASSETS, BaseModel
 from tav_core.models.codec import encode_prompts
@@ -65,12 +66,12 @@ def published_edits(
     texts = {"caption": str(editor.source_prompt), "empty": "", **prompts}
     tensors = {name: _encoded(editor.model, text) for name, text in texts.items()} | {"latents": editor.latents}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "request.json").write_text(json.dumps(request))
+        write_text(Path(folder) / "request.json", json.dumps(request))
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(folder) / "tensors.safetensors")
-        done = subprocess.run([where[1], str(WORKER), where[0], folder])
+        done = subprocess.run([where[1], str(WORKER), where[0], folder], stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise RuntimeError(f"The published implementation ended with code {done.returncode}; see above.")
-        return load_file(Path(folder) / "answer.safetensors"), json.loads((Path(folder) / "answer.json").read_text())
+        return load_file(Path(folder) / "answer.safetensors"), json.loads(done.stdout)
 
 
 def _encoded(model: BaseModel, text: str) -> Tensor:

@@ -4,7 +4,7 @@
 
 It imports nothing of this project. DIRECTORY is a checkout of github.com/showlab/Tune-A-Video, which runs beside
 diffusers 0.11.1. FOLDER holds request.json and tensors.safetensors, and gets answer.safetensors, the latents of each
-edit after each pause of the tuning, and answer.json, the seconds of the processor. It does what train_tuneavideo.py,
+edit after each pause of the tuning; the seconds of the processor are written as JSON. It does what train_tuneavideo.py,
 its ddim_inversion and its pipeline do from latents to latents, in float32, with four repairs:
 
 - its loader names the four blocks of Stable Diffusion; here the model's own blocks are taken;
@@ -99,7 +99,7 @@ def schedulers(settings):
 
 
 def main():
-    sys.stdout = sys.stderr  # libraries print too
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print too
     directory, folder = sys.argv[1], Path(sys.argv[2])
     sys.path[0] = directory
     torch.set_num_threads(1)
@@ -128,7 +128,7 @@ def main():
             edits[f"{step}/{name}"] = sampled(unet, start, prompt, tensors["empty"], sampler, *settings).contiguous()
             seconds[str(step)][name] = time.process_time() - began
     save_file(edits, folder / "answer.safetensors")
-    (folder / "answer.json").write_text(json.dumps(seconds))
+    print(json.dumps(seconds), file=answers)
 
 
 if __name__ == "__main__":

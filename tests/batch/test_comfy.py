@@ -252,6 +252,7 @@ OTHER = {  # values unlike the defaults, with what else they need
     "model": {"model": "c.mp4"},
     "negative_prompt": {"negative_prompt": "x", "guide_from_caption": "no"},
     "num_frames": {"num_frames": "5"},
+    "preset": {"preset": "fast"},
     "propagate": {"propagate": "no"},
     "sampler": {"sampler": "ddim_trailing"},
     "refinements": {"refinements": "2", "start_from": "inversion"},
