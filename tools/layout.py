@@ -40,7 +40,7 @@ PLACES = {
     "TAVInflateUNet": (2, 116),
     "TAVLoadTuned": (2, 170),
     "TAVOneShotTune": (2, 300),
-    "TAVAnotherClip": (2, 100),
+    "TAVAnotherClip": (2, 145),
     "TAVSaveTuned": (2, 150),
     "TAVDDIMInvert": (2, 200),
     "TAVWordHeatMaps": (2, 270),
