@@ -27,7 +27,7 @@ class Evaluate(io.ComfyNode):
             node_id="TAVEvaluate",
             display_name="Evaluate Edit",
             category=CATEGORY,
-            description="Measures an edit against its source: likeness, flicker and motion. With CLIP, PickScore or "
+            description="Measures an edit against its source: fidelity, flicker and motion. With CLIP, PickScore or "
             "DINOv2 on disk it also measures consistency and agreement with the prompt, as published papers do.",
             search_aliases=["metrics", "clip score", "pickscore", "psnr", "ssim", "frame consistency", "measure edit"],
             is_output_node=True,

@@ -1,4 +1,4 @@
-"""TAVPromptGrid: the edits of a list of prompts, each under its prompt, beside the clip."""
+"""TAVPromptGrid: the edits of a list of prompts, each under its prompt, next to the clip."""
 
 from typing import Any
 
