@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 OWN = {  # phrase: the field's term
     "way there and back": "forward and backward pass",
@@ -26,9 +24,10 @@ def own_words(text: str) -> list[str]:
     return [phrase for phrase in OWN if re.search(rf"\b{phrase}\b", plain)]
 
 
-@pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_texts_use_the_terms_of_the_field(file: Path) -> None:
-    assert not own_words(file.read_text(encoding="utf-8"))
+def test_texts_use_the_terms_of_the_field() -> None:
+    found = {str(file.relative_to(ROOT)): own_words(file.read_text(encoding="utf-8")) for file in TEXTS}
+    assert len(found) > 100
+    assert not {file: phrases for file, phrases in found.items() if phrases}
 
 
 def test_own_words_are_found() -> None:

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> str:
     for name in args.ways:
         for rate in args.rates:
             for steps in sorted(args.steps):
-                cells = _cells(name, steps, rate, args.model, args.num_frames, args.cells)
+                cells = cells_of(name, steps, rate, args.model, args.num_frames, args.cells)
                 if found := [cell for cell in cells if cell["clip"] in wanted]:
                     rows.append([name, f"{rate:g}", str(steps), *row(found)])
     head = ["way", "rate", "steps", *(" and ".join(kind) for kind in EDITED), "IoU", "joints, px", "seconds", "clips"]
@@ -110,7 +110,7 @@ class Curve:
 
     def _cells(self, name: str, steps: int) -> Cells:
         rate = self.config.learning_rate
-        return _cells(name, steps, rate, self.model, self.clip.num_frames, self.folder)
+        return cells_of(name, steps, rate, self.model, self.clip.num_frames, self.folder)
 
     def _edited(self, editor: ClipEditor, name: str, steps: int, spent: float, reader: Reader | None) -> Iterator[Cell]:
         """The edits of one way by the weights as they are."""
@@ -133,7 +133,7 @@ class Curve:
             yield cell | {"way": name, "steps": steps}
 
 
-def _cells(name: str, steps: int, rate: float, model: str, num_frames: int, folder: Path) -> Cells:
+def cells_of(name: str, steps: int, rate: float, model: str, num_frames: int, folder: Path) -> Cells:
     """The cells of a way after so many steps at a rate; 0 steps are the image model, at whatever rate."""
     tuning = replace(BUNDLED.tuning, steps=steps, learning_rate=rate) if steps else None
     way: Way = replace(WAYS[name], tuning=tuning)

@@ -54,14 +54,12 @@ def read(num_frames: int, folder: Path) -> tuple[dict[str, list[Point]], list[Po
     """Our lines, by way, and the points of the others."""
     rate = BUNDLED.tuning.learning_rate
     found = {
-        (way, steps): list(curve._cells(way, steps, rate, DEMO_MODEL, num_frames, folder))
+        (way, steps): list(curve.cells_of(way, steps, rate, DEMO_MODEL, num_frames, folder))
         for way in curve.CURVES
         for steps in curve.STEPS
     }
-    contenders: list[others.Contender] = [others.PublishedCode(("", "")), others.TextToVideoZero()]
-    contenders += [others.ImageToImage(strength) for strength in others.STRENGTHS]
-    contenders += [others.Ours("fast")]
-    other = {line: list(others._cells(line, who, num_frames, folder)) for who in contenders for line in who.lines}
+    contenders = [*others.the_others(("", "")), others.Ours("fast")]
+    other = {line: list(others.cells_of(line, who, num_frames, folder)) for who in contenders for line in who.lines}
     clips = _in_all([*found.values(), *other.values()])
     lines = {
         way: [_point(str(steps), cells, clips) for (name, steps), cells in found.items() if name == way and cells]

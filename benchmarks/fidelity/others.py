@@ -32,7 +32,7 @@ from benchmarks.fidelity.cells import CELLS, Cell, Cells, measure
 from benchmarks.fidelity.curve import EDITED, SECONDS, row
 from benchmarks.fidelity.published import STEPS, published_edits
 from benchmarks.fidelity.scenes import TEST, BenchClip, bench_clips
-from benchmarks.fidelity.ways import WAYS
+from benchmarks.fidelity.ways import WAYS, Edited
 from bundled_model.reader import READER, Reader, load_reader
 from tav_core import ClipEditor, load_control, load_model
 from tav_core.demo.world import caption
@@ -83,7 +83,7 @@ class PublishedCode:
         return _digest("published code", self.rate, STEPS, GUIDANCE)
 
     def edits(self, clip: BenchClip) -> Iterator[Edit]:
-        editor = _editor(clip)
+        editor = ClipEditor(load_model(), torch.from_numpy(clip.source.frames), clip.caption)
         prompts = {" ".join(kind): caption(clip.edited(kind)) for kind in EDITED}
         found, seconds = published_edits(self.where, editor, prompts, self.pauses, self.rate, guidance_scale=GUIDANCE)
         for steps in self.pauses:
@@ -144,22 +144,17 @@ class Ours:
         return WAYS[self.way].digest()
 
     def edits(self, clip: BenchClip) -> Iterator[Edit]:
-        way, editor = WAYS[self.way], _editor(clip)
-        began = time.process_time()
-        for _ in editor.tune(way.tuning) if way.tuning else ():
-            pass
-        tuned = time.process_time()
-        for _ in editor.invert(way.inversion) if way.start_from == "inversion" else ():
-            pass
-        inverted = time.process_time()
+        edited = Edited(WAYS[self.way], DEMO_MODEL, clip)
         for kind in EDITED:
-            start, prompt = time.process_time(), caption(clip.edited(kind))
-            *_, last = editor.edit(prompt, way.sampling_of(kind), start_from=way.start_from, **way.options)
-            frames = editor.decode(last.latents)
-            if way.deflicker:
-                frames = torch.stack(list(editor.deflicker(frames)))
-            spent = (tuned - began, inverted - tuned, time.process_time() - start)
-            yield self.lines[0], kind, frames.numpy(), spent
+            began = time.process_time()
+            frames = edited.edit(caption(clip.edited(kind)), kind).numpy()
+            yield self.lines[0], kind, frames, (*edited.seconds, time.process_time() - began)
+
+
+def the_others(where: tuple[str, str]) -> list[Contender]:
+    """All but ours. `where`: the published code, and its Python."""
+    by_image = [ImageToImage(strength) for strength in STRENGTHS]
+    return [PublishedCode(where), *by_image, TextToVideoZero()]
 
 
 def run(arguments: list[str]) -> str:
@@ -167,12 +162,7 @@ def run(arguments: list[str]) -> str:
     args = _parse(arguments)
     torch.set_num_threads(1)
     clips = bench_clips(args.clips, args.num_frames, TEST)
-    everybody: list[Contender] = [
-        PublishedCode((args.directory, args.python)),
-        *(ImageToImage(strength) for strength in STRENGTHS),
-        TextToVideoZero(),
-        *(Ours(way) for way in OURS),
-    ]
+    everybody = [*the_others((args.directory, args.python)), *(Ours(way) for way in OURS)]
     if not args.tables:
         reader = load_reader(args.reader)
         for clip in clips:
@@ -183,7 +173,7 @@ def run(arguments: list[str]) -> str:
     rows = []
     for contender in everybody:
         for line in contender.lines:
-            cells = [cell for cell in _cells(line, contender, args.num_frames, args.cells) if cell["clip"] in wanted]
+            cells = [cell for cell in cells_of(line, contender, args.num_frames, args.cells) if cell["clip"] in wanted]
             if cells:
                 *measures, seconds, count = row(cells)
                 rows.append([line, *measures, seconds, f"{_four(cells):.0f}", count])
@@ -194,7 +184,7 @@ def run(arguments: list[str]) -> str:
 
 def fill(contender: Contender, clip: BenchClip, reader: Reader | None, folder: Path) -> Iterator[Cell]:
     """The cells of a clip, each when it is kept; none where all of them are there."""
-    cells = {line: _cells(line, contender, clip.num_frames, folder) for line in contender.lines}
+    cells = {line: cells_of(line, contender, clip.num_frames, folder) for line in contender.lines}
     if not any(kept.lacks(clip.seed, " and ".join(kind), 0) for kept in cells.values() for kind in EDITED):
         return
     for line, kind, frames, spent in contender.edits(clip):
@@ -209,12 +199,9 @@ def _four(cells: list[Cell]) -> float:
     return float(np.mean([cell[SECONDS[0]] + cell[SECONDS[1]] + 4 * cell[SECONDS[2]] for cell in cells]))
 
 
-def _cells(line: str, contender: Contender, num_frames: int, folder: Path) -> Cells:
+def cells_of(line: str, contender: Contender, num_frames: int, folder: Path) -> Cells:
+    """The cells of a line of the table."""
     return Cells(f"others {line}", contender, DEMO_MODEL, num_frames, folder)
-
-
-def _editor(clip: BenchClip) -> ClipEditor:
-    return ClipEditor(load_model(), torch.from_numpy(clip.source.frames), clip.caption)
 
 
 def _digest(*settings: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -123,6 +124,9 @@ class Edited:
         model: folder or name of the base model.
         clip: the clip, whose truth the controls follow.
         store: of tunings and inversions; used where the published weights are tuned.
+
+    Attributes:
+        seconds: of the processor, for the tuning and for the inversion.
     """
 
     def __init__(self, way: Way, model: str, clip: BenchClip, store: Store | None = None):
@@ -133,12 +137,15 @@ class Edited:
         if way.control is not None:
             hints = torch.from_numpy(HINTS[way.control](clip.source))
             self.editor.controls = [HintControl(load_control(f"demo-{way.control}"), hints)]
+        began = time.process_time()
         if way.tuning is not None:
             for _ in self.editor.tune(way.tuning, parameters=_trained(self.editor.video_unet, way.trained)):
                 pass
+        tuned = time.process_time()
         if way.start_from == "inversion":
             for _ in self.editor.invert(way.inversion):
                 pass
+        self.seconds = tuned - began, time.process_time() - tuned
 
     def edit(self, prompt: str, kinds: Iterable[str]) -> Tensor:
         """The frames of an edit that changes these kinds of words, (f, h, w, 3) in [0, 1]."""

@@ -28,7 +28,7 @@ def test_a_pause_changes_nothing_of_the_steps_after_it(tmp_path: Path, monkeypat
     assert len(paused) == 9 and len(straight) == 3
     assert all(paused[place] == measures for place, measures in straight.items())
     assert paused[0, "coat"] != paused[2, "coat"]
-    kept = curve._cells("published", 2, 1e-2, DEMO_MODEL, 2, tmp_path / "3")
+    kept = curve.cells_of("published", 2, 1e-2, DEMO_MODEL, 2, tmp_path / "3")
     assert all(cell["tune_seconds"] > 0 and cell["invert_seconds"] > 0 for cell in kept)
     assert curve.row([cell | {"joints": 0.0} for cell in kept])[-1] == "1"
     again = curve.Curve(clip, CONFIG, ["published"], DEMO_MODEL, tmp_path / "3").fill({0, 1, 2}, None)

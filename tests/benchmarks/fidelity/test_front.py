@@ -16,9 +16,9 @@ def test_only_clips_that_all_have_are_counted(tmp_path: Path) -> None:
             cells.add(dict(clip=clip, kind="coat", seed=0, invert_seconds=3.0, edit_seconds=2.0, **numbers))
 
     for steps, strict in ((0, 0.25), (10, 0.5)):
-        keep(curve._cells("published", steps, RATE, DEMO_MODEL, 8, tmp_path), range(3), strict, 4.0 * steps)
+        keep(curve.cells_of("published", steps, RATE, DEMO_MODEL, 8, tmp_path), range(3), strict, 4.0 * steps)
     zero = others.TextToVideoZero()
-    keep(others._cells(zero.lines[0], zero, 8, tmp_path), range(2), 0.75, 0.0)
+    keep(others.cells_of(zero.lines[0], zero, 8, tmp_path), range(2), 0.75, 0.0)
     lines, points = front.read(8, tmp_path)
     assert [(point.label, point.seconds, point.scores["strict"].mean) for point in lines["published"]] == [
         ("0", 5.0, 25.0),
